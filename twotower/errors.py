@@ -1,0 +1,34 @@
+"""Errors a person can act on: each is one line that says what is wrong, where, and what to do.
+
+The console script prints a `TwoTowerError` as `twotower VERB: message` and exits with status 1; anything else is a
+defect of this project and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class TwoTowerError(Exception):
+    """Base of all errors that bad input, bad options or a bad environment cause."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class DataError(TwoTowerError):
+    """A table is missing, damaged, of the wrong shape, or holds values that cannot be."""
+
+
+class BundleError(TwoTowerError):
+    """A bundle is incomplete, changed since it was written, or of a version this code cannot read."""
+
+
+class ConfigError(TwoTowerError):
+    """An option or a configuration file asks for something that cannot be done."""
+
+
+class OutputError(TwoTowerError):
+    """The place to write to exists already or cannot be written."""
+
+
+class MissingExtraError(TwoTowerError):
+    """A verb needs packages of an extra that is not installed."""

@@ -1,0 +1,90 @@
+"""Writing whole or not at all, and checksums.
+
+A folder is filled under a hidden name beside its destination and renamed into place as the last step, so a reader never
+sees half of it and an interruption leaves nothing under the name that was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from twotower.errors import OutputError
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Yields an empty hidden folder that becomes `path` when the block ends without an exception.
+
+    On any exception, an interrupt included, the hidden folder is removed and `path` does not come to exist.
+
+    Raises:
+        OutputError: `path` exists already, or its parent cannot be written.
+    """
+    target = Path(path).absolute()
+    _refuse_existing(target)
+    partial = _partial(target)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            _flush(file)
+        _refuse_existing(target)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _flush(target.parent)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yields a hidden path beside `path`; the file written there replaces `path` when the block ends well."""
+    target = Path(path).absolute()
+    partial = _partial(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _flush(partial)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write(path: str | Path, content: bytes | str) -> None:
+    """Writes a small file (text as UTF-8) so that readers see the old content or the new, never a part."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise OutputError(f"{target}: exists already; name a new --output or remove it first")
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that after a power cut a name that exists has its content."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
