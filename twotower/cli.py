@@ -1,7 +1,7 @@
 """The console script: verbs are found through the entry-point group `twotower.verbs`, so nothing here imports a stage.
 
-A stage registers a `Verb`; this module gives every verb `--json`, prints its report and turns a `TwoTowerError` into one
-line on stderr. Verb modules are light: what is heavy they import inside `run`, and a package that is missing there
+A stage registers a `Verb`; this module gives every verb `--json`, prints its report and turns a `TwoTowerError` into
+one line on stderr. Verb modules are light: what is heavy they import inside `run`, and a package that is missing there
 becomes one line that names the extra to install.
 """
 
@@ -102,7 +102,8 @@ def _run(name: str, argv: list[str], entry: EntryPoint) -> int:
     verb.configure(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON, for machines")
     if verb.passes_on:
-        args, args.rest = parser.parse_known_args(argv)
+        args, rest = parser.parse_known_args(argv)
+        args.rest = rest
     else:
         args = parser.parse_args(argv)
     try:

@@ -49,8 +49,8 @@ def _contacts(folder: str | Path, table: pa.Table, csa_ids: pa.StringArray) -> t
         ids=ids,
         arrived_at=from_arrow(table["arrived_at"], NULL_TIME),
         customer=codes(customers, customer_ids),
-        intent_text=_whole(table["intent_text"]),
-        transcript=_whole(table["transcript"]),
+        intent_text=_free(table["intent_text"]),
+        transcript=_free(table["transcript"]),
         channel=_text(table["channel"]),
         queue=_text(table["queue"]),
         language=_text(table["language"]),
@@ -113,7 +113,7 @@ def _csas(folder: str | Path, table: pa.Table) -> Csas:
         kind=pc.fill_null(_text(table["kind"]), "csa"),
         languages=_whole(table["languages"]),
         skills=_whole(table["skills"]),
-        profile=_whole(table["profile"]),
+        profile=_free(table["profile"]),
         capacity=table["capacity"].to_numpy().astype(np.int32),
         cost=_floats(table["cost"]),
     )
@@ -198,6 +198,10 @@ def _sorted_unique(values: pa.StringArray) -> pa.StringArray:
 
 def _whole(column: pa.ChunkedArray) -> Any:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _free(column: pa.ChunkedArray) -> pa.LargeStringArray:
+    return pc.fill_null(_whole(column), "")
 
 
 def _text(column: Any) -> pa.StringArray:

@@ -145,9 +145,9 @@ class Log:
     def cut(self, t: int) -> Log:
         """What was known before t: half-open, so what happened at t itself is not in it.
 
-        Contacts that arrived before t; hand-overs of these whose outcome was known before t; CSA rows that count before t
-        (`max(valid_from, hired_at) < t`), and nobody else in eligible lists or hand-overs; times at t or later that were
-        written afterwards (`left_at`, `abandoned_at`) become null. Codes are positions in the arrays of the result.
+        Contacts that arrived before t; hand-overs of these whose outcome was known before t; CSA rows that count
+        before t (`max(valid_from, hired_at) < t`), and nobody else in eligible lists or hand-overs; times at t or later
+        that were written afterwards (`left_at`, `abandoned_at`) become null. Codes are positions in the result.
         """
         here = self.contacts.arrived_at < t
         row = np.maximum(self.csas.valid_from, self.csas.hired_at) < t

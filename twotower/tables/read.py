@@ -7,7 +7,7 @@ hold: string, large_string and dictionaries of them are text; a column of type n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def open_table(folder: str | Path, table: Table) -> tuple[pq.ParquetFile | None,
         opened = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
         repeated = _text_lists(opened)
         if repeated:
-            # Lists of ids repeat few texts very often: read as dictionaries, only distinct texts are built and looked up.
+            # Lists of ids repeat few texts very often: as dictionaries, only distinct texts are built and looked up.
             opened = pq.ParquetFile(
                 path, metadata=opened.metadata, read_dictionary=repeated, buffer_size=1 << 20, pre_buffer=False
             )
@@ -152,16 +152,37 @@ def read_table(
     wanted = [table.column(name) for name in columns] if columns is not None else list(table.columns)
     present = [column.name for column in wanted if column.name in opened.schema_arrow.names]
     try:
-        raw = opened.read(columns=present, use_threads=True)
+        raw = _read(opened, present)
         kept = set(as_stored) & set(present)
         arrays = {c.name: raw.column(c.name) if c.name in kept else canonical(raw, c) for c in wanted}
     except (pa.ArrowException, OSError) as error:
         raise DataError(_at(folder, damaged(table, error))) from None
     for column in wanted:
-        if not column.optional and arrays[column.name].null_count:
+        if not (column.optional or column.free) and arrays[column.name].null_count:
             row = pc.index(pc.is_null(arrays[column.name]), True).as_py()
             raise DataError(_at(folder, Problem(table.file, "null, where a value is needed", column.name, row)))
     return pa.table(arrays)
+
+
+def batches(opened: pq.ParquetFile, columns: Sequence[str], rows: int = 1 << 16) -> Iterator[pa.RecordBatch]:
+    """The columns in batches of at most `rows`, row group by row group.
+
+    One row group at a time, because Arrow cannot put dictionaries of several row groups into one batch of lists.
+    """
+    for group in range(opened.num_row_groups):
+        yield from opened.iter_batches(rows, row_groups=[group], columns=list(columns))
+
+
+def _read(opened: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
+    """The columns as stored; lists go through `batches`, flat columns are read at once."""
+    lists = [name for name in columns if pt.is_nested(opened.schema_arrow.field(name).type)]
+    flat = opened.read(columns=[name for name in columns if name not in lists])
+    if not lists:
+        return flat
+    parts = list(batches(opened, lists))
+    for name in lists:
+        flat = flat.append_column(name, pa.chunked_array([part.column(name) for part in parts]))
+    return flat
 
 
 def canonical(raw: pa.Table | pa.RecordBatch, column: Column) -> Any:

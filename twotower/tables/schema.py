@@ -43,6 +43,8 @@ class Column:
     pattern: str | None = None
     """Regular expression that the text, or each text of the list, matches."""
     pattern_name: str = ""
+    free: bool = False
+    """Free text that may be empty. Null is a fault that `check` reports; a log reads it as empty."""
     key: bool = False
     """An id: never null, never the empty text."""
 
@@ -86,8 +88,8 @@ CONTACTS = Table(
         Column("queue", TEXT, "the legacy queue", optional=True),
         _language("language", "the contact's language", optional=True),
         Column("intent", TEXT, "label of what is wanted", optional=True),
-        Column("intent_text", TEXT, "the stated need, short"),
-        Column("transcript", TEXT, "all that was said before a CSA was chosen; may be empty"),
+        Column("intent_text", TEXT, "the stated need, short", free=True),
+        Column("transcript", TEXT, "all that was said before a CSA was chosen; may be empty", free=True),
         Column("priority", FLOAT, "the queue's priority", optional=True),
         _time("abandoned_at", "when the customer gave up", optional=True),
         Column("eligible", pa.list_(TEXT), "CSA ids who could have taken it; null: the whole roster", optional=True),
@@ -117,7 +119,7 @@ CSAS = Table(
         Column("team", TEXT, "the CSA's team", optional=True),
         _language("languages", "languages the CSA speaks", type=pa.list_(TEXT)),
         Column("skills", SKILLS, "names and levels; may be empty", "level 0..1", low=0.0, high=1.0),
-        Column("profile", TEXT, "free text; may be empty"),
+        Column("profile", TEXT, "free text; may be empty", free=True),
         Column("capacity", INTEGER, "contacts at once", low=0),
         Column("kind", TEXT, "csa, or bot, self-service, callback, specialist desk; null: csa", optional=True),
         Column("cost", FLOAT, "what the CSA costs", "per hour", optional=True, low=0.0),
