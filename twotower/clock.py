@@ -50,7 +50,10 @@ def format_time(time: int) -> str:
         return "never"
     if time == NULL_TIME:
         return "unknown"
-    moment = _EPOCH + timedelta(microseconds=int(time))
+    try:
+        moment = _EPOCH + timedelta(microseconds=int(time))
+    except OverflowError:
+        return f"{time} µs after 1970"
     precision = "microseconds" if moment.microsecond else "seconds"
     return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 

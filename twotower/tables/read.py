@@ -83,6 +83,12 @@ def damaged(table: Table, error: Exception) -> Problem:
     return Problem(table.file, f"is truncated or no Parquet file ({str(error).splitlines()[0]}); write it again")
 
 
+def lossy(table: Table, column: Column, error: Exception) -> Problem:
+    """The problem of a column whose values the declared type cannot hold."""
+    said = str(error).splitlines()[0]
+    return Problem(table.file, f"cannot be held as {column.type} without loss ({said})", column.name)
+
+
 def schema_problems(schema: pa.Schema, table: Table) -> list[Problem]:
     """Absent columns, wrong types and times without a zone."""
     problems = []
@@ -153,11 +159,15 @@ def read_table(
     present = [column.name for column in wanted if column.name in opened.schema_arrow.names]
     try:
         raw = _read(opened, present)
-        kept = set(as_stored) & set(present)
-        arrays = {c.name: raw.column(c.name) if c.name in kept else canonical(raw, c) for c in wanted}
     except (pa.ArrowException, OSError) as error:
         raise DataError(_at(folder, damaged(table, error))) from None
+    kept = set(as_stored) & set(present)
+    arrays = {}
     for column in wanted:
+        try:
+            arrays[column.name] = raw.column(column.name) if column.name in kept else canonical(raw, column)
+        except pa.ArrowInvalid as error:
+            raise DataError(_at(folder, lossy(table, column, error))) from None
         if not (column.optional or column.free) and arrays[column.name].null_count:
             row = pc.index(pc.is_null(arrays[column.name]), True).as_py()
             raise DataError(_at(folder, Problem(table.file, "null, where a value is needed", column.name, row)))
@@ -185,13 +195,17 @@ def _read(opened: pq.ParquetFile, columns: Sequence[str]) -> pa.Table:
     return flat
 
 
-def canonical(raw: pa.Table | pa.RecordBatch, column: Column) -> Any:
-    """One column in its declared type (text as large_string), nulls where it is absent."""
+def canonical(raw: pa.Table | pa.RecordBatch, column: Column, safe: bool = True) -> Any:
+    """One column in its declared type (text as large_string), nulls where it is absent.
+
+    Raises:
+        pa.ArrowInvalid: `safe`, and the declared type cannot hold a value, such as a time finer than a microsecond.
+    """
     target = wide(column.type)
     if column.name not in raw.schema.names:
         return pa.nulls(raw.num_rows, target)
     values = raw.column(column.name)
-    return values if values.type == target else pc.cast(values, target)
+    return values if values.type == target else pc.cast(values, target, safe=safe)
 
 
 def wide(declared: pa.DataType) -> pa.DataType:

@@ -58,6 +58,8 @@ class Table:
     unique: tuple[str, ...] = ()
     """Columns that together name a row once."""
     required: bool = True
+    order: tuple[tuple[str, str, str], ...] = ()
+    """Pairs of times (earlier, later) in one row, and what it means when the later one comes first."""
 
     @property
     def file(self) -> str:
@@ -95,6 +97,7 @@ CONTACTS = Table(
         Column("eligible", pa.list_(TEXT), "CSA ids who could have taken it; null: the whole roster", optional=True),
     ),
     unique=("contact_id",),
+    order=(("arrived_at", "abandoned_at", "abandoned before it arrived"),),
 )
 
 CUSTOMERS = Table(
@@ -125,6 +128,7 @@ CSAS = Table(
         Column("cost", FLOAT, "what the CSA costs", "per hour", optional=True, low=0.0),
     ),
     unique=("csa_id", "valid_from"),
+    order=(("hired_at", "left_at", "left before being hired"),),
 )
 
 INTERACTIONS = Table(
@@ -143,6 +147,10 @@ INTERACTIONS = Table(
         Column("policy", TEXT, "who or what chose", optional=True),
         Column("propensity", FLOAT, "probability that the policy chose this CSA", "(0, 1]", True, high=1.0, above=0.0),
     ),
+    order=(
+        ("assigned_at", "ended_at", "ended before it was assigned"),
+        ("assigned_at", "known_at", "outcome known before it was assigned"),
+    ),
 )
 
 SHIFTS = Table(
@@ -152,6 +160,7 @@ SHIFTS = Table(
         _time("starts_at", "from"),
         _time("ends_at", "until"),
     ),
+    order=(("starts_at", "ends_at", "ends before it starts"),),
     required=False,
 )
 
@@ -162,6 +171,7 @@ TRUTH = Table(
         Column("csa_id", TEXT, "an eligible CSA", key=True),
         Column("p_resolved", FLOAT, "true probability of success", low=0.0, high=1.0),
     ),
+    unique=("contact_id", "csa_id"),
     required=False,
 )
 
