@@ -61,7 +61,7 @@ def measure(folder: Path) -> dict[str, float]:
         os.sched_setaffinity(0, {min(cores)})
     begun = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "twotower.cli", "check", str(folder), "--json"],
+        [sys.executable, "-m", "twotower", "check", str(folder), "--json"],
         capture_output=True,
         text=True,
         check=False,

@@ -164,7 +164,3 @@ def _listing(found: dict[str, EntryPoint]) -> str:
 
 def _terminated(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

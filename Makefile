@@ -1,0 +1,47 @@
+# make install   a virtual environment in .venv with everything
+# make demo      the whole loop on a generated centre
+# make test      lint, types, import contracts, tests
+# make lint      ruff alone
+# make bench     every benchmark at its small default size
+#
+# PYTHON names the interpreter of a new .venv. PIP_FLAGS goes to pip; on a machine without a GPU
+# PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves two gigabytes of CUDA libraries.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint types contracts bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+demo: install
+	$(BIN)/twotower demo
+
+test: install lint types contracts
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+contracts: install
+	$(BIN)/lint-imports
+
+bench: install
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
