@@ -1,0 +1,226 @@
+"""Batches: who is in one step, and the tensors of it.
+
+Notable: the order of examples is a function of (seed, epoch, step) alone, so a resumed run continues with the very
+batch that was next. Two kinds of step exist. A *profile* step draws hand-overs (from one snapshot where the objective contrasts the
+whole roster, so that the roster is encoded once). A *memory* step draws hand-overs that lie together in time, so
+that one sample of recent history serves them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from train.prepare import TrainingSet
+
+Indices = npt.NDArray[np.int64]
+DAY_US = 86_400_000_000
+
+
+@dataclass
+class Texts:
+    """Contacts as the contact tower reads them: tokens (B, L), categories (B, C), numbers (B, F)."""
+
+    tokens: Tensor
+    categories: Tensor
+    numbers: Tensor
+
+
+@dataclass
+class ProfileBatch:
+    """Hand-overs for the profile part.
+
+    `features` (B, G), `identity` (B,) of the CSA who took each; `resolved` (B,) float, NaN unknown; `csa` (B,). For
+    objectives over the roster: `roster` (J, G), `roster_identity` (J,), `mask` (B, J) bool, `log_exposure` (J,).
+    """
+
+    contacts: Texts
+    features: Tensor
+    identity: Tensor
+    resolved: Tensor
+    csa: Tensor
+    roster: Tensor | None = None
+    roster_identity: Tensor | None = None
+    mask: Tensor | None = None
+    log_exposure: Tensor | None = None
+
+
+@dataclass
+class MemoryBatch:
+    """Hand-overs beside a sample of H recent ones.
+
+    `csa` (B,) who took it; `row_csa` (H,); `age` (B, H) days since each row was known; `visible` (B, H) known strictly
+    before, eligible and not unresolved; `same` (B, H) of the same customer.
+    """
+
+    contacts: Texts
+    rows: Texts
+    csa: Tensor
+    row_csa: Tensor
+    age: Tensor
+    visible: Tensor
+    same: Tensor
+
+
+@dataclass
+class Step:
+    """One optimisation step: either part may be absent."""
+
+    profile: ProfileBatch | None
+    memory: MemoryBatch | None
+
+    def to(self, device: torch.device) -> Step:
+        """All tensors moved to a device."""
+        return _move(self, device)
+
+
+def _move(value: object, device: torch.device) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **{f.name: _move(getattr(value, f.name), device) for f in fields(value)})  # type: ignore
+    return value
+
+
+class StepDataset(Dataset[Step]):
+    """Steps by number: item i of an epoch is a function of (seed, epoch, i).
+
+    positions: hand-overs to draw from; profile: how profile steps draw (`shuffled`, `by_snapshot` or None);
+    memory: whether steps carry a memory part. rank and world: this process draws every world-th step.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        positions: Indices,
+        profile: Literal["shuffled", "by_snapshot"] | None,
+        memory: bool,
+        batch_size: int,
+        memory_batch: int,
+        memory_rows: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.data, self.positions, self.profile, self.seed = data, positions, profile, seed
+        self.batch_size, self.memory_batch, self.memory_rows = batch_size, memory_batch, memory_rows
+        self.rank, self.world = rank, world
+        self.memory_positions = self._memory_positions() if memory else np.zeros(0, np.int64)
+        self.row_positions = positions[data.resolved[positions] != 0]
+        self.set_epoch(0)
+
+    def _memory_positions(self) -> Indices:
+        """Hand-overs that a memory of `handled` learns from: not unresolved, in order of the contact's arrival."""
+        good = self.positions[self.data.resolved[self.positions] != 0]
+        order = np.lexsort((good, self.data.arrived_at[self.data.contact[good]]))
+        return good[order]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of one epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        profile = self._profile_order(rng)
+        memory = self._memory_order(rng)
+        steps = max(len(profile), len(memory)) // self.world
+        self._profile = [profile[(i * self.world + self.rank) % len(profile)] for i in range(steps)] if profile else []
+        self._memory = [memory[(i * self.world + self.rank) % len(memory)] for i in range(steps)] if memory else []
+
+    def _profile_order(self, rng: np.random.Generator) -> list[Indices]:
+        if self.profile is None:
+            return []
+        drawn = rng.permutation(self.positions)
+        if self.profile == "by_snapshot":
+            drawn = drawn[np.argsort(self.data.snapshot[self.data.contact[drawn]], kind="stable")]
+            groups = np.split(drawn, np.flatnonzero(np.diff(self.data.snapshot[self.data.contact[drawn]])) + 1)
+            chunks = [c for g in groups for c in np.array_split(g, -(-len(g) // self.batch_size))]
+            return [chunks[i] for i in rng.permutation(len(chunks))]
+        return np.array_split(drawn, max(1, -(-len(drawn) // self.batch_size)))
+
+    def _memory_order(self, rng: np.random.Generator) -> list[Indices]:
+        count = len(self.memory_positions)
+        if not count:
+            return []
+        # Windows start at a random phase, so that epochs cut time differently.
+        cuts = np.arange(int(rng.integers(1, self.memory_batch + 1)), count, self.memory_batch)
+        windows = np.split(self.memory_positions, cuts)
+        return [windows[i] for i in rng.permutation(len(windows))]
+
+    def __len__(self) -> int:
+        return max(len(self._profile), len(self._memory))
+
+    def __getitem__(self, index: int) -> Step:
+        profile = profile_batch(self.data, self._profile[index], self.profile == "by_snapshot") if self._profile else None
+        memory = (
+            memory_batch(self.data, self._memory[index], self.row_positions, self.memory_rows) if self._memory else None
+        )
+        return Step(profile, memory)
+
+
+def texts(data: TrainingSet, contacts: Indices) -> Texts:
+    """Tensors of the contacts (B,)."""
+    return Texts(
+        torch.from_numpy(data.tokens.pad(contacts)),
+        torch.from_numpy(data.categories[contacts]),
+        torch.from_numpy(data.numbers[contacts]),
+    )
+
+
+def eligible_mask(data: TrainingSet, contacts: Indices) -> npt.NDArray[np.bool_] | None:
+    """(B, J) who could have taken each contact, or None where the log does not say."""
+    return None if data.eligible is None else data.eligible.mask(contacts, len(data.identity))
+
+
+def profile_batch(data: TrainingSet, positions: Indices, over_roster: bool) -> ProfileBatch:
+    """Tensors of hand-overs; over_roster: they share one snapshot, and the roster at it comes along."""
+    contacts, csa = data.contact[positions], data.csa[positions]
+    snapshot = data.snapshot[contacts]
+    resolved = data.resolved[positions].astype(np.float32)
+    batch = ProfileBatch(
+        texts(data, contacts),
+        torch.from_numpy(data.csa_features[snapshot, csa]),
+        torch.from_numpy(data.identity[csa]),
+        torch.from_numpy(np.where(resolved < 0, np.float32(np.nan), resolved)),
+        torch.from_numpy(csa),
+    )
+    if not over_roster:
+        return batch
+    moment = int(snapshot[0])
+    mask = eligible_mask(data, contacts)
+    mask = np.ones((len(csa), len(data.identity)), bool) if mask is None else mask
+    mask[np.arange(len(csa)), csa] = True
+    return replace(
+        batch,
+        roster=torch.from_numpy(data.csa_features[moment]),
+        roster_identity=torch.from_numpy(data.identity),
+        mask=torch.from_numpy(mask),
+        log_exposure=torch.from_numpy(np.log(data.exposure[moment] + np.float32(0.5))),
+    )
+
+
+def memory_batch(data: TrainingSet, positions: Indices, rows: Indices, most: int) -> MemoryBatch:
+    """Tensors of hand-overs of contacts lying together in time, beside the `most` latest rows known before the last."""
+    contacts = data.contact[positions]
+    arrived = data.arrived_at[contacts]
+    end = int(np.searchsorted(data.known_at[rows], arrived.max()))
+    recent = rows[max(0, end - most) : end]
+    visible = data.known_at[recent][None, :] < arrived[:, None]
+    age = (arrived[:, None] - data.known_at[recent][None, :]) / DAY_US
+    customer, row_customer = data.customer[contacts], data.customer[data.contact[recent]]
+    mask = eligible_mask(data, contacts)
+    if mask is not None:
+        visible &= mask[:, data.csa[recent]]
+    return MemoryBatch(
+        texts(data, contacts),
+        texts(data, data.contact[recent]),
+        torch.from_numpy(data.csa[positions]),
+        torch.from_numpy(data.csa[recent]),
+        torch.from_numpy(age.clip(0).astype(np.float32)),
+        torch.from_numpy(visible),
+        torch.from_numpy((customer[:, None] == row_customer[None, :]) & (customer[:, None] >= 0)),
+    )
+

@@ -1,0 +1,123 @@
+"""The Lightning data module: tables to steps.
+
+Notable: validation is the last part of the log in time, never a random part; the training set is computed in
+`setup`, once, and every loader is a view of it. Step order depends on (seed, epoch, step) only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import lightning
+from torch.utils.data import DataLoader, Sampler
+
+from train.batches import Step, StepDataset
+from train.objectives.choose import choose
+from train.prepare import TrainingSet, prepare
+from twotower.clock import parse_time
+from twotower.errors import ConfigError
+from twotower.tables.log import Log
+from twotower.towers.config import TowerConfig
+
+
+class FromStep(Sampler[int]):
+    """Steps `start … length − 1` once, and all of them from then on."""
+
+    def __init__(self, length: int, start: int) -> None:
+        self.length, self.start = length, start
+
+    def __iter__(self) -> Iterator[int]:
+        start, self.start = self.start, 0
+        return iter(range(start, self.length))
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class MatcherData(lightning.LightningDataModule):
+    """Reads a data folder and serves steps.
+
+    Args:
+        folder: tables as in the contract (contacts, csas, interactions, …).
+        until: train on nothing that was known only at this time or later (ISO 8601 with a zone).
+        towers: sizes that decide what is tokenised and computed beforehand.
+        objective: profile objective, or `auto`.
+        memory: train the memory: `auto` does where nobody else chose (no eligible lists), `on`, `off`.
+        validation_share: share of the contacts, the latest, that validation sees.
+        batch_size: hand-overs in a profile step.
+        memory_batch: hand-overs in a memory step.
+        memory_rows: recent hand-overs sampled beside them.
+        workers: loader processes.
+        seed: of the order of steps.
+    """
+
+    def __init__(
+        self,
+        folder: str = "",
+        until: str | None = None,
+        towers: TowerConfig = TowerConfig(),  # noqa: B008 — frozen
+        objective: str = "auto",
+        memory: Literal["auto", "on", "off"] = "auto",
+        validation_share: float = 0.1,
+        batch_size: int = 512,
+        memory_batch: int = 256,
+        memory_rows: int = 2048,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_share < 0.5:
+            raise ConfigError(f"data.validation_share {validation_share}: a share between 0 and 0.5 was expected")
+        self.folder, self.until, self.towers = folder, until, towers
+        self.objective_name, self.memory_choice = objective, memory
+        self.validation_share, self.batch_size, self.workers, self.seed = validation_share, batch_size, workers, seed
+        self.memory_batch, self.memory_rows = memory_batch, memory_rows
+        self.log: Log | None = None
+        self._set: TrainingSet | None = None
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The prepared log. Raises ConfigError before `setup`."""
+        if self._set is None:
+            raise ConfigError("the data module has not been set up yet")
+        return self._set
+
+    @property
+    def with_memory(self) -> bool:
+        """Whether the memory is trained on who took what."""
+        return self.memory_choice == "on" or (self.memory_choice == "auto" and self.training_set.eligible is None)
+
+    def setup(self, stage: str) -> None:
+        """Load, check and prepare the log, once."""
+        if self._set is None:
+            self.log = Log.load(self.folder, None if self.until is None else parse_time(self.until, "--until"))
+            self._set = prepare(self.log, self.towers, self.validation_share)
+
+    def train_dataloader(self) -> DataLoader[Step]:
+        """Steps of the current epoch, from where a resumed run stopped."""
+        data, trainer = self.training_set, self.trainer
+        objective = choose(self.objective_name, data.has_failures)
+        dataset = StepDataset(
+            data, data.training(), objective.sampling, self.with_memory, self.batch_size, self.memory_batch,
+            self.memory_rows, self.seed, rank=trainer.global_rank if trainer else 0,
+            world=trainer.world_size if trainer else 1,
+        )  # fmt: skip
+        epoch, start = 0, 0
+        if trainer is not None:
+            epoch = trainer.current_epoch
+            loop = trainer.fit_loop.epoch_loop
+            start = loop.batch_progress.current.completed if loop.restarting else 0
+        dataset.set_epoch(epoch)
+        return DataLoader(
+            dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,
+            persistent_workers=False,
+        )  # fmt: skip
+
+    def val_dataloader(self) -> list[int]:
+        """One item: the module validates on the whole window at once."""
+        return [0]
+
+    def transfer_batch_to_device(self, batch: object, device: object, dataloader_idx: int) -> object:
+        """Steps are dataclasses, which Lightning does not move by itself."""
+        return batch.to(device) if isinstance(batch, Step) else batch  # type: ignore[arg-type]

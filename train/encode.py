@@ -1,0 +1,51 @@
+"""Running the trained towers over many contacts."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from train.batches import texts
+from train.prepare import TrainingSet
+from twotower.scoring.join import ContactVectors
+from twotower.towers.two_tower import TwoTower
+
+
+@torch.inference_mode()
+def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], batch: int = 2048) -> ContactVectors:
+    """Vectors of the contacts (B,), in evaluation mode; sorted by length inside, so that padding is cheap."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    order = np.argsort(data.tokens.lengths(contacts), kind="stable")
+    pieces: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(order), batch):
+        part = texts(data, contacts[order[start : start + batch]])
+        out = model.contact_tower(part.tokens.to(device), part.categories.to(device), part.numbers.to(device))
+        pieces.append(tuple(t.float().cpu() for t in out))
+    model.train(was_training)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    profile, memory, level, base = (torch.cat([p[i] for p in pieces]).numpy()[back] for i in range(4))
+    return ContactVectors(profile, memory, level, base, data.arrived_at[contacts], data.customer[contacts])
+
+
+@torch.inference_mode()
+def csa_vectors(model: TwoTower, data: TrainingSet, snapshot: int) -> npt.NDArray[np.float32]:
+    """Vectors (J, P) of the roster at one snapshot."""
+    return vectors_of(model, data.csa_features[snapshot], data.identity)
+
+
+@torch.inference_mode()
+def vectors_of(
+    model: TwoTower, features: npt.NDArray[np.float32], identity: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Vectors (J, P) of features (J, G) and identity codes (J,)."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    out = model.csa_tower(torch.from_numpy(features).to(device), torch.from_numpy(identity).to(device))
+    model.train(was_training)
+    return np.asarray(out.float().cpu().numpy())

@@ -1,0 +1,180 @@
+"""The join: a few weights that turn the parts of a match into one score, for each meaning of a rank.
+
+Notable: this is the only place where a score is computed. Training fits the weights, the router and the evaluation
+call the same function with the same rows. For *success*,
+
+    z(x, a) = b + w_level · level(x) + w_profile · profile(x)·vector(a) + Σ_k w_k residual_k(x, a)
+
+is the calibrated logit of P(resolved | contact, CSA). For *handled*,
+
+    log P(a takes x and resolves it) = const(x) + w_profile · profile(x)·vector(a) + w_success · log σ(z(x, a)) + Σ_k w_k mass_k(x, a)
+
+is log-linear; the constant per contact is never needed to rank.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.errors import BundleError
+from twotower.scoring.kernels import Floats, Kernel
+from twotower.scoring.memory import Memory
+
+Rank = Literal["success", "handled"]
+RANKS: tuple[Rank, ...] = ("success", "handled")
+
+
+@dataclass(frozen=True)
+class ContactVectors:
+    """What the contact tower says of B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K) f4,
+    with `arrived_at` i8[B] µs and `customer` i4[B] (codes of the pairing memory, −1 unknown)."""
+
+    profile: Floats
+    memory: Floats
+    level: Floats
+    base: Floats
+    arrived_at: npt.NDArray[np.int64]
+    customer: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def take(self, index: npt.NDArray[np.int64]) -> ContactVectors:
+        """The contacts at `index`."""
+        return ContactVectors(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class RankWeights:
+    """Weights of one meaning of a rank. `weights[i]` belongs to `names[i]`; kernels follow the named parts."""
+
+    kernels: tuple[Kernel, ...]
+    profile: float
+    level: float = 0.0
+    success: float = 0.0
+    intercept: float = 0.0
+    kernel_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.kernels) != len(self.kernel_weights):
+            raise BundleError(f"{len(self.kernels)} kernels but {len(self.kernel_weights)} weights in the join")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores f4[C] of the candidates, P(resolved) f4[C] or None, and the weighted parts f4[C, n] named by `names`."""
+
+    score: Floats
+    p_resolved: Floats | None
+    contributions: Floats
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Join:
+    """Weights for each meaning of a rank. `calibrated`: the log had failures, so success is a probability."""
+
+    ranks: dict[Rank, RankWeights]
+    default: Rank
+    calibrated: bool
+
+    def score(
+        self,
+        rank: Rank,
+        contact: ContactVectors,
+        memory: Memory,
+        candidates: npt.NDArray[np.int64],
+        vectors: Floats,
+    ) -> Scored:
+        """Score one contact against C candidates.
+
+        contact: ContactVectors of length 1; candidates i8[C] distinct CSA codes; vectors (C, P), the profile vectors
+        of the candidates in that order. Raises BundleError where the bundle has no such rank.
+        """
+        if rank not in self.ranks:
+            raise BundleError(f"this bundle does not rank by {rank!r}: it has {', '.join(sorted(self.ranks))}")
+        fit = vectors @ contact.profile[0]
+        z = success = None
+        if "success" in self.ranks:
+            success = self._success(contact, memory, candidates, fit)
+            z = success[0]
+        p = sigmoid(z) if z is not None and self.calibrated else None
+        if rank == "success" and success is not None and z is not None:
+            return Scored(z, p, success[1], success[2])
+        score, parts, names = self._handled(contact, memory, candidates, fit, z)
+        return Scored(score, p, parts, names)
+
+    def _success(
+        self, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64], fit: Floats
+    ) -> tuple[Floats, Floats, tuple[str, ...]]:
+        w = self.ranks["success"]
+        level = np.full(len(fit), w.intercept + w.level * contact.level[0], dtype=np.float32)
+        parts = self._kernels(w, contact, memory, candidates)
+        columns = np.column_stack([level, np.float32(w.profile) * fit, parts])
+        return columns.sum(axis=1), columns, ("level", "profile", *(k.name for k in w.kernels))
+
+    def _handled(
+        self,
+        contact: ContactVectors,
+        memory: Memory,
+        candidates: npt.NDArray[np.int64],
+        fit: Floats,
+        z: Floats | None,
+    ) -> tuple[Floats, Floats, tuple[str, ...]]:
+        w = self.ranks["handled"]
+        log_p = np.zeros_like(fit) if z is None else log_sigmoid(z)
+        parts = self._kernels(w, contact, memory, candidates)
+        columns = np.column_stack([np.float32(w.profile) * fit, np.float32(w.success) * log_p, parts])
+        return columns.sum(axis=1), columns, ("profile", "success", *(k.name for k in w.kernels))
+
+    @staticmethod
+    def _kernels(
+        w: RankWeights, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64]
+    ) -> Floats:
+        parts = memory.parts(
+            w.kernels, contact.memory[0], int(contact.customer[0]), int(contact.arrived_at[0]), candidates
+        )
+        return parts * np.asarray(w.kernel_weights, dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """The serialised form, as in `calibration.json`."""
+        return {
+            "default": self.default,
+            "calibrated": self.calibrated,
+            "ranks": {rank: asdict(weights) for rank, weights in self.ranks.items()},
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write `calibration.json`."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Join:
+        """Read `calibration.json`. Raises BundleError where a field is missing or unknown."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            ranks = {rank: _weights(fields) for rank, fields in data["ranks"].items() if rank in RANKS}
+            return cls(ranks, data["default"], bool(data["calibrated"]))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise BundleError(f"{path}: not a calibration.json of this version ({error})") from None
+
+
+def _weights(fields: dict[str, Any]) -> RankWeights:
+    kernels = tuple(Kernel(**kernel) for kernel in fields["kernels"])
+    return RankWeights(**{**fields, "kernels": kernels, "kernel_weights": tuple(fields["kernel_weights"])})
+
+
+def sigmoid(z: Floats) -> Floats:
+    """1 / (1 + e^−z) without overflow."""
+    return np.exp(-np.logaddexp(np.float32(0), -z)).astype(np.float32)
+
+
+def log_sigmoid(z: Floats) -> Floats:
+    """log σ(z) without overflow."""
+    return (-np.logaddexp(np.float32(0), -z)).astype(np.float32)

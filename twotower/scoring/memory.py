@@ -1,0 +1,125 @@
+"""The memory of one contact's candidates: which rows count now, and their sums by CSA.
+
+Notable: a contact's rows are gathered before anything is computed on them, so its numbers come from the rows
+known before it arrived and from nothing else. Rows that become known later do not merely weigh zero, they do not
+take part in the arithmetic, and removing them from the tables changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.clock import SECOND
+from twotower.scoring.kernels import Floats, Kernel, empty_value, finish, segment_sums, similarity_weight
+from twotower.scoring.rows import HistoryRows
+
+PER_CUSTOMER = 64  # hand-overs remembered of one customer; more are older than any half-life that measured well
+
+
+def ranges(starts: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Concatenated positions of the groups' runs and, for each position, the index within `groups` it belongs to."""
+    begin = starts[groups]
+    lengths = starts[groups + 1] - begin
+    owner = np.repeat(np.arange(len(groups)), lengths)
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begin - (ends - lengths), lengths), owner
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Visible rows of one contact: their positions, the candidate that owns each, cosine f4[n] and age f4[n] in s."""
+
+    index: npt.NDArray[np.int64]
+    owner: npt.NDArray[np.int64]
+    cosine: Floats
+    age_s: Floats
+
+
+class Memory:
+    """Rows by CSA and, where the caller may know customers, rows by customer.
+
+    rows: sorted by (csa, known_at). pairs: the unbounded hand-overs of returning customers in any order, or None.
+    roster: number of CSAs, codes 0 … roster − 1.
+    """
+
+    def __init__(self, rows: HistoryRows, roster: int, pairs: HistoryRows | None = None) -> None:
+        self.rows = rows
+        self.roster = roster
+        self._csa_starts = np.searchsorted(rows.csa, np.arange(roster + 1)).astype(np.int64)
+        self.pairs: HistoryRows | None = None
+        if pairs is not None:
+            known = np.flatnonzero(pairs.customer >= 0)
+            order = known[np.lexsort((pairs.contact[known], pairs.known_at[known], pairs.customer[known]))]
+            self.pairs = pairs.take(order)
+            customers = int(self.pairs.customer.max(initial=-1)) + 1
+            self._pair_starts = np.searchsorted(self.pairs.customer, np.arange(customers + 1)).astype(np.int64)
+
+    def gather(self, vector: Floats, moment: int, candidates: npt.NDArray[np.int64]) -> Gathered:
+        """Rows of the candidates that are visible at a moment, for a contact vector (Q,)."""
+        if len(candidates) == self.roster and np.array_equal(candidates, np.arange(self.roster)):
+            index, owner = np.arange(len(self.rows)), self.rows.csa.astype(np.int64)
+        else:
+            index, owner = ranges(self._csa_starts, candidates)
+        seen = (self.rows.known_at[index] < moment) & (moment <= self.rows.until[index])
+        return self._measure(self.rows, index[seen], owner[seen], vector, moment)
+
+    def gather_pairs(self, customer: int, vector: Floats, moment: int, candidates: npt.NDArray[np.int64]) -> Gathered:
+        """The customer's own visible hand-overs with the candidates; empty for an unknown customer (−1)."""
+        none = np.zeros(0, np.int64)
+        if self.pairs is None or not 0 <= customer < len(self._pair_starts) - 1:
+            return Gathered(none, none, np.zeros(0, np.float32), np.zeros(0, np.float32))
+        index = np.arange(self._pair_starts[customer], self._pair_starts[customer + 1])
+        index = index[self.pairs.known_at[index] < moment][-PER_CUSTOMER:]
+        place = np.full(self.roster, -1, dtype=np.int64)
+        place[candidates] = np.arange(len(candidates))
+        owner = place[self.pairs.csa[index]]
+        index, owner = index[owner >= 0], owner[owner >= 0]
+        order = np.argsort(owner, kind="stable")
+        return self._measure(self.pairs, index[order], owner[order], vector, moment)
+
+    @staticmethod
+    def _measure(
+        rows: HistoryRows, index: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], vector: Floats, moment: int
+    ) -> Gathered:
+        cosine = rows.vector[index] @ vector
+        age_s = ((moment - rows.known_at[index]) / SECOND).astype(np.float32)
+        return Gathered(index, owner, cosine, age_s)
+
+    def parts(
+        self,
+        kernels: Sequence[Kernel],
+        vector: Floats,
+        customer: int,
+        moment: int,
+        candidates: npt.NDArray[np.int64],
+    ) -> Floats:
+        """Values (C, len(kernels)) float32 of the kernels for one contact and C candidate CSAs.
+
+        vector (Q,) unit length; customer as in `pairs` (−1 unknown); moment µs; candidates i8[C], distinct codes.
+        """
+        out = np.empty((len(candidates), len(kernels)), dtype=np.float32)
+        own = self.gather(vector, moment, candidates) if any(k.scope == "csa" for k in kernels) else None
+        pair = self.gather_pairs(customer, vector, moment, candidates) if any(k.scope == "pair" for k in kernels) else None
+        for scope, rows, found in (("csa", self.rows, own), ("pair", self.pairs, pair)):
+            columns = [i for i, k in enumerate(kernels) if k.scope == scope]
+            if found is None or rows is None or not len(found.index):
+                for i in columns:
+                    out[:, i] = empty_value(kernels[i])
+                continue
+            starts = np.searchsorted(found.owner, np.arange(len(candidates) + 1)).astype(np.int64)
+            for i in columns:
+                out[:, i] = _part(kernels[i], rows, found, starts)
+        return out
+
+
+def _part(kernel: Kernel, rows: HistoryRows, found: Gathered, starts: npt.NDArray[np.int64]) -> Floats:
+    weight = similarity_weight(kernel, found.cosine, found.age_s)
+    if kernel.statistic == "mass":
+        mass = segment_sums(weight * rows.weight[found.index], starts)
+        return finish(kernel, mass, mass)
+    weight = weight * rows.outcome[found.index]
+    return finish(kernel, segment_sums(weight, starts), segment_sums(weight * rows.residual[found.index], starts))

@@ -1,0 +1,97 @@
+"""The memory: past hand-overs as vectors, bounded per CSA, visible only while they were known.
+
+Notable: a row carries the half-open interval of moments for which it counts, `known_at < t <= until`. `until` is when
+enough newer hand-overs of the same CSA were known to push it out. So one array serves training and
+evaluation at any past moment and the router at the present one, and the bound never looks ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.clock import NEVER
+
+
+@dataclass(frozen=True)
+class HistoryRows:
+    """Hand-overs as memory, sorted by (csa, known_at).
+
+    `csa` i4[H]; `known_at`, `until` i8[H] µs; `vector` f4[H, Q] unit length; `residual` f4[H] = resolved − expected (0
+    where the outcome is null); `outcome` bool[H] whether an outcome is known; `weight` f4[H] (0 where `resolved` is
+    false, else 1); `customer` i4[H] (−1 unknown); `contact` i8[H], a reference for explanations, −1 where
+    there is none.
+    """
+
+    csa: npt.NDArray[np.int32]
+    known_at: npt.NDArray[np.int64]
+    until: npt.NDArray[np.int64]
+    vector: npt.NDArray[np.float32]
+    residual: npt.NDArray[np.float32]
+    outcome: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float32]
+    customer: npt.NDArray[np.int32]
+    contact: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.csa)
+
+    def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> HistoryRows:
+        """The rows at `index`, in that order."""
+        return HistoryRows(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+    def visible(self, moment: int) -> npt.NDArray[np.bool_]:
+        """Mask (H,) of the rows that count at a moment."""
+        return (self.known_at < moment) & (moment <= self.until)
+
+
+def build_rows(
+    csa: npt.NDArray[np.int32],
+    known_at: npt.NDArray[np.int64],
+    vector: npt.NDArray[np.float32],
+    residual: npt.NDArray[np.float32],
+    resolved: npt.NDArray[np.int8],
+    customer: npt.NDArray[np.int32],
+    contact: npt.NDArray[np.int64],
+    per_csa: int,
+) -> HistoryRows:
+    """Sort hand-overs by (csa, known_at, contact) and give each its interval under a bound of `per_csa` rows a CSA.
+
+    All arrays have one entry a hand-over; hand-overs whose outcome never became known are left out.
+    """
+    keep = np.flatnonzero(known_at < NEVER)
+    order = keep[np.lexsort((contact[keep], known_at[keep], csa[keep]))]
+    has_outcome = resolved[order] >= 0
+    return HistoryRows(
+        csa=csa[order],
+        known_at=known_at[order],
+        until=expiry(csa[order], known_at[order], per_csa),
+        vector=vector[order],
+        residual=np.where(has_outcome, residual[order], 0).astype(np.float32),
+        outcome=has_outcome,
+        weight=(resolved[order] != 0).astype(np.float32),
+        customer=customer[order],
+        contact=contact[order],
+    )
+
+
+def expiry(
+    csa: npt.NDArray[np.int32], known_at: npt.NDArray[np.int64], per_csa: int
+) -> npt.NDArray[np.int64]:
+    """`until` i8[H] of rows sorted by (csa, known_at): when the `per_csa`-th newer row of the CSA was known."""
+    until = np.full(len(csa), NEVER, dtype=np.int64)
+    if len(csa) > per_csa:
+        same = csa[:-per_csa] == csa[per_csa:]
+        until[:-per_csa][same] = known_at[per_csa:][same]
+    return until
+
+
+def merge_rows(first: HistoryRows, second: HistoryRows, per_csa: int) -> HistoryRows:
+    """One memory from two, intervals recomputed over both."""
+    names = [n for n in HistoryRows.__dataclass_fields__ if n != "until"]
+    both = {n: np.concatenate([getattr(first, n), getattr(second, n)]) for n in names}
+    order = np.lexsort((both["contact"], both["known_at"], both["csa"]))
+    both = {n: v[order] for n, v in both.items()}
+    return HistoryRows(**both, until=expiry(both["csa"], both["known_at"], per_csa))

