@@ -1,0 +1,114 @@
+"""int8 for the contact tower, behind a gate measured on the exporting host.
+
+Notable: int8 arithmetic differs between CPUs (with and without VNNI), so the decision is made where the graph was made
+and its figures are written into the manifest. The gate looks at what a router would notice: the top ten CSAs and the
+ranking metric. A graph that misses either limit is not kept, and the bundle says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from export.onnx import strip
+from export.run import Probe
+from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, open_session
+from twotower.progress import track
+from twotower.scoring.join import ContactVectors, Join, Rank
+from twotower.scoring.memory import Memory
+
+LEAST_OVERLAP = 0.95
+MOST_LOSS = 0.01
+TOP = 10
+BATCH = 32
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the gate scores with: the join, the memory and the CSA vectors (J, P) of the bundle in the making."""
+
+    join: Join
+    memory: Memory
+    vectors: Floats
+    probe: Probe
+
+    def scores(self, contacts: ContactVectors, rank: Rank) -> Floats:
+        """Joint scores (N, J) of the probe's contacts against the whole roster."""
+        everyone = np.arange(len(self.vectors))
+        return np.stack(
+            [
+                self.join.score(rank, contacts.take(np.array([i])), self.memory, everyone, self.vectors).score
+                for i in track(range(len(contacts)), "measuring int8")
+            ]
+        )
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Write the int8 form of a graph: weights quantised, activations at run time."""
+    quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=False)
+    onnx.save(strip(onnx.load(target)), target)
+
+
+def encode_probe(path: Path, probe: Probe) -> ContactVectors:
+    """Vectors of the probe's contacts by the graph at `path`."""
+    session = open_session(path, CONTACT_INPUTS, CONTACT_OUTPUTS)
+    parts = []
+    for start in range(0, len(probe), BATCH):
+        part = slice(start, start + BATCH)
+        feeds = dict(
+            zip(CONTACT_INPUTS, (probe.tokens[part], probe.categories[part], probe.numbers[part]), strict=True)
+        )
+        parts.append(session.run(list(CONTACT_OUTPUTS), feeds))
+    outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    profile, memory, level, base = outputs
+    strangers = np.full(len(probe), -1, dtype=np.int32)
+    return ContactVectors(profile, memory, level, base, probe.arrived_at, strangers)
+
+
+def apply_gate(folder: Path, judge: Judge | None) -> dict[str, Any]:
+    """Quantise `contact_tower.onnx` in place if the gate passes; the figures and the decision, for the manifest."""
+    facts: dict[str, Any] = {"asked": "int8", "kept": "fp32", "least_overlap": LEAST_OVERLAP, "most_loss": MOST_LOSS}
+    if judge is None or not len(judge.probe):
+        return {**facts, "reason": "the run keeps no contacts to measure on"}
+    plain, small = folder / "contact_tower.onnx", folder / "contact_tower.int8.onnx"
+    quantise(plain, small)
+    rank = judge.join.default
+    before, after = (judge.scores(encode_probe(path, judge.probe), rank) for path in (plain, small))
+    facts |= {"contacts": len(judge.probe), "top10_overlap": round(overlap(before, after), 4)}
+    name, worth = metric(judge, before, rank)
+    facts |= {"metric": name, "fp32": round(worth, 4), "int8": round(metric(judge, after, rank)[1], 4)}
+    loss = 1 - facts["int8"] / facts["fp32"] if facts["fp32"] > 0 else 0.0
+    if facts["top10_overlap"] < LEAST_OVERLAP:
+        small.unlink()
+        return {**facts, "reason": f"top-10 overlap {facts['top10_overlap']} is below {LEAST_OVERLAP}"}
+    if loss > MOST_LOSS:
+        small.unlink()
+        return {**facts, "reason": f"{name} falls by {loss:.1%}, more than {MOST_LOSS:.0%}"}
+    small.replace(plain)
+    return {**facts, "kept": "int8", "reason": "both limits are kept"}
+
+
+def overlap(before: Floats, after: Floats) -> float:
+    """Mean share of the ten best columns (of fewer, where there are fewer) that two score matrices (N, J) share."""
+    k = min(TOP, before.shape[1])
+    first, second = (np.argsort(-s, axis=1, kind="stable")[:, :k] for s in (before, after))
+    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(first, second, strict=True)]))
+
+
+def metric(judge: Judge, scores: Floats, rank: Rank) -> tuple[str, float]:
+    """The ranking metric of scores (N, J): area under the ROC curve of outcomes for `success` where the probe holds
+    both outcomes, else the mean reciprocal rank of who took the contact."""
+    taken = scores[np.arange(len(scores)), judge.probe.csa]
+    good, bad = taken[judge.probe.resolved == 1], taken[judge.probe.resolved == 0]
+    if rank == "success" and len(good) and len(bad):
+        wins = (good[:, None] > bad[None, :]).mean() + 0.5 * (good[:, None] == bad[None, :]).mean()
+        return "auc", float(wins)
+    ahead = (scores > taken[:, None]).sum(axis=1)
+    return "mrr", float(np.mean(1 / (1 + ahead)))

@@ -1,0 +1,66 @@
+"""Contacts as callers hand them over: plain mappings, checked and turned into what the towers read.
+
+Notable: every key may be missing or None, keys that are not known are ignored, and a value of a wrong type is refused
+by name, so a router that sends nonsense hears of it at once instead of getting a quietly worse match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from twotower.errors import TwoTowerError
+
+TEXTS = ("contact_id", "customer_id", "channel", "queue", "language", "intent", "intent_text", "transcript")
+TIMES = ("arrived_at", "customer_since")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MatchError(TwoTowerError):
+    """A contact, an eligible list or an option of a match is not what it should be."""
+
+
+def clean(contact: Mapping[str, Any]) -> dict[str, Any]:
+    """The known fields of a contact, times as int64 µs. Raises MatchError naming a field of a wrong type."""
+    found: dict[str, Any] = {}
+    for name in TEXTS:
+        value = contact.get(name)
+        if value is not None and not isinstance(value, str):
+            raise MatchError(f"contact field {name!r}: text or None expected, got {type(value).__name__}")
+        found[name] = value
+    for name in TIMES:
+        found[name] = None if contact.get(name) is None else moment_of(contact[name], name)
+    priority = contact.get("priority")
+    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int | float)):
+        raise MatchError(f"contact field 'priority': a number or None expected, got {type(priority).__name__}")
+    found["priority"] = priority
+    return found
+
+
+def moment_of(value: Any, name: str) -> int:
+    """Microseconds since 1970 in UTC of a datetime with a zone, or of such a number. Raises MatchError otherwise."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise MatchError(f"{name}: the time {value.isoformat()} has no zone; give it one, such as datetime.UTC")
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise MatchError(f"{name}: a datetime with a zone or microseconds since 1970 expected, got {type(value).__name__}")
+
+
+def columns_of(contacts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Cleaned contacts as columns of equal length."""
+    return {name: [contact[name] for contact in contacts] for name in (*TEXTS, *TIMES, "priority")}
+
+
+def eligible_codes(ids: Iterable[str], codes: Mapping[str, int]) -> list[int]:
+    """Distinct ascending codes of CSA ids. Raises MatchError naming those that the roster does not hold."""
+    if isinstance(ids, str):
+        raise MatchError("eligible: a list of csa_id expected, got one text")
+    wanted = set(ids)
+    if unknown := sorted(str(i) for i in wanted if i not in codes):
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        named = ", ".join(repr(i) for i in unknown[:5])
+        raise MatchError(f"eligible: unknown csa_id {named}{more}; the roster of this bundle does not hold them")
+    return sorted(codes[i] for i in wanted)

@@ -1,0 +1,198 @@
+"""The matcher: raw contacts in, ranked CSAs out, inside the router's process and without torch.
+
+Notable: one reference holds an immutable snapshot, which a call reads once, so readers never lock and a roster change
+can swap it between calls. The towers and indexes run on one thread a call; concurrency comes from the callers. Scores
+are those of `twotower.scoring.Join`, the same that training fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.contact import MatchError as MatchError
+from serve.contact import clean, columns_of, eligible_codes, moment_of
+from serve.snapshot import Snapshot
+from twotower.bundle.bundle import Bundle
+from twotower.bundle.sessions import Encoded
+from twotower.scoring.join import ContactVectors, Rank, Scored
+
+REASONS = 3
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One part of a score: `part` its name, `effect` how much it raises (or lowers) this CSA above the mean of the
+    candidates, in score units, `share` the effect's share of all parts' absolute effects (−1 … 1)."""
+
+    part: str
+    effect: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
+    where the log had no failures) and the parts that set it apart, strongest first."""
+
+    csa_id: str
+    score: float
+    p_resolved: float | None
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best k of one contact's candidates: codes i8[k], and where they stand in what was scored."""
+
+    codes: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+    scored: Scored
+
+    @property
+    def score(self) -> npt.NDArray[np.float32]:
+        """Scores f4[k], best first."""
+        return self.scored.score[self.places]
+
+    @property
+    def p_resolved(self) -> npt.NDArray[np.float32] | None:
+        """P(resolved) f4[k] or None."""
+        return None if self.scored.p_resolved is None else self.scored.p_resolved[self.places]
+
+
+class Matcher:
+    """Ranks CSAs for contacts from one bundle. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._encoder = bundle.contact_encoder
+        self._join = bundle.join
+        self._until = int(bundle.manifest.window["until"])
+        self._snapshot = Snapshot.from_bundle(bundle)
+
+    @classmethod
+    def load(cls, bundle_dir: str | Path, expect_digest: str | None = None) -> Matcher:
+        """Verify a bundle and load what matching needs. Raises BundleError, one line, where it cannot be trusted."""
+        return cls(Bundle.open(bundle_dir, expect_digest))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The present view of the roster and its memory."""
+        return self._snapshot
+
+    @property
+    def default_rank(self) -> Rank:
+        """What a rank means unless a call says otherwise."""
+        return self._join.default
+
+    def match(
+        self,
+        contact: Mapping[str, Any],
+        k: int = 10,
+        eligible: Sequence[str] | None = None,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+    ) -> list[Candidate]:
+        """The best k CSAs for a contact, best first; fewer where fewer are eligible, none where nobody is.
+
+        contact: fields as in `contacts.parquet`; any may be missing or None. eligible: csa ids who may take it, None
+        for everyone active. rank: `success` or `handled`, None for the bundle's default. at: the moment that ages are
+        counted from, by default the contact's `arrived_at`, else the end of the bundle's data window.
+
+        Raises MatchError for a field of a wrong type, unknown eligible ids (named) and k < 1, BundleError for a rank
+        that the bundle does not have.
+        """
+        found = clean(contact)
+        snapshot = self._snapshot
+        codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
+        vectors = self.vectors(self._encoder.encode_one(found), [found["arrived_at"]], at)
+        return _as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
+
+    def match_batch(
+        self,
+        contacts: Sequence[Mapping[str, Any]],
+        k: int = 10,
+        eligible: Sequence[Sequence[str] | None] | None = None,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+    ) -> list[list[Candidate]]:
+        """`match` for several contacts, encoded together; `eligible` has one entry a contact."""
+        if eligible is not None and len(eligible) != len(contacts):
+            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
+        if not contacts:
+            return []
+        snapshot = self._snapshot
+        columns = columns_of([clean(contact) for contact in contacts])
+        vectors = self.vectors(self._encoder.encode(columns, quiet=True), columns["arrived_at"], at)
+        ranked = []
+        for i in range(len(contacts)):
+            ids = None if eligible is None else eligible[i]
+            codes = None if ids is None else np.array(eligible_codes(ids, snapshot.codes), dtype=np.int64)
+            one = vectors.take(np.array([i]))
+            ranked.append(_as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot)))
+        return ranked
+
+    def vectors(
+        self, encoded: Encoded, arrived_at: Sequence[int | None], at: datetime | int | None = None
+    ) -> ContactVectors:
+        """Encoded contacts with the moments they are matched at; customers are unknown to a bundle."""
+        fixed = None if at is None else moment_of(at, "at")
+        moments = [fixed if fixed is not None else self._until if t is None else t for t in arrived_at]
+        return ContactVectors(
+            encoded.profile,
+            encoded.memory,
+            encoded.level,
+            encoded.base,
+            np.array(moments, dtype=np.int64),
+            np.full(len(encoded), -1, dtype=np.int32),
+        )
+
+    def rank(
+        self,
+        contact: ContactVectors,
+        k: int,
+        eligible: npt.NDArray[np.int64] | None = None,
+        rank: Rank | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Ranked:
+        """The best k for one encoded contact; `eligible` as distinct codes of the snapshot, or None."""
+        if k < 1:
+            raise MatchError(f"k: at least 1 expected, got {k}")
+        view = snapshot or self._snapshot
+        meaning = self._join.default if rank is None else rank
+        if meaning not in self._join.ranks:
+            raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
+        codes = view.candidates(contact, meaning, k, eligible)
+        scored = self._join.score(meaning, contact, view.memory, codes, view.profiles.vectors[codes])
+        places = np.argsort(-scored.score, kind="stable")[:k]
+        return Ranked(codes[places], places, scored)
+
+
+def _as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
+    p, reasons = ranked.p_resolved, explain(ranked)
+    return [
+        Candidate(snapshot.ids[code], float(score), None if p is None else float(p[i]), reasons[i])
+        for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
+    ]
+
+
+def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
+    """The parts that set each of the best k apart from the mean of the scored candidates, strongest first."""
+    parts = ranked.scored.contributions
+    if not len(ranked.places):
+        return []
+    effects = parts[ranked.places] - parts.mean(axis=0)
+    whole = np.maximum(np.abs(effects).sum(axis=1, keepdims=True), 1e-12)
+    shares = effects / whole
+    order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
+    names = ranked.scored.names
+    return [
+        tuple(Reason(names[j], float(effects[i, j]), float(shares[i, j])) for j in order[i] if effects[i, j] != 0)
+        for i in range(len(order))
+    ]

@@ -1,0 +1,153 @@
+"""History rolled forward through a log: what the memory and the CSAs looked like at any moment of it.
+
+Notable: two starts are possible. A contact that arrives after the bundle's data window *resumes* it: the bundle's rows
+and state, and from the log only what became known later. A contact from inside the window cannot use them, as they
+know what came after it; for it the whole log is *replayed* from nothing. CSA features move in the grid of snapshots
+that training used, every step of it, so the vectors at a moment do not depend on which contacts were asked for before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twotower.bundle.bundle import Bundle
+from twotower.bundle.sessions import Encoded
+from twotower.clock import NEVER
+from twotower.features.csa import CsaFeatures
+from twotower.features.history import HistoryEngine, KnownHandovers
+from twotower.scoring.join import sigmoid
+from twotower.scoring.memory import Memory
+from twotower.scoring.rows import HistoryRows, build_rows, merge_rows
+from twotower.tables.log import Log
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+# Snapshots of profile vectors kept at once.
+CACHE_BYTES = 256 << 20
+
+
+class Roll:
+    """The memory and the profile vectors of one log at any moment, from one start.
+
+    resume: continue the bundle; False: replay the log alone. contacts: the encoded contacts of the log in its order.
+    `memory` answers for every moment; `profiles(moment)` gives the vectors (J, P) that a contact then reads. Codes
+    are those of `log.csas.ids`.
+    """
+
+    def __init__(self, bundle: Bundle, log: Log, contacts: Encoded, resume: bool, with_pairs: bool) -> None:
+        self._schema, self._csa_encoder = bundle.schema, bundle.csa_encoder
+        self._contact_encoder = bundle.contact_encoder
+        self._identity = bundle.schema.identity_of(log.csas.ids)
+        known = np.flatnonzero(log.handovers.known_at < NEVER)
+        rows, pairs = _rows(bundle, log, contacts, known, resume)
+        self.memory = Memory(rows, len(log.csas), pairs if with_pairs else None)
+        self._handovers = KnownHandovers(
+            log.handovers.csa[known],
+            log.handovers.known_at[known],
+            log.handovers.resolved[known],
+            log.handovers.handle_time_s[known],
+            contacts.base[log.handovers.contact[known]],
+        )
+        self._resumed = _resumed(bundle, log) if resume else None
+        self._first = self._first_moment(log)
+        self._features = CsaFeatures(log.csas, bundle.schema, self._embed)
+        self._engine = self._start()
+        self._kept: OrderedDict[int, Floats] = OrderedDict()
+
+    def profiles(self, arrived_at: int) -> Floats:
+        """Profile vectors (J, P) as of the last snapshot at or before a moment."""
+        step = self._schema.granularity_us
+        moment = max(arrived_at // step * step, self._first)
+        if moment not in self._kept:
+            if self._engine.moment > moment:
+                self._engine = self._start()
+            while self._engine.moment < moment:
+                following = (self._engine.moment // step + 1) * step
+                self._engine.advance(self._handovers, min(following, moment))
+            features = self._features.at(moment, self._engine.features())
+            self._kept[moment] = self._csa_encoder.encode(features, self._identity)
+            most = max(2, CACHE_BYTES // max(1, self._kept[moment].nbytes))
+            while len(self._kept) > most:
+                self._kept.popitem(last=False)
+        return self._kept[moment]
+
+    def _start(self) -> HistoryEngine:
+        """A fresh engine at the first moment of this roll."""
+        schema = self._schema
+        if self._resumed is not None:
+            same = self._resumed
+            return same.resized(np.arange(len(same.last)), len(same.last))
+        engine = HistoryEngine(len(self._identity), schema.base_dim, schema.history_half_life_s, self._first)
+        if len(self._handovers.known_at):
+            engine.moment = min(self._first, int(self._handovers.known_at[0]))
+        return engine
+
+    def _first_moment(self, log: Log) -> int:
+        """The earliest snapshot: where the bundle's state stands, or the one before the log's first contact."""
+        if self._resumed is not None:
+            return self._resumed.moment
+        step = self._schema.granularity_us
+        return int(log.contacts.arrived_at[0]) // step * step if len(log.contacts) else 0
+
+    def _embed(self, texts: object) -> Floats:
+        return self._contact_encoder.encode({"intent_text": texts}, quiet=True).base
+
+
+def _rows(
+    bundle: Bundle, log: Log, contacts: Encoded, known: Positions, resume: bool
+) -> tuple[HistoryRows, HistoryRows]:
+    """The bounded rows of every CSA, and all hand-overs as rows for the pairing memory."""
+    handovers, per_csa = log.handovers, int(bundle.manifest.history["per_csa"])
+    contact = handovers.contact[known].astype(np.int64)
+    resolved = handovers.resolved[known]
+
+    def build(part: Positions, bound: int) -> HistoryRows:
+        return build_rows(
+            handovers.csa[known][part],
+            handovers.known_at[known][part],
+            contacts.memory[contact[part]],
+            resolved[part] - sigmoid(contacts.level[contact[part]]),
+            resolved[part],
+            log.contacts.customer[contact[part]],
+            contact[part],
+            bound,
+        )
+
+    everything = np.arange(len(known))
+    pairs = build(everything, max(1, len(known)))
+    if not resume:
+        return build(everything, per_csa), pairs
+    later = np.flatnonzero(handovers.known_at[known] >= int(bundle.manifest.window["until"]))
+    return merge_rows(_bundle_rows(bundle, log), build(later, per_csa), per_csa), pairs
+
+
+def _places(bundle: Bundle, log: Log) -> npt.NDArray[np.int64]:
+    """Where each CSA of the bundle stands in the log's roster, −1 where it is not there."""
+    found = pc.index_in(pa.array(bundle.roster.ids, pa.string()), value_set=log.csas.ids.cast(pa.string()))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _bundle_rows(bundle: Bundle, log: Log) -> HistoryRows:
+    """The bundle's rows under the log's codes; those of CSAs who are not in the log cannot be candidates and go."""
+    code = _places(bundle, log)[bundle.history.csa]
+    kept = np.flatnonzero(code >= 0)
+    rows = bundle.history.take(kept)
+    fields = {name: getattr(rows, name) for name in rows.__dataclass_fields__}
+    return HistoryRows(
+        **{**fields, "csa": code[kept].astype(np.int32), "contact": np.full(len(kept), -1, dtype=np.int64)}
+    )
+
+
+def _resumed(bundle: Bundle, log: Log) -> HistoryEngine:
+    """The bundle's history state under the log's codes; CSAs who joined since start empty."""
+    saved, places = bundle.engine, _places(bundle, log)
+    there = np.flatnonzero(places >= 0)
+    mine = HistoryEngine(len(log.csas), saved.good.shape[1], saved.half_life_s, saved.moment)
+    for name in ("sums", "good", "bad", "last"):
+        getattr(mine, name)[places[there]] = getattr(saved, name)[there]
+    return mine

@@ -1,0 +1,32 @@
+"""`twotower match BUNDLE --contacts FILE`: candidates for a file of contacts, in batches."""
+
+from __future__ import annotations
+
+import argparse
+
+from twotower.cli import Report, Verb
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder that `twotower export` wrote")
+    parser.add_argument("--contacts", required=True, metavar="FILE", help="Parquet file like contacts.parquet")
+    parser.add_argument("--data", metavar="DIR", help="tables whose history is rolled forward to each arrival")
+    parser.add_argument("--rank", choices=["success", "handled"], help="what a rank means; default: the bundle's")
+    parser.add_argument("--k", type=int, default=10, help="candidates per contact (default 10)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--digest", metavar="ID", help="refuse a bundle whose id is another")
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Match the file and say how many contacts got candidates."""
+    from serve.match_file import match_file
+
+    done = match_file(args.bundle, args.contacts, args.output, args.data, args.rank, args.k, args.digest)
+    text = f"{done.contacts} contacts matched by {done.rank!r}: {done.rows} rows in {args.output}"
+    if done.without:
+        text += f"; {done.without} contacts have no eligible candidate and no rows"
+    return Report(text, {"output": args.output, **done.__dict__})
+
+
+VERB = Verb("candidates for a file of contacts", configure, run)

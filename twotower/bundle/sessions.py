@@ -1,0 +1,179 @@
+"""ONNX sessions for a process that must not fight over its cores, and the two towers behind them.
+
+Notable: one thread a call and no spinning, because concurrency comes from the router's callers. Batches have fixed
+shapes: a row is padded to a width that depends on its own length alone and a batch is filled up to a fixed number of
+rows, so what a contact's vectors are, to the last bit, does not depend on the contacts that are encoded with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from twotower.errors import BundleError
+from twotower.progress import bar
+
+if TYPE_CHECKING:
+    from twotower.features.schema import FeatureSchema
+    from twotower.text.tokens import Tokenizer
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+CONTACT_INPUTS = ("tokens", "categories", "numbers")
+CONTACT_OUTPUTS = ("profile", "memory", "level", "base")
+CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector",)
+CONTACT_ROWS = 32
+CSA_ROWS = 256
+WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Contacts per round: their tokens and columns are in memory at once.
+ROUND = 16_384
+
+
+def open_session(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> ort.InferenceSession:
+    """Open a graph on one thread. Raises BundleError where it is unreadable or has other inputs or outputs."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises several types that share no base but Exception
+        raise BundleError(f"{path}: not a graph that onnxruntime can load ({str(error).splitlines()[0]})") from None
+    for kind, wanted, found in (
+        ("inputs", inputs, [v.name for v in session.get_inputs()]),
+        ("outputs", outputs, [v.name for v in session.get_outputs()]),
+    ):
+        if set(wanted) != set(found):
+            raise BundleError(f"{path}: {kind} are {', '.join(found)}, expected {', '.join(wanted)}; export again")
+    return session
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Outputs of the contact tower for B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K)."""
+
+    profile: Floats
+    memory: Floats
+    level: Floats
+    base: Floats
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+
+class ContactEncoder:
+    """Raw contact columns in, the contact tower's vectors out."""
+
+    def __init__(self, session: ort.InferenceSession, tokenizer: Tokenizer, schema: FeatureSchema) -> None:
+        self._session = session
+        self._tokenizer = tokenizer
+        self._schema = schema
+
+    def encode_one(self, contact: Mapping[str, Any]) -> Encoded:
+        """Vectors of one contact, keys as in `contacts.parquet`; absent keys and None are unknown."""
+        columns = {name: [value] for name, value in contact.items()} or {"intent_text": [None]}
+        tokens = self._tokenizer.encode(self._texts(columns))
+        return Encoded(*self._run(tokens, *self._schema.contact_inputs(columns)))
+
+    def encode(self, columns: Mapping[str, Any], quiet: bool = False) -> Encoded:
+        """Vectors of many contacts; columns of equal length N, lists or Arrow arrays. `quiet`: no progress bar."""
+        size = len(next(iter(columns.values())))
+        rounds = [self._encode_round(_slice(columns, start, ROUND)) for start in _rounds(size, quiet)]
+        if not rounds:
+            empty = self._encode_round({"intent_text": [""]})
+            rounds = [Encoded(*(getattr(empty, name)[:0] for name in CONTACT_OUTPUTS))]
+        return Encoded(*(np.concatenate([getattr(r, name) for r in rounds]) for name in CONTACT_OUTPUTS))
+
+    def _encode_round(self, columns: Mapping[str, Any]) -> Encoded:
+        tokens = self._tokenizer.encode_corpus(self._texts(columns))
+        categories, numbers = self._schema.contact_inputs(columns)
+        widths = _padded_widths(tokens.lengths(np.arange(len(tokens))))
+        outputs: list[Floats] = []
+        for rows, filled in _fixed_batches(widths, CONTACT_ROWS):
+            padded = _widen(tokens.pad(filled), int(widths[rows[0]]), tokens.pad_id)
+            results = self._run(padded, categories[filled], numbers[filled])
+            outputs = outputs or [np.empty((len(tokens), *r.shape[1:]), np.float32) for r in results]
+            for whole, part in zip(outputs, results, strict=True):
+                whole[rows] = part[: len(rows)]
+        return Encoded(*outputs)
+
+    def _run(self, tokens: Integers, categories: Integers, numbers: Floats) -> list[Floats]:
+        feeds = {"tokens": tokens, "categories": categories, "numbers": numbers}
+        return [np.asarray(o) for o in self._session.run(CONTACT_OUTPUTS, feeds)]
+
+    @staticmethod
+    def _texts(columns: Mapping[str, Any]) -> list[str]:
+        from twotower.text.tokens import compose_text
+
+        size = len(next(iter(columns.values())))
+        need, said = (_strings(columns.get(name), size) for name in ("intent_text", "transcript"))
+        return [compose_text(a, b) for a, b in zip(need, said, strict=True)]
+
+
+class CsaEncoder:
+    """CSA features in, profile vectors out."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def encode(self, features: Floats, identity: Integers) -> Floats:
+        """Profile vectors (J, P) of features (J, G) and identities (J,)."""
+        parts: list[Floats] = []
+        for rows, filled in _fixed_batches(np.zeros(len(identity), np.int64), CSA_ROWS):
+            feeds = {"features": np.ascontiguousarray(features[filled]), "identity": identity[filled]}
+            parts.append(np.asarray(self._session.run(CSA_OUTPUTS, feeds)[0])[: len(rows)])
+        if not parts:
+            return np.zeros((0, int(self._session.get_outputs()[0].shape[1])), np.float32)
+        return np.concatenate(parts)
+
+
+def _rounds(size: int, quiet: bool) -> Iterator[int]:
+    starts = range(0, size, ROUND)
+    if quiet or size < 4 * CONTACT_ROWS:
+        yield from starts
+        return
+    with bar("encoding contacts", total=size, unit="contact") as advance:
+        for start in starts:
+            yield start
+            advance(min(ROUND, size - start))
+
+
+def _slice(columns: Mapping[str, Any], start: int, count: int) -> dict[str, Any]:
+    return {name: values[start : start + count] for name, values in columns.items()}
+
+
+def _strings(values: Any, size: int) -> Sequence[str | None]:
+    if values is None:
+        return [None] * size
+    return values.to_pylist() if hasattr(values, "to_pylist") else values  # type: ignore[no-any-return]
+
+
+def _padded_widths(lengths: Integers) -> Integers:
+    """The width each row is padded to: the next of `WIDTHS`, or the next multiple of the last."""
+    steps = np.asarray(WIDTHS)
+    place = np.searchsorted(steps, lengths)
+    beyond = -(-lengths // steps[-1]) * steps[-1]
+    return np.where(place < len(steps), steps[np.minimum(place, len(steps) - 1)], beyond).astype(np.int64)
+
+
+def _fixed_batches(widths: Integers, size: int) -> Iterator[tuple[Integers, Integers]]:
+    """Batches of rows of equal width: the rows, and the same filled up to `size` by repeating the first."""
+    order = np.argsort(widths, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1) if len(order) else []:
+        for start in range(0, len(group), size):
+            rows = group[start : start + size]
+            yield rows, np.concatenate([rows, np.full(size - len(rows), rows[0], dtype=np.int64)])
+
+
+def _widen(tokens: Integers, width: int, pad_id: int) -> Integers:
+    return np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])), constant_values=pad_id)

@@ -1,0 +1,119 @@
+"""The bundle's Parquet tables: the roster and the remembered hand-overs.
+
+Notable: rows stand in the order of the FAISS files, and each table carries the exact vectors, so an approximate index
+can be checked and an exact search run without it. Customers never appear: their memory lives outside the bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twotower.clock import NEVER, NULL_TIME, from_arrow, to_arrow
+from twotower.errors import BundleError
+from twotower.scoring.rows import HistoryRows
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), as-of `features` (J, G), `identity` i8[J] and
+    `active` bool[J] (not yet departed at the end of the data window)."""
+
+    ids: tuple[str, ...]
+    vectors: Floats
+    features: Floats
+    identity: npt.NDArray[np.int64]
+    active: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def write_roster(roster: Roster, path: Path) -> None:
+    """Write `roster.parquet`."""
+    table = pa.table(
+        {
+            "csa_id": pa.array(roster.ids, pa.string()),
+            "active": pa.array(roster.active),
+            "identity": pa.array(roster.identity),
+            "vector": _lists(roster.vectors),
+            "features": _lists(roster.features),
+        }
+    )
+    pq.write_table(table, path)
+
+
+def read_roster(path: Path) -> Roster:
+    """Read `roster.parquet`. Raises BundleError where a column is missing or of another type."""
+    table = _read(path, ("csa_id", "active", "identity", "vector", "features"))
+    return Roster(
+        ids=tuple(table["csa_id"].to_pylist()),
+        vectors=_matrix(table["vector"]),
+        features=_matrix(table["features"]),
+        identity=table["identity"].to_numpy(),
+        active=table["active"].to_numpy(),
+    )
+
+
+def write_history(rows: HistoryRows, csa_ids: tuple[str, ...], contact_ids: pa.Array, path: Path) -> None:
+    """Write `history.parquet`; `contact_ids[rows.contact]` are the references for explanations (null where −1)."""
+    contacts = contact_ids.cast(pa.string()).take(pa.array(rows.contact, mask=rows.contact < 0))
+    table = pa.table(
+        {
+            "csa_id": pa.array(csa_ids, pa.string()).take(pa.array(rows.csa)),
+            "contact_id": contacts,
+            "known_at": to_arrow(rows.known_at),
+            "residual": pa.array(rows.residual),
+            "outcome": pa.array(rows.outcome),
+            "weight": pa.array(rows.weight),
+            "vector": _lists(rows.vector),
+        }
+    )
+    pq.write_table(table, path)
+
+
+def read_history(path: Path, csa_ids: tuple[str, ...]) -> tuple[HistoryRows, pa.Array]:
+    """Read `history.parquet`: rows with codes into `csa_ids`, and their contact ids (`contact` counts the rows)."""
+    table = _read(path, ("csa_id", "contact_id", "known_at", "residual", "outcome", "weight", "vector"))
+    codes = pc.index_in(table["csa_id"], pa.array(csa_ids, pa.string()))
+    if codes.null_count:
+        raise BundleError(f"{path}: names a CSA that the roster does not hold; export the bundle again")
+    count = len(table)
+    rows = HistoryRows(
+        csa=codes.to_numpy().astype(np.int32),
+        known_at=from_arrow(table["known_at"], NULL_TIME),
+        until=np.full(count, NEVER, dtype=np.int64),
+        vector=_matrix(table["vector"]),
+        residual=table["residual"].to_numpy(),
+        outcome=table["outcome"].to_numpy(),
+        weight=table["weight"].to_numpy(),
+        customer=np.full(count, -1, dtype=np.int32),
+        contact=np.arange(count, dtype=np.int64),
+    )
+    return rows, table["contact_id"].combine_chunks()
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=list(columns), partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise BundleError(f"{path}: not the table of a bundle ({str(error).splitlines()[0]}); export again") from None
+
+
+def _lists(matrix: Floats) -> pa.FixedSizeListArray:
+    flat = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), matrix.shape[1])
+
+
+def _matrix(column: pa.ChunkedArray) -> Floats:
+    width = column.type.list_size
+    whole = column.combine_chunks()
+    return np.asarray(whole.flatten().to_numpy(), dtype=np.float32).reshape(len(column), width)
