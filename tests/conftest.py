@@ -10,27 +10,18 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
+from tests.support import Tables, minutes
+
 # The same examples on every run, and no failures because a machine was busy.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-Tables = dict[str, pa.Table]
-
-
-def minutes(*after: float | None) -> pa.Array:
-    """Times so many minutes after the first of January 2026, null for None."""
-    times = [None if m is None else START + timedelta(minutes=m) for m in after]
-    return pa.array(times, pa.timestamp("us", tz="UTC"))
 
 
 @pytest.fixture
@@ -102,9 +93,3 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("TWOTOWER_REAL_DATA names no folder of real logs")
     return Path(folder)
-
-
-def replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
-    """The table with one column changed."""
-    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    return table.set_column(table.schema.get_field_index(name), name, column)
