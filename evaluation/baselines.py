@@ -1,13 +1,13 @@
 """Rolling baselines that any matcher has to be held against: recent popularity, like work, the customer's own history.
 
 Notable: each is one weighted sum of the same three parts, scaled per contact to a greatest value of 1, so that the best
-blend is nothing but a choice of three weights and one time scale. All four are chosen on the tenth of contacts just
-before the test, rolled forward as the test is; the blend that is best there need not be best on the test.
+blend is nothing but a choice of three weights, one time scale and one number of neighbours. All are chosen on the tenth
+of contacts just before the test, rolled forward as the test is; what is best there need not be best on the test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +20,9 @@ from twotower.progress import bar
 from twotower.tables.log import Log
 
 Weights = tuple[float, float, float]
+Setting = tuple[str, float, int, Weights]
 
+NEIGHBOURS = (50, 200)
 TAUS = (0.01, 0.03, 0.1, 0.3, 1.0)
 FAMILIES: dict[str, tuple[Weights, ...]] = {
     "popularity": ((1.0, 0.0, 0.0),),
@@ -45,34 +47,40 @@ class Blend:
     history: History
     tau: float
     weights: Weights
+    neighbours: int = NEIGHBOURS[0]
     validation: float = float("nan")
 
     def scores(self, log: Log, positions: Positions) -> Scores:
         """Float32 (B, J); the log is the one the history was made of."""
-        return weigh(Parts(self.history, positions, self.weights).at(self.tau), self.weights)
+        parts = Parts(self.history, positions, self.weights, (self.neighbours,))
+        return weigh(parts.at(self.tau, self.neighbours), self.weights)
 
     def as_json(self) -> dict[str, object]:
         """What was chosen, for the report."""
-        return {"tau": self.tau, "weights": list(self.weights), "validation mrr@10": self.validation}
+        chosen: dict[str, object] = {"tau": self.tau, "weights": list(self.weights)}
+        if self.weights[1]:
+            chosen["neighbours"] = self.neighbours
+        return chosen | {"validation mrr@10": self.validation}
 
 
 class Parts:
     """The three parts for one block of contacts: evidence gathered once, then faded at any τ.
 
-    Parts whose weight in `used` is 0 are not gathered.
+    Parts whose weight in `used` is 0 are not gathered; `neighbours` are the numbers that may be asked for.
     """
 
-    def __init__(self, history: History, positions: Positions, used: Weights) -> None:
+    def __init__(self, history: History, positions: Positions, used: Weights, neighbours: Sequence[int]) -> None:
         self.history, self.positions = history, positions
         self.candidates = candidate_mask(history.log, positions)
-        self._like = history.nearest(positions) if used[1] else None
+        widest = history.nearest(positions, max(neighbours)) if used[1] else None
+        self._like = {k: widest and widest.strongest(k) for k in neighbours}
         self._own = history.same_customer(positions) if used[2] else None
 
-    def at(self, tau: float) -> list[Scores | None]:
+    def at(self, tau: float, neighbours: int) -> list[Scores | None]:
         """Popularity, like work and own history, each float32 (B, J) with 1 for the best candidate of a contact."""
         scale, width = tau * len(self.history.log.contacts), len(self.history.log.csas)
         parts: list[Scores | None] = [self._scaled(self.history.popularity(self.positions, scale))]
-        for evidence in (self._like, self._own):
+        for evidence in (self._like[neighbours], self._own):
             summed = None if evidence is None else evidence.summed(self.positions, scale, width)
             parts.append(None if summed is None else self._scaled(summed))
         return parts
@@ -106,21 +114,27 @@ def tune(history: History, split: Split) -> list[Blend]:
         asked = asked[np.linspace(0, len(asked) - 1, most).astype(np.int64)]
     if not len(asked):
         return [Blend(name, history, UNTUNED_TAU, UNTUNED[name]) for name in FAMILIES]
-    total: dict[tuple[str, float, Weights], float] = {}
+    total: dict[Setting, float] = {}
     with bar("tuning baselines", len(asked), "contacts") as advance:
         for block in blocks(asked, len(log.csas)):
-            parts = Parts(history, block, (1.0, 1.0, 1.0))
+            parts = Parts(history, block, (1.0, 1.0, 1.0), NEIGHBOURS)
             mask = positives.mask(block, len(log.csas))
-            for tau in TAUS:
-                at = parts.at(tau)
-                for name, grid in FAMILIES.items():
-                    for weights in grid:
-                        ranked = rank_positives(weigh(at, weights), mask, parts.candidates)
-                        key = (name, tau, weights)
-                        total[key] = total.get(key, 0.0) + float(reciprocal(ranked.first).sum())
+            for setting, scores in _grid(parts):
+                reached = reciprocal(rank_positives(scores, mask, parts.candidates).first)
+                total[setting] = total.get(setting, 0.0) + float(reached.sum())
             advance(len(block))
-    chosen = {name: max((key for key in total if key[0] == name), key=lambda key: total[key]) for name in FAMILIES}
-    return [Blend(name, history, key[1], key[2], total[key] / len(asked)) for name, key in chosen.items()]
+    chosen = (max((s for s in total if s[0] == name), key=lambda s: total[s]) for name in FAMILIES)
+    return [Blend(s[0], history, s[1], s[3], s[2], total[s] / len(asked)) for s in chosen]
+
+
+def _grid(parts: Parts) -> Iterator[tuple[Setting, Scores]]:
+    """Every setting (family, τ, neighbours, weights) with its scores."""
+    for tau, neighbours in product(TAUS, NEIGHBOURS):
+        at = parts.at(tau, neighbours)
+        for name, grid in FAMILIES.items():
+            for weights in grid:
+                if weights[1] or neighbours == NEIGHBOURS[0]:
+                    yield (name, tau, neighbours, weights), weigh(at, weights)
 
 
 def best(baselines: Sequence[Blend]) -> Blend:

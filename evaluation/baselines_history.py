@@ -17,7 +17,6 @@ import numpy.typing as npt
 from evaluation.ranking import Positions, Scores
 from twotower.tables.log import Log
 
-NEIGHBOURS = 50
 POOL = 30_000  # neighbours are sought among this many latest hand-overs
 MOST_TEXTS = 200_000  # on which the words are weighed
 LIKENESS_CELLS = 1 << 24
@@ -40,6 +39,14 @@ class Evidence:
         cells = np.bincount(self.row * width + self.csa, weights=self.weight * fade, minlength=size)
         return cells.reshape(len(positions), width).astype(np.float32)
 
+    def strongest(self, k: int) -> Evidence:
+        """At most k hand-overs per contact: those of the greatest weight."""
+        order = np.lexsort((-self.weight, self.row))
+        row = self.row[order]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        kept = order[place < k]
+        return Evidence(self.row[kept], self.csa[kept], self.contact[kept], self.weight[kept])
+
 
 def forget(age: npt.NDArray[np.integer[Any]], scale: float) -> npt.NDArray[np.float64]:
     """exp(−age / scale), for ages >= 0 in contacts."""
@@ -53,12 +60,11 @@ class History:
     Args:
         log: a whole log.
         fit_before: words are weighed (TF-IDF) on the texts of contacts before this position only.
-        neighbours: how many hand-overs of like work count.
         pool: how many of the latest hand-overs are compared.
     """
 
-    def __init__(self, log: Log, fit_before: int, neighbours: int = NEIGHBOURS, pool: int = POOL) -> None:
-        self.log, self.fit_before, self.neighbours, self.pool = log, fit_before, neighbours, pool
+    def __init__(self, log: Log, fit_before: int, pool: int = POOL) -> None:
+        self.log, self.fit_before, self.pool = log, fit_before, pool
         good = np.flatnonzero(log.handovers.resolved != 0)
         self.known_at = log.handovers.known_at[good]  # ascending, as the log is sorted by it
         self.contact = log.handovers.contact[good].astype(np.int64)
@@ -105,10 +111,10 @@ class History:
         found = self._by_customer[place]
         return Evidence(row, self.csa[found], self.contact[found], np.ones(len(row), dtype=np.float32))
 
-    def nearest(self, positions: Positions) -> Evidence:
+    def nearest(self, positions: Positions, neighbours: int) -> Evidence:
         """The `neighbours` past hand-overs whose texts are most alike, weight the cosine of their TF-IDF vectors."""
         step = max(1, LIKENESS_CELLS // max(1, min(len(self), self.pool)))
-        parts = [self._nearest(positions[i : i + step], i) for i in range(0, len(positions), step)]
+        parts = [self._nearest(positions[i : i + step], i, neighbours) for i in range(0, len(positions), step)]
         return Evidence(
             np.concatenate([part.row for part in parts]),
             np.concatenate([part.csa for part in parts]),
@@ -116,7 +122,7 @@ class History:
             np.concatenate([part.weight for part in parts]),
         )
 
-    def _nearest(self, positions: Positions, first_row: int) -> Evidence:
+    def _nearest(self, positions: Positions, first_row: int, neighbours: int) -> Evidence:
         end = self.known(positions)
         begin = np.maximum(end - self.pool, 0)
         low, high = int(begin.min()), int(end.max())
@@ -126,7 +132,7 @@ class History:
         likeness = (self._texts[positions] @ self._texts[self.contact[low:high]].T).toarray()
         column = np.arange(low, high)
         likeness[(column[None] < begin[:, None]) | (column[None] >= end[:, None])] = 0
-        k = min(self.neighbours, high - low)
+        k = min(neighbours, high - low)
         chosen = np.argpartition(likeness, -k, axis=1)[:, -k:]
         cosine = np.take_along_axis(likeness, chosen, axis=1)
         row, which = np.nonzero(cosine > 0)

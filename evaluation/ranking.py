@@ -1,4 +1,4 @@
-"""What a ranker is and what it is judged on: which contacts are the test, who handled them, and how high the ranker put these people.
+"""What a ranker is and what it is judged on: which contacts are the test, who handled them, who else could have.
 
 Notable: a ranker is anything that scores blocks of contacts against the whole roster, so the model, its peers and every
 baseline go through the same code, over the same candidates, and memory is bounded by the block. Which CSA *handled* a
