@@ -13,7 +13,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
@@ -76,11 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(name: str, argv: Sequence[str] | None = None, entry: EntryPoint | None = None) -> int:
     """Runs one verb, for `python -m train` and the like; `argv` excludes the verb's name. Returns the exit status."""
-    if hasattr(signal, "SIGTERM"):
-        # As an exception, so that half-written output is removed on the way out.
-        signal.signal(signal.SIGTERM, _terminated)
     try:
-        return _run(name, list(sys.argv[1:] if argv is None else argv), entry or _entry(name))
+        with _terminable():
+            return _run(name, list(sys.argv[1:] if argv is None else argv), entry or _entry(name))
     except TwoTowerError as error:
         print(f"twotower {name}: {error}", file=sys.stderr)
         return 1
@@ -160,6 +160,19 @@ def _listing(found: dict[str, EntryPoint]) -> str:
         except (TwoTowerError, ImportError) as error:
             lines.append(f"  {name:<10} (not available: {error})")
     return "\n".join(["verbs:", *lines])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM as an exception, so that half-written output is removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

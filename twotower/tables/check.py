@@ -22,7 +22,7 @@ from twotower.progress import bar
 from twotower.tables.findings import EXAMPLES, Findings, short
 from twotower.tables.hashing import Keys, hash_columns, hash_texts
 from twotower.tables.load import codes
-from twotower.tables.read import Problem, batches, canonical, damaged, lossy, open_table
+from twotower.tables.read import TWICE, Problem, batches, canonical, damaged, lossy, open_table, unknown
 from twotower.tables.rules import Rules
 from twotower.tables.schema import CONTACTS, CSAS, CUSTOMERS, INTERACTIONS, SHIFTS, TABLES, TRUTH, Table
 from twotower.tables.summary import Summary
@@ -91,8 +91,8 @@ class _Checker:
         def look(batch: pa.RecordBatch, first: int) -> None:
             if self.contact_ids is not None:
                 column = batch.column("contact_id")
-                unknown = ~self.contact_ids.known(hash_texts(column)) & column.is_valid().to_numpy(zero_copy_only=False)
-                self._report(table, "contact_id", f"no contact_id of {CONTACTS.file}", column, unknown, first)
+                strange = ~self.contact_ids.known(hash_texts(column)) & column.is_valid().to_numpy(zero_copy_only=False)
+                self._report(table, "contact_id", unknown("contact_id", CONTACTS), column, strange, first)
 
         return look
 
@@ -102,8 +102,8 @@ class _Checker:
         def look(batch: pa.RecordBatch, first: int) -> None:
             if self.csa_ids is not None:
                 column = batch.column("csa_id")
-                unknown = (codes(column, self.csa_ids) < 0) & column.is_valid().to_numpy(zero_copy_only=False)
-                self._report(table, "csa_id", f"no csa_id of {CSAS.file}", column, unknown, first)
+                strange = (codes(column, self.csa_ids) < 0) & column.is_valid().to_numpy(zero_copy_only=False)
+                self._report(table, "csa_id", unknown("csa_id", CSAS), column, strange, first)
 
         return look
 
@@ -184,7 +184,7 @@ class _Checker:
         if len(bad):
             rows = pc.list_parent_indices(lists).to_numpy()[bad] + first
             values = pc.list_flatten(lists).take(pa.array(bad[:EXAMPLES]))
-            self.findings.add_rows(CONTACTS.file, "eligible", f"names no csa_id of {CSAS.file}", rows, values)
+            self.findings.add_rows(CONTACTS.file, "eligible", unknown("csa_id", CSAS), rows, values)
 
     def _report(self, table: Table, column: str, why: str, values: pa.Array, wrong: Mask, first: int) -> None:
         rows = np.flatnonzero(wrong)
@@ -201,9 +201,8 @@ class _Checker:
                 first += batch.num_rows
 
         twice = keys.duplicates(again, EXAMPLES)
-        column, why = table.unique[0], "stands there twice; it must name one row"
         shown = [
-            Problem(table.file, why, column, row, f"{', '.join(map(short, key))}, first in row {first}")
+            Problem(table.file, TWICE, table.unique[0], row, f"{', '.join(map(short, key))}, first in row {first}")
             for row, first, key in twice.rows
         ]
         self.findings.add_kind(shown, twice.count)

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from twotower.clock import NEVER, NULL_TIME, from_arrow
+from twotower.clock import NEVER, NULL_TIME, format_time, from_arrow
+from twotower.tables.findings import short
 from twotower.tables.log import Codes, Contacts, Csas, Flags, Floats, Handovers, Log
 from twotower.tables.ragged import Ragged
-from twotower.tables.read import Problem, read_table, refuse
+from twotower.tables.read import NULL, TWICE, Problem, read_table, refuse, unknown
 from twotower.tables.schema import CONTACTS, CSAS, CUSTOMERS, INTERACTIONS
 
 
@@ -70,12 +71,11 @@ def _eligible(folder: str | Path, column: pa.ChunkedArray, csa_ids: pa.StringArr
     everyone = pc.is_null(lengths).to_numpy()
     offsets = np.concatenate(([0], np.cumsum(pc.fill_null(lengths, 0).to_numpy(), dtype=np.int64)))
     values = codes(pc.list_flatten(column), csa_ids)
-    unknown = np.flatnonzero(values < 0)
-    if len(unknown):
-        row = int(np.searchsorted(offsets, unknown[0], side="right")) - 1
-        named = column[row].as_py()[unknown[0] - offsets[row]]
-        why = f"names {named!r}, which is no csa_id of {CSAS.file}"
-        raise refuse(folder, Problem(CONTACTS.file, why, "eligible", row))
+    strange = np.flatnonzero(values < 0)
+    if len(strange):
+        row = int(np.searchsorted(offsets, strange[0], side="right")) - 1
+        named = short(column[row].as_py()[strange[0] - offsets[row]])
+        raise refuse(folder, Problem(CONTACTS.file, unknown("csa_id", CSAS), "eligible", row, named))
     return Ragged(offsets, values, everyone)
 
 
@@ -99,9 +99,10 @@ def _csas(folder: str | Path, table: pa.Table) -> Csas:
     csa, valid_from, table = csa[order], valid_from[order], table.take(pa.array(order))
     again = np.flatnonzero((np.diff(csa) == 0) & (np.diff(valid_from) == 0))
     if len(again):
-        row = int(order[again[0] + 1])
-        why = "stands there twice with the same valid_from; one of the rows must go"
-        raise refuse(folder, Problem(CSAS.file, why, "csa_id", row, repr(ids[int(csa[again[0]])].as_py())))
+        first, row = int(order[again[0]]), int(order[again[0] + 1])
+        key = [short(table[name][int(again[0])].as_py()) for name in CSAS.unique]
+        found = f"{', '.join(key)}, first in row {first}"
+        raise refuse(folder, Problem(CSAS.file, TWICE, "csa_id", row, found))
     return Csas(
         ids=ids,
         csa=csa,
@@ -122,18 +123,19 @@ def _csas(folder: str | Path, table: pa.Table) -> Csas:
 def _handovers(folder: str | Path, table: pa.Table, contact_ids: pa.StringArray, csa_ids: pa.StringArray) -> Handovers:
     contact = codes(table["contact_id"], contact_ids)
     csa = codes(table["csa_id"], csa_ids)
-    for name, code, file in (("contact_id", contact, CONTACTS.file), ("csa_id", csa, CSAS.file)):
-        unknown = np.flatnonzero(code < 0)
-        if len(unknown):
-            row = int(unknown[0])
-            why = f"hand-over of {table[name][row].as_py()!r}, which is no {name} of {file}"
-            raise refuse(folder, Problem(INTERACTIONS.file, why, name, row))
+    for name, code, other in (("contact_id", contact, CONTACTS), ("csa_id", csa, CSAS)):
+        strange = np.flatnonzero(code < 0)
+        if len(strange):
+            row = int(strange[0])
+            named = short(table[name][row].as_py())
+            raise refuse(folder, Problem(INTERACTIONS.file, unknown(name, other), name, row, named))
     assigned_at = from_arrow(table["assigned_at"], NULL_TIME)
     ended_at = from_arrow(table["ended_at"], NEVER)
     early = np.flatnonzero(ended_at < assigned_at)
     if len(early):
         row = int(early[0])
-        raise refuse(folder, Problem(INTERACTIONS.file, "ended before it was assigned", "ended_at", row))
+        ended = format_time(int(ended_at[row]))
+        raise refuse(folder, Problem(INTERACTIONS.file, INTERACTIONS.order[0][2], "ended_at", row, ended))
     known_at = from_arrow(pc.coalesce(table["known_at"], table["ended_at"]), NEVER)
     order = np.lexsort((ended_at, assigned_at, csa, contact, known_at))
     return Handovers(
@@ -177,8 +179,8 @@ def _refuse_twice(
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
     rows = np.flatnonzero(pc.equal(ids, twice).to_numpy(zero_copy_only=False))
     rows = np.sort(rows if order is None else order[rows])
-    why = f"{twice.as_py()!r} stands there twice, first in row {rows[0]}; an id names one row"
-    raise refuse(folder, Problem(file, why, column, int(rows[1])))
+    found = f"{short(twice.as_py())}, first in row {rows[0]}"
+    raise refuse(folder, Problem(file, TWICE, column, int(rows[1]), found))
 
 
 def _refuse_levels(folder: str | Path, skills: pa.ChunkedArray) -> None:
@@ -188,7 +190,8 @@ def _refuse_levels(folder: str | Path, skills: pa.ChunkedArray) -> None:
     if len(bad):
         row = int(pc.list_parent_indices(skills)[int(bad[0])].as_py())
         level = levels[int(bad[0])].as_py()
-        raise refuse(folder, Problem(CSAS.file, "a skill level must be within 0..1", "skills", row, str(level)))
+        why, found = (NULL, None) if level is None else ("must be within 0..1", short(level))
+        raise refuse(folder, Problem(CSAS.file, why, "skills.level", row, found))
 
 
 def _sorted_unique(values: pa.StringArray) -> pa.StringArray:

@@ -20,6 +20,14 @@ import pyarrow.types as pt
 from twotower.errors import DataError
 from twotower.tables.schema import Column, Table
 
+NULL = "null, where a value is needed"
+TWICE = "stands there twice; it must name one row"
+
+
+def unknown(id_name: str, table: Table) -> str:
+    """Why an id that another table should hold is a problem."""
+    return f"no {id_name} of {table.file}"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -170,7 +178,7 @@ def read_table(
             raise DataError(_at(folder, lossy(table, column, error))) from None
         if not (column.optional or column.free) and arrays[column.name].null_count:
             row = pc.index(pc.is_null(arrays[column.name]), True).as_py()
-            raise DataError(_at(folder, Problem(table.file, "null, where a value is needed", column.name, row)))
+            raise DataError(_at(folder, Problem(table.file, NULL, column.name, row)))
     return pa.table(arrays)
 
 

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from twotower.tables.findings import EXAMPLES
+from twotower.tables.read import NULL
 from twotower.tables.schema import Column, Table
 
-NULL = "null, where a value is needed"
 Violation = tuple[str, str, npt.NDArray[np.int64], pa.Array | None]
 
 
