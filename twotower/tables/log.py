@@ -128,6 +128,13 @@ class Log:
     csas: Csas
     handovers: Handovers
 
+    def __post_init__(self) -> None:
+        """Many parts share these arrays, so none may write to them."""
+        for part in (self, self.contacts, self.csas, self.handovers, self.contacts.eligible):
+            for column in vars(part).values() if part is not None else ():
+                if isinstance(column, np.ndarray):
+                    column.setflags(write=False)
+
     @classmethod
     def load(cls, folder: str | Path, until: int | None = None) -> Log:
         """Reads a data set; with `until` (µs UTC) only what was known before that moment.

@@ -139,6 +139,13 @@ def test_ended_the_moment_it_was_assigned_is_ordinary(tables, save):
     assert len(Log.load(save(tables)).handovers) == 5
 
 
+def test_columns_cannot_be_written_to(tables, save):
+    log = Log.load(save(tables))
+    for column in (log.contacts.arrived_at, log.handovers.resolved, log.contacts.eligible.values, log.customer_since):
+        with pytest.raises(ValueError, match="read-only"):
+            column[:] = 0
+
+
 def test_real_logs_load(real_data):
     log = Log.load(real_data / "buck2")
     assert (len(log.contacts), len(log.csas), len(log.handovers)) == (26_438, 614, 27_496)
