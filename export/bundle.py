@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from export.card import model_card
-from export.onnx import ExportError, export_towers
 from export.quantise import Judge, apply_gate, encode_probe
-from export.run import Run
+from export.run import ExportError, Run
 from twotower.bundle.manifest import FORMAT, Manifest, describe_files
 from twotower.bundle.sessions import CSA_INPUTS, CSA_OUTPUTS, CsaEncoder, open_session
 from twotower.bundle.tables import Roster, write_history, write_roster
@@ -26,6 +25,7 @@ from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
 
 COPIED = ("tokenizer.json", "features.json", "calibration.json", "features.state")
+PACKAGES = {"twotower": "twotower-matcher", "torch": "torch", "onnx": "onnx", "faiss": "faiss-cpu"}
 # What the manifest records apart; the rest of run.json describes the model.
 APART = ("window", "metrics", "history_per_csa")
 
@@ -38,7 +38,7 @@ def export_bundle(run_folder: str | Path, output: str | Path, quantise: bool = F
     """
     run = Run.load(run_folder)
     with atomic_directory(output) as folder:
-        _write_towers(run, folder)
+        write_towers(run, folder)
         for name in COPIED:
             shutil.copyfile(run.folder / name, folder / name)
         roster = _roster(run, folder)
@@ -54,7 +54,9 @@ def export_bundle(run_folder: str | Path, output: str | Path, quantise: bool = F
     return manifest
 
 
-def _write_towers(run: Run, folder: Path) -> None:
+def write_towers(run: Run, folder: Path) -> None:
+    """Both graphs, proven against torch. Raises ExportError where they disagree."""
+    from export.onnx import export_towers
     from twotower.towers.store import load
 
     model = load(run.folder)
@@ -95,13 +97,10 @@ def _fields(
     run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisation: dict[str, Any]
 ) -> dict[str, Any]:
     """The manifest's fields but `files`."""
-    import faiss
-    import torch
-
     facts = run.facts
     return {
         "format": FORMAT,
-        "versions": {"twotower": _own_version(), "torch": torch.__version__, "faiss": faiss.__version__},
+        "versions": {name: _version(package) for name, package in PACKAGES.items()},
         "features": {"schema": run.schema.version, "digest": run.schema.digest},
         "ranks": {
             "default": run.join.default,
@@ -121,9 +120,9 @@ def _fields(
     }
 
 
-def _own_version() -> str:
+def _version(package: str) -> str:
     try:
-        return version("twotower-matcher")
+        return version(package)
     except PackageNotFoundError:
         return "unknown"
 

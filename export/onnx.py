@@ -21,6 +21,7 @@ import onnx
 import torch
 from torch import nn
 
+from export.run import ExportError
 from twotower.bundle.sessions import (
     CONTACT_INPUTS,
     CONTACT_OUTPUTS,
@@ -28,17 +29,12 @@ from twotower.bundle.sessions import (
     CSA_OUTPUTS,
     open_session,
 )
-from twotower.errors import TwoTowerError
 from twotower.features.schema import FeatureSchema
 from twotower.towers.two_tower import TwoTower
 
 TOLERANCE = 1e-4
 PARITY_BATCHES = (1, 7, 64)
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-class ExportError(TwoTowerError):
-    """The towers cannot be exported, or what was exported does not agree with them."""
 
 
 def export_towers(model: TwoTower, schema: FeatureSchema, folder: Path) -> None:

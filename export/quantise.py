@@ -7,16 +7,14 @@ ranking metric. A graph that misses either limit is not kept, and the bundle say
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from export.onnx import strip
 from export.run import Probe
 from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, open_session
 from twotower.progress import track
@@ -52,8 +50,23 @@ class Judge:
 
 def quantise(source: Path, target: Path) -> None:
     """Write the int8 form of a graph: weights quantised, activations at run time."""
-    quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=False)
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from export.onnx import strip
+
+    root = logging.getLogger()
+    root.addFilter(_no_advice)
+    try:
+        quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=False)
+    finally:
+        root.removeFilter(_no_advice)
     onnx.save(strip(onnx.load(target)), target)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    """Drop the quantiser's advice to pre-process: it is about convolutions."""
+    return "pre-processing" not in record.getMessage()
 
 
 def encode_probe(path: Path, probe: Probe) -> ContactVectors:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from twotower.clock import NEVER
-from twotower.errors import ConfigError
+from twotower.errors import ConfigError, TwoTowerError
 from twotower.features.schema import FeatureSchema
 from twotower.scoring.join import Join
 from twotower.scoring.rows import HistoryRows
@@ -29,6 +29,10 @@ NEEDED = (
     "features.state",
 )
 Floats = npt.NDArray[np.float32]
+
+
+class ExportError(TwoTowerError):
+    """The towers cannot be exported, or what was exported does not agree with them."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from twotower.bundle.sessions import Encoded
 from twotower.scoring.join import ContactVectors, Rank, Scored
 
 REASONS = 3
+# Parts below this share of the whole explain nothing.
+LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,6 @@ def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
     order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
     names = ranked.scored.names
     return [
-        tuple(Reason(names[j], float(effects[i, j]), float(shares[i, j])) for j in order[i] if effects[i, j] != 0)
+        tuple(Reason(names[j], float(effects[i, j]), float(shares[i, j])) for j in order[i] if abs(shares[i, j]) >= LEAST_SHARE)
         for i in range(len(order))
     ]

@@ -1,8 +1,8 @@
 """ONNX sessions for a process that must not fight over its cores, and the two towers behind them.
 
-Notable: one thread a call and no spinning, because concurrency comes from the router's callers. Batches have fixed
-shapes: a row is padded to a width that depends on its own length alone and a batch is filled up to a fixed number of
-rows, so what a contact's vectors are, to the last bit, does not depend on the contacts that are encoded with it.
+Notable: one thread a call and no spinning, because concurrency comes from the router's callers. Rows are encoded one by
+one even where there are many: matrix kernels treat rows of a batch differently by their place in it, and a contact's
+vectors must not depend, in any bit, on the contacts encoded with it. For these towers a batch would save little.
 """
 
 from __future__ import annotations
@@ -29,11 +29,8 @@ Integers = npt.NDArray[np.int64]
 CONTACT_INPUTS = ("tokens", "categories", "numbers")
 CONTACT_OUTPUTS = ("profile", "memory", "level", "base")
 CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector",)
-CONTACT_ROWS = 32
-CSA_ROWS = 256
-WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # Contacts per round: their tokens and columns are in memory at once.
-ROUND = 16_384
+ROUND = 4096
 
 
 def open_session(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> ort.InferenceSession:
@@ -97,14 +94,13 @@ class ContactEncoder:
     def _encode_round(self, columns: Mapping[str, Any]) -> Encoded:
         tokens = self._tokenizer.encode_corpus(self._texts(columns))
         categories, numbers = self._schema.contact_inputs(columns)
-        widths = _padded_widths(tokens.lengths(np.arange(len(tokens))))
         outputs: list[Floats] = []
-        for rows, filled in _fixed_batches(widths, CONTACT_ROWS):
-            padded = _widen(tokens.pad(filled), int(widths[rows[0]]), tokens.pad_id)
-            results = self._run(padded, categories[filled], numbers[filled])
+        for i in range(len(tokens)):
+            row = slice(i, i + 1)
+            results = self._run(tokens.pad(np.array([i])), categories[row], numbers[row])
             outputs = outputs or [np.empty((len(tokens), *r.shape[1:]), np.float32) for r in results]
             for whole, part in zip(outputs, results, strict=True):
-                whole[rows] = part[: len(rows)]
+                whole[i] = part[0]
         return Encoded(*outputs)
 
     def _run(self, tokens: Integers, categories: Integers, numbers: Floats) -> list[Floats]:
@@ -128,18 +124,17 @@ class CsaEncoder:
 
     def encode(self, features: Floats, identity: Integers) -> Floats:
         """Profile vectors (J, P) of features (J, G) and identities (J,)."""
-        parts: list[Floats] = []
-        for rows, filled in _fixed_batches(np.zeros(len(identity), np.int64), CSA_ROWS):
-            feeds = {"features": np.ascontiguousarray(features[filled]), "identity": identity[filled]}
-            parts.append(np.asarray(self._session.run(CSA_OUTPUTS, feeds)[0])[: len(rows)])
-        if not parts:
-            return np.zeros((0, int(self._session.get_outputs()[0].shape[1])), np.float32)
-        return np.concatenate(parts)
+        width = int(self._session.get_outputs()[0].shape[1])
+        vectors = np.empty((len(identity), width), np.float32)
+        for i in range(len(identity)):
+            feeds = {"features": features[i : i + 1], "identity": identity[i : i + 1]}
+            vectors[i] = self._session.run(CSA_OUTPUTS, feeds)[0][0]
+        return vectors
 
 
 def _rounds(size: int, quiet: bool) -> Iterator[int]:
     starts = range(0, size, ROUND)
-    if quiet or size < 4 * CONTACT_ROWS:
+    if quiet or size < ROUND:
         yield from starts
         return
     with bar("encoding contacts", total=size, unit="contact") as advance:
@@ -156,24 +151,3 @@ def _strings(values: Any, size: int) -> Sequence[str | None]:
     if values is None:
         return [None] * size
     return values.to_pylist() if hasattr(values, "to_pylist") else values  # type: ignore[no-any-return]
-
-
-def _padded_widths(lengths: Integers) -> Integers:
-    """The width each row is padded to: the next of `WIDTHS`, or the next multiple of the last."""
-    steps = np.asarray(WIDTHS)
-    place = np.searchsorted(steps, lengths)
-    beyond = -(-lengths // steps[-1]) * steps[-1]
-    return np.where(place < len(steps), steps[np.minimum(place, len(steps) - 1)], beyond).astype(np.int64)
-
-
-def _fixed_batches(widths: Integers, size: int) -> Iterator[tuple[Integers, Integers]]:
-    """Batches of rows of equal width: the rows, and the same filled up to `size` by repeating the first."""
-    order = np.argsort(widths, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(widths[order])) + 1) if len(order) else []:
-        for start in range(0, len(group), size):
-            rows = group[start : start + size]
-            yield rows, np.concatenate([rows, np.full(size - len(rows), rows[0], dtype=np.int64)])
-
-
-def _widen(tokens: Integers, width: int, pad_id: int) -> Integers:
-    return np.pad(tokens, ((0, 0), (0, width - tokens.shape[1])), constant_values=pad_id)

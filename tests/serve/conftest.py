@@ -1,0 +1,34 @@
+"""One small centre and its bundle for all tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve.matcher import Matcher
+from tests.serve import fakes
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of thirty days."""
+    return fakes.write_tables(fakes.tables(), tmp_path_factory.mktemp("centre") / "data")
+
+
+@pytest.fixture(scope="session")
+def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over the first twenty days."""
+    return fakes.write_run(data, tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle."""
+    return fakes.fake_bundle(run_folder, tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture
+def matcher(bundle_folder: Path) -> Matcher:
+    """The bundle, loaded."""
+    return Matcher.load(bundle_folder)

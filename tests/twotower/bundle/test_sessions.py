@@ -1,0 +1,95 @@
+"""Encoding: what a contact's vectors are does not depend on the company it is encoded in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.serve import fakes
+from twotower.bundle import sessions
+from twotower.bundle.bundle import Bundle
+from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, ContactEncoder, CsaEncoder, open_session
+from twotower.errors import BundleError
+
+
+@pytest.fixture(scope="module")
+def encoder(bundle_folder: Path) -> ContactEncoder:
+    return Bundle.open(bundle_folder).contact_encoder
+
+
+def columns(count: int, seed: int = 0) -> dict[str, list[Any]]:
+    """Contacts of very different lengths."""
+    rng = np.random.default_rng(seed)
+    return {
+        "intent_text": [" ".join(rng.choice(fakes.TOPICS + fakes.FILLER, rng.integers(0, 14))) for _ in range(count)],
+        "transcript": [None if i % 2 else "hello" for i in range(count)],
+        "channel": ["chat"] * count,
+        "arrived_at": [float(i) for i in range(count)],
+    }
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=100, unique=True))
+def test_any_subset_encodes_to_the_same_bits(encoder: ContactEncoder, chosen: list[int]) -> None:
+    everything = columns(100)
+    whole = encoder.encode(everything)
+    part = encoder.encode({name: [values[i] for i in chosen] for name, values in everything.items()})
+    for name in CONTACT_OUTPUTS:
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[chosen])
+
+
+def test_rounds_do_not_show(encoder: ContactEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = encoder.encode(columns(90))
+    monkeypatch.setattr(sessions, "ROUND", 7)
+    np.testing.assert_array_equal(encoder.encode(columns(90)).memory, whole.memory)
+
+
+def test_the_routers_path_equals_the_batch(encoder: ContactEncoder) -> None:
+    many = columns(20)
+    whole = encoder.encode(many)
+    for i in range(20):
+        one = encoder.encode_one({name: values[i] for name, values in many.items()})
+        for name in CONTACT_OUTPUTS:
+            np.testing.assert_array_equal(getattr(one, name)[0], getattr(whole, name)[i])
+
+
+def test_an_empty_contact_has_vectors(encoder: ContactEncoder) -> None:
+    one = encoder.encode_one({})
+    assert all(np.isfinite(getattr(one, name)).all() for name in CONTACT_OUTPUTS)
+
+
+def test_no_contacts_give_no_rows_of_the_right_width(encoder: ContactEncoder) -> None:
+    none = encoder.encode({"intent_text": []})
+    assert none.profile.shape == (0, fakes.PROFILE)
+    assert len(none) == 0
+
+
+def test_csas_encode_alone_as_together(bundle_folder: Path) -> None:
+    bundle = Bundle.open(bundle_folder)
+    encoder: CsaEncoder = bundle.csa_encoder
+    features, identity = bundle.roster.features, bundle.roster.identity
+    np.testing.assert_array_equal(encoder.encode(features, identity), bundle.roster.vectors)
+    np.testing.assert_array_equal(encoder.encode(features[3:5], identity[3:5]), bundle.roster.vectors[3:5])
+    assert encoder.encode(features[:0], identity[:0]).shape == (0, fakes.PROFILE)
+
+
+def test_a_session_uses_one_thread_and_does_not_spin(bundle_folder: Path) -> None:
+    session = open_session(bundle_folder / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
+    options = session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_a_graph_with_other_outputs_is_refused(bundle_folder: Path) -> None:
+    with pytest.raises(BundleError, match="inputs are features, identity, expected tokens, categories, numbers"):
+        open_session(bundle_folder / "csa_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match="not a graph that onnxruntime can load"):
+        open_session(tmp_path / "x.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
