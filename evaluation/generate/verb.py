@@ -1,0 +1,62 @@
+"""`twotower generate`: a contact centre with known truth."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from twotower.cli import Report, Verb
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("--contacts", type=int, required=True, metavar="N", help="contacts that arrive in the window")
+    parser.add_argument("--csas", type=int, required=True, metavar="J", help="CSAs, joiners and leavers included")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to create")
+    parser.add_argument(
+        "--languages", default="en,es,de", help="codes with commas between, the most frequent first (default en,es,de)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="chooses the world (default 0)")
+    parser.add_argument("--days", type=int, default=180, help="length of the window (default 180)")
+    parser.add_argument(
+        "--eligible", type=float, default=25, metavar="E", help="mean number of eligible CSAs aimed at (default 25)"
+    )
+    parser.add_argument("--until", default="2026-07-01T00:00:00Z", metavar="TIME", help="end of the window")
+    parser.add_argument(
+        "--propensities",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="log the probability of the queue's choices, which real queues do not (default: not)",
+    )
+    parser.add_argument(
+        "--resolved-only", action="store_true", help="log only the hand-overs that resolved the contact"
+    )
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Generates the centre and says what is in it."""
+    from evaluation.generate.centre import generate
+    from evaluation.generate.settings import Settings
+
+    settings = Settings(
+        contacts=args.contacts,
+        csas=args.csas,
+        languages=tuple(code.strip() for code in args.languages.split(",") if code.strip()),
+        seed=args.seed,
+        days=args.days,
+        eligible=args.eligible,
+        propensities=args.propensities,
+        resolved_only=args.resolved_only,
+        until=args.until,
+    )
+    made = generate(settings, args.output)
+    text = (
+        f"{args.output}: {made.contacts:,} contacts of {made.customers:,} customers, {made.csas:,} CSAs on "
+        f"{made.shifts:,} shifts, {made.handovers:,} hand-overs\n"
+        f"resolved {made.resolved:.1%} of those known, eligible {made.mean_eligible:.1f} on average, "
+        f"abandoned {made.abandoned:,}; truth for {made.truth_pairs:,} pairs of the last tenth"
+    )
+    return Report(text, {"output": str(args.output), **asdict(made)})
+
+
+VERB = Verb(help="generate a contact centre with known truth", configure=configure, run=run)
