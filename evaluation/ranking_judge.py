@@ -32,6 +32,11 @@ class Judged:
     top: npt.NDArray[np.int32]
     outcomes: Judgement | None = None
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Judged:
+        """The contacts where `kept` (n,) holds, for ranking metrics; what was said of outcomes stays whole."""
+        chosen = (self.positions[kept], self.first[kept], self.ndcg[kept], self.top[kept])
+        return Judged(self.name, *chosen, self.outcomes)
+
     @property
     def reciprocal(self) -> npt.NDArray[np.float64]:
         """1 / rank cut at 10, whose mean is MRR@10."""

@@ -1,0 +1,207 @@
+"""One evaluation: a log, a test in it, the model, its peers and the baselines, all judged on the same contacts.
+
+Notable: what the model is held against is chosen before the test is looked at, by the validation contacts: the best
+ranking baseline by MRR@10 and the best rate by log loss. Every difference is paired by contact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.baselines import FAMILIES as BASELINES
+from evaluation.baselines import Blend, best, tune
+from evaluation.baselines_history import History
+from evaluation.baselines_rates import FAMILIES as RATES
+from evaluation.baselines_rates import Outcomes, RateBaseline, best_rate, tune_rates
+from evaluation.ranking import Ranker, Split, positive_csas, split_log
+from evaluation.ranking_judge import Judged, judge
+from evaluation.ranking_model import ModelRanker
+from evaluation.ranking_outcomes import mean_of_ratio
+from evaluation.ranking_truth import TruthReport, judge_by_truth
+from evaluation.residuals import LEAST, Residual, in_words, residuals
+from evaluation.residuals_slices import csa_slices, slices
+from twotower.clock import format_time
+from twotower.errors import ConfigError
+from twotower.metrics import Bootstrap, Interval, Reliability
+from twotower.scoring.join import Rank
+from twotower.tables.log import Log
+from twotower.tables.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured. `metrics`, `ahead` and `outcomes` go by the ranker's name, `model` first."""
+
+    model: str
+    rank: str
+    start: str
+    """Arrival of the first test contact."""
+    contacts: int
+    """Test contacts that were ranked: somebody handled them."""
+    without: int
+    """Test contacts that nobody handled, left out of the ranking."""
+    csas: int
+    metrics: dict[str, dict[str, Interval]]
+    ahead: dict[str, Interval]
+    """Model − the other, MRR@10, paired."""
+    best: str
+    """The ranking baseline with the best validation MRR@10."""
+    chosen: dict[str, dict[str, Any]]
+    """What tuning chose for each baseline."""
+    outcomes: dict[str, dict[str, Interval | float]] = field(default_factory=dict)
+    """Empty where the log tells no failures."""
+    handovers: int = 0
+    """Hand-overs of test contacts with a known outcome, to candidates."""
+    outside: int = 0
+    """Such hand-overs to somebody who was no candidate, left out."""
+    best_rate: str | None = None
+    less_loss: Interval | None = None
+    """Log loss of the best rate − that of the model, paired; above 0 the model is better."""
+    reliability: Reliability | None = None
+    truth: TruthReport | None = None
+    slices: list[Residual] = field(default_factory=list)
+    csa_slices: list[Residual] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    bundle: str | Path,
+    data: str | Path,
+    start: int | None = None,
+    rank: Rank | None = None,
+    peers: Sequence[str | Path] = (),
+    seed: int = 0,
+) -> Evaluation:
+    """Judge a bundle on a data set, beside rolling baselines computed here.
+
+    Args:
+        bundle: folder of the bundle.
+        data: folder of the tables; with `truth.parquet` in it, what was captured of the oracle's uplift as well.
+        start: µs UTC; contacts that arrived then or later are the test. None: the last tenth of contacts.
+        rank: what a rank means; None: the bundle's default.
+        peers: further bundles to put beside the first.
+        seed: of the bootstrap and of the lots between ties.
+
+    Raises:
+        TwoTowerError: the tables or a bundle cannot be read, or `start` leaves nothing to test.
+    """
+    log = Log.load(data)
+    split = split_log(log, start)
+    names = _names([bundle, *peers])
+    models = [ModelRanker.load(path, log, rank, name) for path, name in zip([bundle, *peers], names, strict=True)]
+    truth = Path(data) if (Path(data) / "truth.parquet").is_file() else None
+    begins = int(log.contacts.arrived_at[split.start])
+    warnings = [
+        f"{model.name} was made from data up to {format_time(model.until)}, the test begins {format_time(begins)}: "
+        "it has seen part of the test, so its figures flatter it"
+        for model in models
+        if model.until > begins
+    ]
+    return evaluate_rankers(log, split, models, models[0].rank, truth, seed, warnings)
+
+
+def evaluate_rankers(
+    log: Log,
+    split: Split,
+    models: Sequence[Ranker],
+    rank: str = "handled",
+    truth: Path | None = None,
+    seed: int = 0,
+    warnings: Sequence[str] = (),
+) -> Evaluation:
+    """Judge rankers, the first being the model, beside the baselines; `truth` is the folder of a generated centre."""
+    positives, outcomes = positive_csas(log), Outcomes(log)
+    history = History(log, split.start)
+    baselines = tune(history, split)
+    rates = tune_rates(outcomes, split) if outcomes.has_failures else []
+    told = outcomes if rates else None
+    tuned: list[Blend | RateBaseline] = [*baselines, *rates]
+    everything: list[Ranker] = [*models, *tuned]
+    judged = [judge(ranker, log, split.test, positives, told, seed) for ranker in everything]
+    handled = positives.lengths[split.test] > 0
+    if not handled.any():
+        raise ConfigError("none of the test contacts was handled by anybody; choose an earlier --from")
+    ranked = {one.name: one.only(handled) for one in judged}
+    bootstrap = Bootstrap(int(handled.sum()), seed)
+    rival = best(baselines)
+    model = ranked[models[0].name]
+    found = _residuals(log, positives, model, ranked[rival.name], bootstrap)
+    return Evaluation(
+        model=model.name,
+        rank=rank,
+        start=format_time(int(log.contacts.arrived_at[split.start])),
+        contacts=int(handled.sum()),
+        without=int((~handled).sum()),
+        csas=len(log.csas),
+        metrics={name: one.metrics(bootstrap) for name, one in ranked.items()},
+        ahead={
+            name: bootstrap.difference(model.reciprocal, one.reciprocal)
+            for name, one in ranked.items()
+            if name != model.name
+        },
+        best=rival.name,
+        chosen={one.name: one.as_json() for one in tuned},
+        truth=None if truth is None else judge_by_truth(truth, log, judged, seed),
+        slices=found[0],
+        csa_slices=found[1],
+        words=in_words(sorted(found[0] + found[1], key=lambda residual: -residual.excess)),
+        warnings=[*warnings, *_notes(history, baselines, split)],
+        **_outcomes(judged, rates, len(split.test), seed),
+    )
+
+
+def _residuals(
+    log: Log, positives: Ragged, model: Judged, rival: Judged, bootstrap: Bootstrap
+) -> tuple[list[Residual], list[Residual]]:
+    """Slices by what the contacts are, and by who handled them."""
+    of_contacts = slices(log, model.positions, positives)
+    of_csas = csa_slices(log, model.positions, positives, LEAST)
+    return (
+        residuals(model.reciprocal, of_contacts, bootstrap, rival.reciprocal),
+        residuals(model.reciprocal, of_csas, bootstrap, rival.reciprocal),
+    )
+
+
+def _outcomes(judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, seed: int) -> dict[str, Any]:
+    """The outcome part of an `Evaluation`; nothing where the log tells no failures."""
+    said = {one.name: one.outcomes for one in judged if one.outcomes is not None}
+    model = judged[0].outcomes
+    if not rates or model is None:
+        return {}
+    bootstrap = Bootstrap(n, seed)
+    rival = best_rate(rates).name
+    calibrated = model.p is not None
+    less = mean_of_ratio(said[rival].losses - model.losses, model.counts, bootstrap) if calibrated else None
+    return {
+        "outcomes": {name: one.metrics(bootstrap) for name, one in said.items()},
+        "handovers": len(model.contact),
+        "outside": model.outside,
+        "best_rate": rival,
+        "less_loss": less,
+        "reliability": model.reliability if calibrated else None,
+    }
+
+
+def _notes(history: History, baselines: Sequence[Blend], split: Split) -> list[str]:
+    notes = []
+    if len(history) > history.pool:
+        notes.append(f"TF-IDF neighbours are sought among the latest {history.pool:,} hand-overs known at each arrival")
+    if any(np.isnan(baseline.validation) for baseline in baselines):
+        notes.append("no contact before the test was handled by anybody: the baselines are not tuned")
+    return notes
+
+
+def _names(paths: Sequence[str | Path]) -> list[str]:
+    """The folders' names, told apart by number where they are alike or like a baseline's."""
+    names: list[str] = []
+    for path in paths:
+        name = Path(path).resolve().name
+        taken = {*names, *BASELINES, *RATES}
+        names.append(name if name not in taken else f"{name} ({len(names) + 1})")
+    return names

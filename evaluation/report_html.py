@@ -1,0 +1,134 @@
+"""The evaluation as one HTML file that needs nothing beside it, and the folder it is written to.
+
+Notable: every figure of the page is also in `metrics.json`; whatever comes from tables (ids, queues, intents) is
+escaped, since it is the user's data and not ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from evaluation.ranking_run import Evaluation
+from evaluation.report_plots import plots
+from evaluation.report_text import METRICS, OUTCOMES, TITLES, heading, json_report, share, short, signed, verdict
+from evaluation.residuals import Residual
+from twotower.files import atomic_directory
+from twotower.metrics import Interval
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #dde3ea; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+tr.model { background: #eaf3fa; } .note { color: #a04000; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def write_report(found: Evaluation, folder: str | Path) -> None:
+    """Write `report.html` and `metrics.json` to a new folder, whole or not at all.
+
+    Raises:
+        OutputError: the folder exists already or cannot be written.
+    """
+    with atomic_directory(folder) as partial:
+        (partial / "report.html").write_text(html_report(found), encoding="utf-8")
+        text = json.dumps(json_report(found), indent=1, ensure_ascii=False, allow_nan=False)
+        (partial / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def html_report(found: Evaluation) -> str:
+    """The page."""
+    drawn = plots(found)
+    body = [f"<h1>{escape(heading(found))}</h1>"]
+    body += [f'<p class="note">{escape(line)}</p>' for line in found.warnings]
+    body += [f"<p>{escape(verdict(found))}</p>", _ranking(found), _section("Rankings", drawn)]
+    if found.outcomes:
+        body += ["<h2>Outcomes</h2>", _outcomes(found), _section("Reliability of P(resolved)", drawn)]
+    if found.truth is not None:
+        body += ["<h2>Against the truth</h2>", _truth(found)]
+    body += ["<h2>Where new signals are to be found</h2>", "<ul>"]
+    body += [f"<li>{escape(line)}</li>" for line in found.words]
+    body += [
+        "</ul>",
+        "<h2>What the model misses</h2>",
+        _section("Where the loss lies", drawn),
+        _residuals(found.slices),
+    ]
+    body += ["<h2>CSAs who are missed</h2>", _section("CSAs who are missed", drawn), _residuals(found.csa_slices)]
+    body += ["<h2>What tuning chose for the baselines</h2>", _chosen(found)]
+    title = escape(f"{found.model}: evaluation")
+    head = f'<head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
+    return f'<!DOCTYPE html>\n<html lang="en">{head}<body>\n' + "\n".join(body) + "\n</body></html>\n"
+
+
+def _section(title: str, drawn: dict[str, str]) -> str:
+    return drawn.get(title, "")
+
+
+def _ranking(found: Evaluation) -> str:
+    head = ["", *(TITLES.get(name, name) for name in METRICS), "model − it, MRR@10"]
+    rows = []
+    for name, metrics in found.metrics.items():
+        ahead = signed(found.ahead[name]) if name in found.ahead else ""
+        rows.append([name, *(_bounds(metrics[key]) for key in METRICS), ahead])
+    return _table(head, rows, found.model)
+
+
+def _outcomes(found: Evaluation) -> str:
+    head = [f"{found.handovers:,} outcomes", *(TITLES.get(name, name) for name in OUTCOMES)]
+    rows = [[name, *(_bounds(metrics.get(key)) for key in OUTCOMES)] for name, metrics in found.outcomes.items()]
+    said = ""
+    if found.less_loss is not None:
+        said = f"<p>Log loss below that of {escape(str(found.best_rate))}: {signed(found.less_loss)}</p>"
+    return _table(head, rows, found.model) + said
+
+
+def _truth(found: Evaluation) -> str:
+    if found.truth is None:
+        return ""
+    top = found.truth.ceiling
+    rows = [["queue", f"{top.queue:.4f}", "0.000", ""], ["oracle", f"{top.oracle:.4f}", "1.000", ""]]
+    rows.append(["ceiling", f"{top.model:.4f}", share(top.captured, top.low, top.high), "1.000"])
+    for name, one in found.truth.captured.items():
+        of_ceiling = f"{found.truth.of_ceiling(name):.3f}"
+        rows.append([name, f"{one.model:.4f}", share(one.captured, one.low, one.high), of_ceiling])
+    return _table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
+
+
+def _residuals(found: Sequence[Residual]) -> str:
+    head = ["slice", "contacts", "share", "share of loss", "MRR@10", "elsewhere", "baseline − model", "p", "told apart"]
+    rows = []
+    for residual in found:
+        figures = [f"{residual.contacts:,}", f"{residual.share:.1%}", f"{residual.loss:.1%}", _bounds(residual.mrr)]
+        behind = "" if residual.behind is None else signed(residual.behind)
+        tail = [f"{residual.rest:.3f}", behind, f"{residual.p:.2g}", "yes" if residual.significant else ""]
+        rows.append([f"{residual.kind}: {residual.value}", *figures, *tail])
+    return _table(head, rows)
+
+
+def _chosen(found: Evaluation) -> str:
+    rows = []
+    for name, chosen in found.chosen.items():
+        rows.append([name, ", ".join(f"{key} {_plain(value)}" for key, value in chosen.items())])
+    return _table(["baseline", "chosen"], rows)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _bounds(value: Interval | float | None) -> str:
+    if isinstance(value, Interval) and value.value == value.value:
+        return share(value.value, value.low, value.high)
+    return short(value)
+
+
+def _table(head: Iterable[str], rows: Iterable[Sequence[str]], model: str | None = None) -> str:
+    lines = ["<table>", "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    for row in rows:
+        mark = ' class="model"' if model is not None and row[0] == model else ""
+        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
+    return "\n".join([*lines, "</table>"])
