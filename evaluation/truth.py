@@ -3,7 +3,7 @@
     captured = (E p(model's first choice) − E p(queue)) / (E p(oracle) − E p(queue))
 
 over the test contacts of a generated centre, p being the true probability of success. E p(queue) is the expectation
-under the queue's own probabilities π₀(a | x) over the eligible, free of the noise of its actual draws; the mean over the
+under the queue's own probabilities π₀(a | x) over the eligible, free of the noise of its draws; the mean over the
 CSAs that it actually chose stands beside it as a check. The oracle takes the eligible CSA of the highest p. Intervals
 come from resampling contacts, with all three means of a resample taken over the same contacts.
 """

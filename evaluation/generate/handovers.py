@@ -1,9 +1,9 @@
 """What came of the queue's choices: outcomes, handle times, ratings, transfers, and when each outcome became known.
 
 `resolved` is a Bernoulli draw from the true probability (latents.py) and nothing else: of the unresolved, some are
-transferred to a second CSA, drawn by the same softmax among the other eligible, whose outcome is again a draw from their
-own true probability for the contact at its arrival. Of the outcomes that end a contact, which stay unknown or come late
-does not depend on what they are; a transfer is known at once.
+transferred to a second CSA, drawn by the same softmax among the other eligible, whose outcome again is a draw from the
+true probability of the pair at the contact's arrival. Of the outcomes that end a contact, which stay unknown or come
+late does not depend on what they are; a transfer is known at once.
 
     log handle time = log median[channel] − 0.25·speed_a + 0.25·difficulty + 0.25·[not resolved] + N(0, 0.45²)
     csat            = 3.1 + 1.4·[resolved] − 0.7·upset + 0.4·h_a + N(0, 0.7²), rounded into 1..5, given by a minority

@@ -1,8 +1,8 @@
 """What customers write: the stated need and the transcript, put together column by column.
 
 Each part of a need has its sentence, worded in one of several ways and now and then left out; the stated need says
-less than the transcript. A transcript is up to twelve turns of one customer. Style comes with the customer: formal ones
-greet and close, terse ones write small and leave things out, chatty ones stray. Nothing here loops over contacts: a turn
+less than the transcript, which is up to twelve turns of one customer. Style comes with the customer: formal ones
+greet and close, terse ones write small and leave things out, chatty ones stray. Nothing loops over contacts: a turn
 is a `take` of sentences joined element by element, with nulls for what is not said.
 """
 
