@@ -19,7 +19,7 @@ from export.run import ExportError, Run
 from twotower.bundle.manifest import FORMAT, Manifest, describe_files
 from twotower.bundle.sessions import CSA_INPUTS, CSA_OUTPUTS, CsaEncoder, open_session
 from twotower.bundle.tables import Roster, write_history, write_roster
-from twotower.files import atomic_directory
+from twotower.files import atomic_directory, sha256_file
 from twotower.index.build import build_history_index, build_profile_index, write_index
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
@@ -93,15 +93,13 @@ def _write_indexes(run: Run, roster: Roster, folder: Path) -> tuple[VectorIndex,
     return profiles, history
 
 
-def _fields(
-    run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisation: dict[str, Any]
-) -> dict[str, Any]:
+def _fields(run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisation: dict[str, Any]) -> dict[str, Any]:
     """The manifest's fields but `files`."""
     facts = run.facts
     return {
         "format": FORMAT,
         "versions": {name: _version(package) for name, package in PACKAGES.items()},
-        "features": {"schema": run.schema.version, "digest": run.schema.digest},
+        "features": {"schema": run.schema.version, "digest": sha256_file(run.folder / "features.json")},
         "ranks": {
             "default": run.join.default,
             "available": sorted(run.join.ranks),
@@ -125,5 +123,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-

@@ -195,6 +195,10 @@ def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
     order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
     names = ranked.scored.names
     return [
-        tuple(Reason(names[j], float(effects[i, j]), float(shares[i, j])) for j in order[i] if abs(shares[i, j]) >= LEAST_SHARE)
+        tuple(
+            Reason(names[j], float(effects[i, j]), float(shares[i, j]))
+            for j in order[i]
+            if abs(shares[i, j]) >= LEAST_SHARE
+        )
         for i in range(len(order))
     ]

@@ -49,7 +49,8 @@ def tables(contacts: int = 160, csas: int = 12, days: int = 30, seed: int = 0) -
     wait = rng.integers(5, 4000, contacts)  # minutes until the outcome is known
 
     def times(values: Any) -> pa.Array:
-        return pa.array([None if v is None else START + timedelta(minutes=int(v)) for v in values], pa.timestamp("us", "UTC"))
+        moments = [None if v is None else START + timedelta(minutes=int(v)) for v in values]
+        return pa.array(moments, pa.timestamp("us", "UTC"))
 
     return {
         "contacts": pa.table(
@@ -85,7 +86,9 @@ def tables(contacts: int = 160, csas: int = 12, days: int = 30, seed: int = 0) -
                 "assigned_at": times(minute + 1),
                 "ended_at": times(minute + 4),
                 "known_at": times(minute + wait),
-                "resolved": [bool((j % len(TOPICS) == t) or rng.random() < 0.4) for j, t in zip(taker, topic, strict=True)],
+                "resolved": [
+                    bool((j % len(TOPICS) == t) or rng.random() < 0.4) for j, t in zip(taker, topic, strict=True)
+                ],
                 "handle_time_s": rng.uniform(60, 900, contacts),
             }
         ),
@@ -232,7 +235,9 @@ def write_csa_tower(path: Path, schema: FeatureSchema, seed: int = 1) -> None:
     _save(nodes, inputs, [info("vector", TensorProto.FLOAT, ["batch", PROFILE])], weights, path)
 
 
-def write_run(data: Path, folder: Path, until: int | None = None, calibrated: bool = True, handled: bool = True) -> Path:
+def write_run(
+    data: Path, folder: Path, until: int | None = None, calibrated: bool = True, handled: bool = True
+) -> Path:
     """A run folder over the tables cut at `until`, as training leaves it, without weights."""
     until = until_us() if until is None else until
     log = Log.load(data, until=until)

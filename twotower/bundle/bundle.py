@@ -50,7 +50,8 @@ class Bundle:
             raise BundleError(f"{folder}: is bundle {manifest.id[:12]}, expected {expect_digest[:12]}; fetch that one")
         verify_files(folder, manifest)
         bundle = cls(folder, manifest)
-        if bundle.schema.digest != manifest.features.get("digest"):
+        found = {"schema": bundle.schema.version, "digest": manifest.files["features.json"]["sha256"]}
+        if manifest.features != found:
             raise BundleError(f"{folder}: features.json is not the feature schema of the manifest; export again")
         return bundle
 

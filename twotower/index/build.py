@@ -87,9 +87,7 @@ def _add(index: Any, vectors: Floats, what: str, batch: int = 20_000) -> None:
         index.add(contiguous[start : start + batch])
 
 
-def _choose(
-    index: Any, vectors: Floats, queries: Floats, kind: Any, efforts: Sequence[int], at: int
-) -> VectorIndex:
+def _choose(index: Any, vectors: Floats, queries: Floats, kind: Any, efforts: Sequence[int], at: int) -> VectorIndex:
     """Smallest effort that reaches the goal on the queries, else the flat index."""
     sample = np.ascontiguousarray(queries[:QUERIES], dtype=np.float32)
     for effort in efforts:

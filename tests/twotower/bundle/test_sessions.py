@@ -42,6 +42,15 @@ def test_any_subset_encodes_to_the_same_bits(encoder: ContactEncoder, chosen: li
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[chosen])
 
 
+@pytest.mark.parametrize("offset", range(0, 16, 3))
+def test_where_an_input_lies_in_memory_does_not_matter(bundle_folder: Path, offset: int) -> None:
+    bundle = Bundle.open(bundle_folder)
+    features, identity = bundle.roster.features[:1], bundle.roster.identity[:1]
+    moved = np.empty(features.size + 16, np.float32)[offset : offset + features.size].reshape(1, -1)
+    moved[:] = features
+    np.testing.assert_array_equal(bundle.csa_encoder.encode(moved, identity), bundle.roster.vectors[:1])
+
+
 def test_rounds_do_not_show(encoder: ContactEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encoder.encode(columns(90))
     monkeypatch.setattr(sessions, "ROUND", 7)

@@ -1,0 +1,154 @@
+"""The exported graphs say what torch says, whatever the batch, and the same weights give the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import onnx as module
+from export.onnx import check_parity, export_towers
+from export.run import ExportError
+from tests.serve import fakes
+from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, CSA_INPUTS, CSA_OUTPUTS, open_session
+from twotower.features.schema import FeatureSchema
+from twotower.tables.log import Log
+from twotower.towers.backbones import StaticBackbone
+from twotower.towers.config import TowerConfig
+from twotower.towers.store import assemble
+from twotower.towers.two_tower import TwoTower
+
+WORDS = 40
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> FeatureSchema:
+    folder = fakes.write_tables(fakes.tables(), tmp_path_factory.mktemp("data"))
+    return FeatureSchema.fit(Log.load(folder), base_dim=8, max_tokens=16)
+
+
+def towers(schema: FeatureSchema, seed: int = 0) -> TwoTower:
+    """Small towers with random weights everywhere, also where training starts from zero."""
+    torch.manual_seed(seed)
+    config = TowerConfig(text_dim=16, base_dim=8, profile_dim=4, members=2, memory_dim=6, hidden_dim=8)
+    table, weight = torch.randn(WORDS, 16), torch.randn(WORDS)
+    model = assemble(config, schema, StaticBackbone(table, weight, 0), StaticBackbone(table[:, :8], weight, 0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(schema: FeatureSchema, tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoTower, Path]:
+    model, folder = towers(schema), tmp_path_factory.mktemp("graphs")
+    export_towers(model, schema, folder)
+    return model, folder
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+@pytest.mark.parametrize("length", [1, 3, 16])
+def test_the_contact_graph_equals_torch(
+    exported: tuple[TwoTower, Path], schema: FeatureSchema, batch: int, length: int
+) -> None:
+    """Including an empty text, which torch gives a zero base vector rather than a division by zero."""
+    model, folder = exported
+    feeds = module._example(model, schema, "contact_tower", batch, length)
+    feeds["tokens"][-1] = 0
+    session = open_session(folder / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
+    found = session.run(list(CONTACT_OUTPUTS), feeds)
+    with torch.inference_mode():
+        expected = model.contact_tower(*(torch.from_numpy(v) for v in feeds.values()))
+    for name, wanted, got in zip(CONTACT_OUTPUTS, expected, found, strict=True):
+        np.testing.assert_allclose(got, wanted.numpy(), atol=2e-6, err_msg=name)
+    assert not found[3][-1].any()
+
+
+def test_the_csa_graph_equals_torch(exported: tuple[TwoTower, Path], schema: FeatureSchema) -> None:
+    model, folder = exported
+    session = open_session(folder / "csa_tower.onnx", CSA_INPUTS, CSA_OUTPUTS)
+    for batch in (1, 7, 64):
+        feeds = module._example(model, schema, "csa_tower", batch, 1)
+        with torch.inference_mode():
+            expected = model.csa_tower(*(torch.from_numpy(v) for v in feeds.values())).numpy()
+        np.testing.assert_allclose(session.run(["vector"], feeds)[0], expected, atol=2e-6)
+
+
+def test_the_fused_bag_equals_the_spelled_out_one(schema: FeatureSchema) -> None:
+    """Training uses the fused form, export the plain one; both are the same function."""
+    model = towers(schema)
+    feeds = module._example(model, schema, "contact_tower", 7, 9)
+    tokens = torch.from_numpy(feeds["tokens"])
+    fused = model.contact_tower.backbone(tokens)
+    module._spell_out(model)
+    torch.testing.assert_close(model.contact_tower.backbone(tokens), fused)
+
+
+def test_the_same_weights_give_the_same_bytes(
+    schema: FeatureSchema, exported: tuple[TwoTower, Path], tmp_path: Path
+) -> None:
+    export_towers(towers(schema), schema, tmp_path)
+    for name in ("contact_tower.onnx", "csa_tower.onnx"):
+        assert (tmp_path / name).read_bytes() == (exported[1] / name).read_bytes()
+
+
+def test_a_graph_does_not_tell_of_the_machine(exported: tuple[TwoTower, Path]) -> None:
+    for name in ("contact_tower.onnx", "csa_tower.onnx"):
+        content = (exported[1] / name).read_bytes()
+        for trace in (b".py", b"site-packages", b"stack_trace", b"class_hierarchy", str(Path.cwd()).encode()):
+            assert trace not in content
+
+
+def test_a_graph_of_other_weights_fails_the_parity_check(
+    schema: FeatureSchema, exported: tuple[TwoTower, Path]
+) -> None:
+    other = towers(schema, seed=1)
+    module._spell_out(other)
+    session = open_session(exported[1] / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
+    feeds = module._example(other, schema, "contact_tower", 7, 5)
+    with pytest.raises(ExportError, match="output 'profile' is .* away from torch at batch 7") as caught:
+        check_parity("contact_tower", session, other.contact_tower, feeds, CONTACT_OUTPUTS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disagreeing_graph_stops_the_export(
+    schema: FeatureSchema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One weight of the written graph is disturbed before it is checked."""
+    plain = module.strip
+
+    def disturb(graph: onnx.ModelProto) -> onnx.ModelProto:
+        weight = next(w for w in graph.graph.initializer if len(w.dims) == 2)
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values += 0.3
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        return plain(graph)
+
+    monkeypatch.setattr(module, "strip", disturb)
+    with pytest.raises(ExportError, match="nothing was written"):
+        export_towers(towers(schema), schema, tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_graph_that_gives_no_number_is_far_away(bad: float) -> None:
+    assert module._distance(np.ones((2, 3)), np.array([[1, 1, 1], [1, bad, 1]])) == np.inf
+
+
+def test_distance_is_that_of_direction_for_vectors_and_of_value_for_numbers() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((5, 4))
+    assert module._distance(rows, rows) == pytest.approx(0, abs=1e-12)
+    assert module._distance(rows, -rows) == pytest.approx(2)
+    assert module._distance(np.zeros((1, 4)), np.full((1, 4), 0.5)) == pytest.approx(0.5)
+    assert module._distance(np.array([1.0, 2.0]), np.array([1.0, 2.5])) == pytest.approx(0.25)
+
+
+def test_a_category_without_values_exports(schema: FeatureSchema, tmp_path: Path) -> None:
+    """A log may name no queue and no intent at all."""
+    bare = replace(schema, categories={name: [] for name in schema.categories})
+    export_towers(towers(bare), bare, tmp_path)
+    assert (tmp_path / "contact_tower.onnx").is_file()
