@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from evaluation.baselines_history import History
+from evaluation.baselines_history import NEAREST, History
 from evaluation.ranking import Positions, Scores, Split, blocks, candidate_mask, positive_csas
 from twotower.metrics import rank_positives, reciprocal
 from twotower.progress import bar
@@ -22,7 +22,7 @@ from twotower.tables.log import Log
 Weights = tuple[float, float, float]
 Setting = tuple[str, float, int, Weights]
 
-NEIGHBOURS = (50, 200)
+NEIGHBOURS = (50, NEAREST)
 TAUS = (0.01, 0.03, 0.1, 0.3, 1.0)
 FAMILIES: dict[str, tuple[Weights, ...]] = {
     "popularity": ((1.0, 0.0, 0.0),),
@@ -72,7 +72,7 @@ class Parts:
     def __init__(self, history: History, positions: Positions, used: Weights, neighbours: Sequence[int]) -> None:
         self.history, self.positions = history, positions
         self.candidates = candidate_mask(history.log, positions)
-        widest = history.nearest(positions, max(neighbours)) if used[1] else None
+        widest = history.nearest(positions) if used[1] else None
         self._like = {k: widest and widest.strongest(k) for k in neighbours}
         self._own = history.same_customer(positions) if used[2] else None
 

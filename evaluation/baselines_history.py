@@ -17,9 +17,11 @@ import numpy.typing as npt
 from evaluation.ranking import Positions, Scores
 from twotower.tables.log import Log
 
+NEAREST = 200
 POOL = 30_000  # neighbours are sought among this many latest hand-overs
 MOST_TEXTS = 200_000  # on which the words are weighed
 LIKENESS_CELLS = 1 << 24
+KEPT_ROWS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Evidence:
         return cells.reshape(len(positions), width).astype(np.float32)
 
     def strongest(self, k: int) -> Evidence:
-        """At most k hand-overs per contact: those of the greatest weight."""
-        order = np.lexsort((-self.weight, self.row))
+        """At most k hand-overs per contact: those of the greatest weight, of equal ones the latest known."""
+        order = np.lexsort((-np.arange(len(self.row)), -self.weight, self.row))
         row = self.row[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
         kept = order[place < k]
@@ -52,6 +54,20 @@ def forget(age: npt.NDArray[np.integer[Any]], scale: float) -> npt.NDArray[np.fl
     """exp(−age / scale), for ages >= 0 in contacts."""
     fade: npt.NDArray[np.float64] = np.exp(-np.maximum(age, 0) / scale)
     return fade
+
+
+def greatest(values: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows and columns of the k greatest values > 0 of each row of (B, H); of equal ones the last columns."""
+    width = values.shape[1]
+    if width <= k:
+        return np.nonzero(values > 0)
+    least = np.partition(values, width - k, axis=1)[:, width - k, None]
+    # Rows with more ties at the border than places: a choice by position, or later columns would decide it.
+    kept = (values >= least) & (values > 0)
+    for row in np.flatnonzero(kept.sum(axis=1) > k):
+        tied = np.flatnonzero(values[row] == least[row])
+        kept[row, tied[: kept[row].sum() - k]] = False
+    return np.nonzero(kept)
 
 
 class History:
@@ -65,6 +81,7 @@ class History:
 
     def __init__(self, log: Log, fit_before: int, pool: int = POOL) -> None:
         self.log, self.fit_before, self.pool = log, fit_before, pool
+        self._kept: dict[bytes, Evidence] = {}
         good = np.flatnonzero(log.handovers.resolved != 0)
         self.known_at = log.handovers.known_at[good]  # ascending, as the log is sorted by it
         self.contact = log.handovers.contact[good].astype(np.int64)
@@ -111,18 +128,23 @@ class History:
         found = self._by_customer[place]
         return Evidence(row, self.csa[found], self.contact[found], np.ones(len(row), dtype=np.float32))
 
-    def nearest(self, positions: Positions, neighbours: int) -> Evidence:
-        """The `neighbours` past hand-overs whose texts are most alike, weight the cosine of their TF-IDF vectors."""
-        step = max(1, LIKENESS_CELLS // max(1, min(len(self), self.pool)))
-        parts = [self._nearest(positions[i : i + step], i, neighbours) for i in range(0, len(positions), step)]
-        return Evidence(
-            np.concatenate([part.row for part in parts]),
-            np.concatenate([part.csa for part in parts]),
-            np.concatenate([part.contact for part in parts]),
-            np.concatenate([part.weight for part in parts]),
-        )
+    def nearest(self, positions: Positions) -> Evidence:
+        """The `NEAREST` past hand-overs whose texts are most alike, weight the cosine of their TF-IDF vectors.
 
-    def _nearest(self, positions: Positions, first_row: int, neighbours: int) -> Evidence:
+        Some answers are kept, since several baselines ask about the same block.
+        """
+        key = positions.tobytes()
+        if key in self._kept:
+            return self._kept[key]
+        step = max(1, LIKENESS_CELLS // max(1, min(len(self), self.pool)))
+        parts = [self._nearest(positions[i : i + step], i) for i in range(0, len(positions), step)]
+        names = ("row", "csa", "contact", "weight")
+        found = Evidence(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        if sum(len(kept.row) for kept in self._kept.values()) + len(found.row) <= KEPT_ROWS:
+            self._kept[key] = found
+        return found
+
+    def _nearest(self, positions: Positions, first_row: int) -> Evidence:
         end = self.known(positions)
         begin = np.maximum(end - self.pool, 0)
         low, high = int(begin.min()), int(end.max())
@@ -132,27 +154,26 @@ class History:
         likeness = (self._texts[positions] @ self._texts[self.contact[low:high]].T).toarray()
         column = np.arange(low, high)
         likeness[(column[None] < begin[:, None]) | (column[None] >= end[:, None])] = 0
-        k = min(neighbours, high - low)
-        chosen = np.argpartition(likeness, -k, axis=1)[:, -k:]
-        cosine = np.take_along_axis(likeness, chosen, axis=1)
-        row, which = np.nonzero(cosine > 0)
-        found = chosen[row, which] + low
-        return Evidence(row + first_row, self.csa[found], self.contact[found], cosine[row, which])
+        row, chosen = greatest(likeness, NEAREST)
+        found = chosen + low
+        return Evidence(row + first_row, self.csa[found], self.contact[found], likeness[row, chosen])
 
     @cached_property
     def _texts(self) -> Any:
         """TF-IDF rows of unit length, sparse float32 (N, words)."""
-        from scipy.sparse import csr_matrix
+        from scipy.sparse import csr_matrix, vstack
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         contacts = self.log.contacts
         said = zip(contacts.intent_text.to_pylist(), contacts.transcript.to_pylist(), strict=True)
         texts = [f"{need or ''} {transcript or ''}" for need, transcript in said]
-        fitted = texts[max(0, self.fit_before - MOST_TEXTS) : self.fit_before]
+        first = max(0, self.fit_before - MOST_TEXTS)
+        fitted = texts[first : self.fit_before]
         fewest = 2 if len(fitted) > 1000 else 1
         words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=fewest, dtype=np.float32)
         try:
-            words.fit(fitted)
+            known = words.fit_transform(fitted)
         except ValueError:  # no text has a word: nothing is like anything
             return csr_matrix((len(texts), 1), dtype=np.float32)
-        return words.transform(texts)
+        rest = [words.transform(part) for part in (texts[:first], texts[self.fit_before :]) if part]
+        return vstack([*rest[: first > 0], known, *rest[first > 0 :]], format="csr")

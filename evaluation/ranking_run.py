@@ -42,9 +42,9 @@ class Evaluation:
     start: str
     """Arrival of the first test contact."""
     contacts: int
-    """Test contacts that were ranked: somebody handled them."""
+    """Test contacts that were ranked: somebody took them and, as far as is known, resolved them."""
     without: int
-    """Test contacts that nobody handled, left out of the ranking."""
+    """The other test contacts, left out of the ranking."""
     csas: int
     metrics: dict[str, dict[str, Interval]]
     ahead: dict[str, Interval]
@@ -126,7 +126,7 @@ def evaluate_rankers(
     judged = [judge(ranker, log, split.test, positives, told, seed) for ranker in everything]
     handled = positives.lengths[split.test] > 0
     if not handled.any():
-        raise ConfigError("none of the test contacts was handled by anybody; choose an earlier --from")
+        raise ConfigError("nobody took and resolved any of the test contacts; choose an earlier --from")
     ranked = {one.name: one.only(handled) for one in judged}
     bootstrap = Bootstrap(int(handled.sum()), seed)
     rival = best(baselines)
@@ -151,7 +151,7 @@ def evaluate_rankers(
         slices=found[0],
         csa_slices=found[1],
         words=in_words(sorted(found[0] + found[1], key=lambda residual: -residual.excess)),
-        warnings=[*warnings, *_notes(history, baselines, split)],
+        warnings=[*warnings, *_notes(history, baselines, rank)],
         **_outcomes(judged, rates, len(split.test), seed),
     )
 
@@ -188,12 +188,17 @@ def _outcomes(judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, s
     }
 
 
-def _notes(history: History, baselines: Sequence[Blend], split: Split) -> list[str]:
+def _notes(history: History, baselines: Sequence[Blend], rank: str) -> list[str]:
     notes = []
+    if rank == "success":
+        notes.append(
+            "who handled a contact was whoever assigned it, not who would have done best: hits and MRR tell how near "
+            "the ranking comes to past assignments, the outcomes tell how good it is"
+        )
     if len(history) > history.pool:
         notes.append(f"TF-IDF neighbours are sought among the latest {history.pool:,} hand-overs known at each arrival")
     if any(np.isnan(baseline.validation) for baseline in baselines):
-        notes.append("no contact before the test was handled by anybody: the baselines are not tuned")
+        notes.append("nobody took and resolved a contact just before the test: the baselines are not tuned")
     return notes
 
 

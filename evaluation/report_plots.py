@@ -67,7 +67,7 @@ def _slices(figure: Any, worst: list[Residual]) -> None:
     axes.plot([residual.rest for residual in worst], range(len(worst)), "|", color="black", markersize=9)
     axes.set_title("MRR@10 (mark: elsewhere)")
     loss.barh(range(len(worst)), [100 * residual.excess for residual in worst], color=colours)
-    loss.set_title("share of the loss beyond the share of contacts, %")
+    loss.set_title("share of loss − share of contacts, %")
 
 
 def _horizontal(axes: Any, names: list[str], values: list[Interval], colours: list[str]) -> None:

@@ -30,7 +30,7 @@ def text_report(found: Evaluation) -> str:
 
 def heading(found: Evaluation) -> str:
     """What was judged on what."""
-    left_out = f"; {found.without:,} that nobody handled are left out" if found.without else ""
+    left_out = f"; {found.without:,} that nobody took and resolved are left out" if found.without else ""
     return (
         f"{found.model}, ranking by {found.rank}: {found.contacts:,} contacts from {found.start} on, "
         f"{found.csas:,} CSAs{left_out}"

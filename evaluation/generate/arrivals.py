@@ -1,6 +1,6 @@
 """When contacts arrive, from whom, and what each needs.
 
-Arrivals follow the hour and the weekday, days differ by a log-normal factor, and e-mail is fetched every five minutes,
+Arrivals follow the hour and the weekday, days differ by a log-normal factor, and e-mail is fetched every half-hour,
 so that many contacts share a second. Customers return (their ranks follow a power law), keep to one line of business
 about half the time and own one of its products. How upset somebody is depends on temper, cause and what was tried.
 """
@@ -139,7 +139,7 @@ def _times(settings: Settings, random: np.random.Generator, channel: Ints) -> tu
     intensity *= np.exp(random.normal(0, 0.12, settings.days))[hours // 24]
     hour = np.repeat(hours, random.multinomial(settings.contacts, intensity / intensity.sum()))
     second = random.integers(0, 3600, settings.contacts)
-    second = np.where(channel == catalogue.CHANNELS.index("email"), second // 300 * 300, second)
+    second = np.where(channel == catalogue.CHANNELS.index("email"), second // 1800 * 1800, second)
     arrived_at = settings.begins + hour * HOUR + second * SECOND
     order = np.argsort(arrived_at, kind="stable")
     return arrived_at[order], channel[order]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +128,7 @@ class Latents:
                 return cls(**{field.name: archive[field.name] for field in fields(cls)})
         except FileNotFoundError:
             raise DataError(f"{path}: not found; only a centre made by `twotower generate` has it") from None
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: not the truth of a generated centre ({error}); generate it again") from None
 
 

@@ -38,6 +38,7 @@ class Settings:
         for name, least in (("contacts", 100), ("csas", 10), ("days", 28), ("eligible", 2)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"--{name} {getattr(self, name)}: must be at least {least}")
+        parse_time(self.until, "--until")
         if self.seed < 0:
             raise ConfigError(f"--seed {self.seed}: must not be negative")
         lexicon.check(self.languages)
