@@ -97,7 +97,7 @@ def test_the_ceiling_lies_between_rates_by_intent_and_the_oracle(folder: Path) -
     by_label = truth.captured_by_pairs(intent_rates(folder, truth))
     assert 0.1 < by_label.captured < found.captured.captured - 0.15
     assert 0.7 < found.captured.captured < 0.95
-    assert found.captured == truth.captured_by_pairs(found.p_resolved).captured
+    assert found.captured == truth.captured_by_pairs(found.p_resolved)
     assert found.handovers > 12_000
 
 
