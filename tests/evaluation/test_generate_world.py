@@ -166,3 +166,18 @@ def test_choose_inverts_cumulative_probabilities() -> None:
     uniform = np.array([0.1, 0.3], dtype=np.float32)
     assert choose(cumulative, uniform).tolist() == [0, 1]
     assert choose(cumulative[0], np.array([0.0, 0.21, 0.999], dtype=np.float32)).tolist() == [0, 1, 2]
+
+
+def test_the_world_is_frozen() -> None:
+    """Figures measured on a world hold only while it stays the same; a change here is a decision record."""
+    settings = Settings(1000, 40)
+    world = draw_world(settings)
+    contacts = draw_contacts(settings, world, draw_customers(settings, world))
+    staff = draw_staff(settings, world)
+    assert contacts.intent[:5].tolist() == [13, 16, 23, 2, 3]
+    np.testing.assert_allclose(contacts.need[0, :3], [-0.05704, 0.51587, -1.42141], atol=1e-4)
+    np.testing.assert_allclose(contacts.difficulty[:3], [0.44923, 0.10196, -0.02683], atol=1e-4)
+    np.testing.assert_allclose(staff.theta[0, :3], [0.23749, 1.53245, 0.28494], atol=1e-4)
+    np.testing.assert_allclose(staff.speed[:3], [1.14425, -0.00248, 2.04649], atol=1e-4)
+    frozen = (1.25, 0.24, 0.16, 15.0, 1500.0, 0.9, 0.6)
+    assert tuple(CONSTANTS.values()) == frozen
