@@ -56,18 +56,18 @@ def forget(age: npt.NDArray[np.integer[Any]], scale: float) -> npt.NDArray[np.fl
     return fade
 
 
-def greatest(values: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows and columns of the k greatest values > 0 of each row of (B, H); of equal ones the last columns."""
+def greatest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """The k greatest values > 0 of each row of (B, H), of equal ones the last columns; rows and columns (2, found)."""
     width = values.shape[1]
-    if width <= k:
-        return np.nonzero(values > 0)
-    least = np.partition(values, width - k, axis=1)[:, width - k, None]
-    # Rows with more ties at the border than places: a choice by position, or later columns would decide it.
-    kept = (values >= least) & (values > 0)
-    for row in np.flatnonzero(kept.sum(axis=1) > k):
-        tied = np.flatnonzero(values[row] == least[row])
-        kept[row, tied[: kept[row].sum() - k]] = False
-    return np.nonzero(kept)
+    kept = values > 0
+    if width > k:
+        least = np.partition(values, width - k, axis=1)[:, width - k, None]
+        kept &= values >= least
+        # More ties at the border than places: an arbitrary choice would depend on columns that are not this row's.
+        for row in np.flatnonzero(kept.sum(axis=1) > k):
+            tied = np.flatnonzero(values[row] == least[row])
+            kept[row, tied[: kept[row].sum() - k]] = False
+    return np.stack(np.nonzero(kept)).astype(np.int64)
 
 
 class History:
