@@ -81,9 +81,7 @@ def write(
     return folder
 
 
-def log(
-    contacts: list[dict[str, Any]], handovers: list[dict[str, Any]], csas: list[dict[str, Any] | str]
-) -> Log:
+def log(contacts: list[dict[str, Any]], handovers: list[dict[str, Any]], csas: list[dict[str, Any] | str]) -> Log:
     """The same in memory."""
     with tempfile.TemporaryDirectory() as folder:
         return Log.load(write(Path(folder), contacts, handovers, csas))

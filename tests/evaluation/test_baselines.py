@@ -35,7 +35,14 @@ def test_popularity_by_hand() -> None:
 
 def test_own_history_is_of_the_same_customer_and_of_nobody_for_strangers() -> None:
     small = log(
-        [contact(0, customer="k"), contact(1), contact(2, customer="m"), contact(5, customer="k"), contact(5), contact(6, customer="new")],
+        [
+            contact(0, customer="k"),
+            contact(1),
+            contact(2, customer="m"),
+            contact(5, customer="k"),
+            contact(5),
+            contact(6, customer="new"),
+        ],
         [handover(0, "a", 1), handover(1, "b", 2), handover(2, "b", 3)],
         ["a", "b"],
     )
@@ -187,7 +194,9 @@ def test_the_choice_is_the_best_of_the_grid_on_validation() -> None:
     split = split_log(small)
     history = History(small, split.start)
     tuned = {blend.name: blend for blend in tune(history, split)}
-    asked = np.array([p for p in split.validation if (small.handovers.resolved[small.handovers.contact == p] != 0).any()])
+    asked = np.array(
+        [p for p in split.validation if (small.handovers.resolved[small.handovers.contact == p] != 0).any()]
+    )
     for name, grid in FAMILIES.items():
         reached = {
             (tau, k, weights): judge(Blend(name, history, tau, weights, k), small, asked).reciprocal.mean()

@@ -118,7 +118,9 @@ def test_lots_are_drawn_among_ties_at_the_top_only() -> None:
 
 def test_blocks_of_any_size_judge_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    small = log([contact(i) for i in range(30)], [handover(i, f"a{i % 4}", 50) for i in range(30)], [f"a{j}" for j in range(4)])
+    small = log(
+        [contact(i) for i in range(30)], [handover(i, f"a{i % 4}", 50) for i in range(30)], [f"a{j}" for j in range(4)]
+    )
     ranker = Fixed(rng.random((30, 4)).tolist())
     whole = judge(ranker, small, np.arange(5, 30))
     monkeypatch.setattr("evaluation.ranking.BLOCK_CELLS", 9)
