@@ -79,9 +79,17 @@ def split_log(log: Log, start: int | None = None) -> Split:
 def positive_csas(log: Log) -> Ragged:
     """Who handled each contact: CSA codes per contact, ascending and distinct; a hand-over that was not resolved is
     no positive, an unknown outcome is."""
-    good = log.handovers.resolved != 0
+    return _csas_of(log, log.handovers.resolved != 0)
+
+
+def tried_csas(log: Log) -> Ragged:
+    """Whose hand-over of each contact had an outcome, good or bad: CSA codes per contact, ascending and distinct."""
+    return _csas_of(log, log.handovers.resolved >= 0)
+
+
+def _csas_of(log: Log, chosen: npt.NDArray[np.bool_]) -> Ragged:
     j = len(log.csas)
-    pairs = np.unique(log.handovers.contact[good].astype(np.int64) * j + log.handovers.csa[good])
+    pairs = np.unique(log.handovers.contact[chosen].astype(np.int64) * j + log.handovers.csa[chosen])
     counts = np.bincount(pairs // j, minlength=len(log.contacts))
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Ragged(offsets, (pairs % j).astype(np.int32), np.zeros(len(log.contacts), dtype=np.bool_))

@@ -22,16 +22,24 @@ from twotower.tables.log import Log
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a ranker said of m hand-overs: `contact` i8[m] row of the test contacts, `outcome` bool[m], `score` f4[m],
-    `p` f4[m] or None where the ranker knows no probability; `outside` hand-overs to no candidate were left out."""
+    """What a ranker said of m hand-overs of the n test contacts at `positions`.
+
+    `contact` i8[m] row of the contact, `outcome` bool[m], `score` f4[m], `p` f4[m] or None where the ranker knows no
+    probability; `outside` hand-overs to no candidate were left out.
+    """
 
     name: str
-    n: int
+    positions: Positions
     contact: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.bool_]
     score: npt.NDArray[np.float32]
     p: npt.NDArray[np.float32] | None
     outside: int = 0
+
+    @property
+    def n(self) -> int:
+        """Test contacts, those without an outcome included."""
+        return len(self.positions)
 
     def metrics(self, bootstrap: Bootstrap) -> dict[str, Interval | float]:
         """Concordance and, where there are probabilities, AUC, log loss and ECE; intervals over n contacts."""
@@ -54,6 +62,13 @@ class Judgement:
         """Sum of the log losses over each contact's hand-overs, f8 (n,); zeros without probabilities."""
         each = np.zeros(len(self.contact)) if self.p is None else log_losses(self.p, self.outcome)
         return np.bincount(self.contact, each, minlength=self.n).astype(np.float64)
+
+    @property
+    def likelihood(self) -> npt.NDArray[np.float64]:
+        """exp(−mean log loss) of each contact's hand-overs: what P gave to the outcomes that came, as a geometric mean,
+        within 0..1; f8 (n,), 1 for contacts without an outcome."""
+        likelihood: npt.NDArray[np.float64] = np.exp(-self.losses / np.maximum(self.counts, 1))
+        return likelihood
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -103,7 +118,7 @@ class Said:
     """
 
     def __init__(self, ranker: Ranker, log: Log, positions: Positions, outcomes: Outcomes) -> None:
-        self._ranker, self._log, self._n = ranker, log, len(positions)
+        self._ranker, self._log, self._positions = ranker, log, positions
         chosen = outcomes.among(positions)
         chosen = chosen[np.argsort(outcomes.contact[chosen], kind="stable")]
         self._row, self._csa = np.searchsorted(positions, outcomes.contact[chosen]), outcomes.csa[chosen]
@@ -138,7 +153,13 @@ class Said:
         if p is not None and not bool(((p >= 0) & (p <= 1)).all()):
             raise DataError(f"{self._ranker.name}: a probability of being resolved lies outside 0..1")
         return Judgement(
-            self._ranker.name, self._n, self._row[kept], self._resolved[kept], self._score[kept], p, int((~kept).sum())
+            self._ranker.name,
+            self._positions,
+            self._row[kept],
+            self._resolved[kept],
+            self._score[kept],
+            p,
+            int((~kept).sum()),
         )
 
 

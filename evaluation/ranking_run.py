@@ -18,7 +18,7 @@ from evaluation.baselines import Blend, best, tune
 from evaluation.baselines_history import History
 from evaluation.baselines_rates import FAMILIES as RATES
 from evaluation.baselines_rates import Outcomes, RateBaseline, best_rate, tune_rates
-from evaluation.ranking import Ranker, Split, positive_csas, split_log
+from evaluation.ranking import Positions, Ranker, Split, positive_csas, split_log, tried_csas
 from evaluation.ranking_judge import Judged, judge
 from evaluation.ranking_model import ModelRanker
 from evaluation.ranking_outcomes import mean_of_ratio
@@ -30,7 +30,6 @@ from twotower.errors import ConfigError
 from twotower.metrics import Bootstrap, Interval, Reliability
 from twotower.scoring.join import Rank
 from twotower.tables.log import Log
-from twotower.tables.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Evaluation:
     """Log loss of the best rate − that of the model, paired; above 0 the model is better."""
     reliability: Reliability | None = None
     truth: TruthReport | None = None
+    measure: str = "MRR@10"
+    """What the slices are judged by; `likelihood` for success: what the model's P gave to the outcomes that came."""
     slices: list[Residual] = field(default_factory=list)
     csa_slices: list[Residual] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
@@ -131,7 +132,9 @@ def evaluate_rankers(
     bootstrap = Bootstrap(int(handled.sum()), seed)
     rival = best(baselines)
     model = ranked[models[0].name]
-    found = _residuals(log, positives, model, ranked[rival.name], bootstrap)
+    by_outcome = rank == "success" and model.outcomes is not None and model.outcomes.p is not None
+    against = best_rate(rates).name if by_outcome else rival.name
+    missed = _residuals(log, split.test[handled], model, ranked[against], by_outcome, seed)
     return Evaluation(
         model=model.name,
         rank=rank,
@@ -148,24 +151,32 @@ def evaluate_rankers(
         best=rival.name,
         chosen={one.name: one.as_json() for one in tuned},
         truth=None if truth is None else judge_by_truth(truth, log, judged, seed),
-        slices=found[0],
-        csa_slices=found[1],
-        words=in_words(sorted(found[0] + found[1], key=lambda residual: -residual.excess)),
+        **missed,
         warnings=[*warnings, *_notes(history, baselines, rank)],
         **_outcomes(judged, rates, len(split.test), seed),
     )
 
 
 def _residuals(
-    log: Log, positives: Ragged, model: Judged, rival: Judged, bootstrap: Bootstrap
-) -> tuple[list[Residual], list[Residual]]:
-    """Slices by what the contacts are, and by who handled them."""
-    of_contacts = slices(log, model.positions, positives)
-    of_csas = csa_slices(log, model.positions, positives, LEAST)
-    return (
-        residuals(model.reciprocal, of_contacts, bootstrap, rival.reciprocal),
-        residuals(model.reciprocal, of_csas, bootstrap, rival.reciprocal),
-    )
+    log: Log, handled: Positions, model: Judged, rival: Judged, by_outcome: bool, seed: int
+) -> dict[str, Any]:
+    """The residual part of an `Evaluation`: slices by what the contacts are, and by who handled them.
+
+    Ranks are judged on the contacts somebody `handled`; outcomes on those with a known one.
+    """
+    if by_outcome and model.outcomes is not None and rival.outcomes is not None:
+        known = model.outcomes.counts > 0
+        positions, who, measure = model.outcomes.positions[known], tried_csas(log), "likelihood"
+        reached, others = model.outcomes.likelihood[known], rival.outcomes.likelihood[known]
+    else:
+        positions, who, measure = handled, positive_csas(log), "MRR@10"
+        reached, others = model.reciprocal, rival.reciprocal
+    bootstrap = Bootstrap(len(positions), seed)
+    of_contacts = residuals(reached, slices(log, positions, who), bootstrap, others)
+    of_csas = residuals(reached, csa_slices(log, positions, who, LEAST), bootstrap, others)
+    worst_first = sorted(of_contacts + of_csas, key=lambda residual: -residual.excess)
+    words = in_words(worst_first, measure)
+    return {"measure": measure, "slices": of_contacts, "csa_slices": of_csas, "words": words}
 
 
 def _outcomes(judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, seed: int) -> dict[str, Any]:

@@ -55,9 +55,13 @@ def html_report(found: Evaluation) -> str:
         "</ul>",
         "<h2>What the model misses</h2>",
         _section("Where the loss lies", drawn),
-        _residuals(found.slices),
+        _residuals(found.slices, found.measure),
     ]
-    body += ["<h2>CSAs who are missed</h2>", _section("CSAs who are missed", drawn), _residuals(found.csa_slices)]
+    body += [
+        "<h2>CSAs who are missed</h2>",
+        _section("CSAs who are missed", drawn),
+        _residuals(found.csa_slices, found.measure),
+    ]
     body += ["<h2>What tuning chose for the baselines</h2>", _chosen(found)]
     title = escape(f"{found.model}: evaluation")
     head = f'<head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
@@ -98,11 +102,11 @@ def _truth(found: Evaluation) -> str:
     return _table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
 
 
-def _residuals(found: Sequence[Residual]) -> str:
-    head = ["slice", "contacts", "share", "share of loss", "MRR@10", "elsewhere", "baseline − model", "p", "told apart"]
+def _residuals(found: Sequence[Residual], measure: str) -> str:
+    head = ["slice", "contacts", "share", "share of loss", measure, "elsewhere", "baseline − model", "p", "told apart"]
     rows = []
     for residual in found:
-        figures = [f"{residual.contacts:,}", f"{residual.share:.1%}", f"{residual.loss:.1%}", _bounds(residual.mrr)]
+        figures = [f"{residual.contacts:,}", f"{residual.share:.1%}", f"{residual.loss:.1%}", _bounds(residual.reached)]
         behind = "" if residual.behind is None else signed(residual.behind)
         tail = [f"{residual.rest:.3f}", behind, f"{residual.p:.2g}", "yes" if residual.significant else ""]
         rows.append([f"{residual.kind}: {residual.value}", *figures, *tail])

@@ -28,10 +28,14 @@ def plots(found: Evaluation) -> dict[str, str]:
         drawn["Reliability of P(resolved)"] = _svg(lambda figure: _reliability(figure, reliability), 4, 4)
     if found.slices:
         worst = found.slices[:SHOWN]
-        drawn["Where the loss lies"] = _svg(lambda figure: _slices(figure, worst), 9, 0.6 + 0.3 * len(worst))
+        drawn["Where the loss lies"] = _svg(
+            lambda figure: _slices(figure, worst, found.measure), 9, 0.6 + 0.3 * len(worst)
+        )
     if found.csa_slices:
         missed = found.csa_slices[:SHOWN]
-        drawn["CSAs who are missed"] = _svg(lambda figure: _slices(figure, missed), 9, 0.6 + 0.3 * len(missed))
+        drawn["CSAs who are missed"] = _svg(
+            lambda figure: _slices(figure, missed, found.measure), 9, 0.6 + 0.3 * len(missed)
+        )
     return drawn
 
 
@@ -59,13 +63,13 @@ def _bars(figure: Any, found: Evaluation) -> None:
         axes.set_xlim(left=0)
 
 
-def _slices(figure: Any, worst: list[Residual]) -> None:
+def _slices(figure: Any, worst: list[Residual], measure: str) -> None:
     axes, loss = figure.subplots(1, 2, sharey=True)
     names = [f"{residual.kind}: {residual.value}"[:60] for residual in worst]
     colours = [MISSED if residual.significant and residual.excess > 0 else OTHER for residual in worst]
-    _horizontal(axes, names, [residual.mrr for residual in worst], colours)
+    _horizontal(axes, names, [residual.reached for residual in worst], colours)
     axes.plot([residual.rest for residual in worst], range(len(worst)), "|", color="black", markersize=9)
-    axes.set_title("MRR@10 (mark: elsewhere)")
+    axes.set_title(f"{measure} (mark: elsewhere)")
     loss.barh(range(len(worst)), [100 * residual.excess for residual in worst], color=colours)
     loss.set_title("share of loss − share of contacts, %")
 

@@ -83,11 +83,17 @@ def truth_table(truth: TruthReport) -> str:
 def residual_table(found: Evaluation) -> str:
     """The worst slices; a star marks those that pass false-discovery control."""
     worst = [*found.slices[:WORST], *found.csa_slices[: WORST // 2]]
-    rows = [["", "contacts", "share", "loss", "MRR@10", "elsewhere", "baseline − model"]]
+    rows = [["", "contacts", "share", "loss", found.measure, "elsewhere", "baseline − model"]]
     for residual in worst:
         star = "*" if residual.significant else " "
         behind = "" if residual.behind is None else f"{residual.behind.value:+.3f}"
-        figures = [f"{residual.share:.1%}", f"{residual.loss:.1%}", short(residual.mrr), f"{residual.rest:.3f}", behind]
+        figures = [
+            f"{residual.share:.1%}",
+            f"{residual.loss:.1%}",
+            short(residual.reached),
+            f"{residual.rest:.3f}",
+            behind,
+        ]
         rows.append([f"{star} {residual.kind}: {residual.value}", f"{residual.contacts:,}", *figures])
     return table(rows)
 
@@ -129,7 +135,7 @@ def json_report(found: Evaluation) -> dict[str, Any]:
     truth = found.truth
     data: dict[str, Any] = {
         name: getattr(found, name)
-        for name in ("model", "rank", "contacts", "without", "csas", "best", "chosen", "words", "warnings")
+        for name in ("model", "rank", "contacts", "without", "csas", "best", "chosen", "measure", "words", "warnings")
     }
     data["from"] = found.start
     data["metrics"] = {name: _intervals(metrics) for name, metrics in found.metrics.items()}

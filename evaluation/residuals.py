@@ -31,17 +31,17 @@ WHERE = {
     "text length": "context around short texts, or summaries of long ones",
     "words of the need": "the vocabulary: new products and names, in the catalogue before they are in the log",
     "customer": "who the customer is: account, products, earlier contacts on other channels",
-    "hand-overs the right CSA had": "what speaks for CSAs before their history does: skills, training, profile text",
-    "last hand-over of the right CSA": "presence: shifts, leave and team moves, so that a return is seen coming",
+    "hand-overs the CSA had": "what speaks for CSAs before their history does: skills, training, profile text",
+    "last hand-over of the CSA": "presence: shifts, leave and team moves, so that a return is seen coming",
     "CSA": "what this CSA is sought out for and the log does not say: skills, projects, own customers",
 }
 
 
 @dataclass(frozen=True)
 class Residual:
-    """One slice of `contacts` contacts: its MRR@10 beside that of the `rest`.
+    """One slice of `contacts` contacts: what the model `reached` there on average, beside the `rest` of the contacts.
 
-    `share` of all contacts, `loss` its share of the total loss Σ (1 − 1/rank), `excess` the part of `loss` above
+    `share` of all contacts, `loss` its share of the total loss Σ (1 − reached), `excess` the part of `loss` above
     `share`. `behind`: mean of best baseline − model in the slice (None without one). `p` of Welch's test of the slice
     against the rest; `significant` after false-discovery control.
     """
@@ -49,7 +49,7 @@ class Residual:
     kind: str
     value: str
     contacts: int
-    mrr: Interval
+    reached: Interval
     rest: float
     share: float
     loss: float
@@ -61,7 +61,7 @@ class Residual:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["mrr"] = vars(self.mrr)
+        plain["reached"] = vars(self.reached)
         plain["behind"] = None if self.behind is None else vars(self.behind)
         return plain
 
@@ -73,13 +73,13 @@ def residuals(
     baseline: Values | None = None,
     least: int = LEAST,
 ) -> list[Residual]:
-    """Judge slices by the reciprocal ranks their contacts reached.
+    """Judge slices by what the model reached on their contacts.
 
     Args:
-        reached: (n,) reciprocal ranks of the model.
+        reached: (n,) within 0..1, 1 is best: reciprocal ranks, or likelihoods of outcomes.
         found: slices of these n contacts; those with fewer than `least` contacts are left out.
         bootstrap: over the n contacts.
-        baseline: (n,) reciprocal ranks of the best baseline.
+        baseline: (n,) the same of the best baseline.
         least: contacts a slice needs.
 
     Returns:
@@ -119,8 +119,11 @@ def residuals(
     return sorted(out, key=lambda residual: (-residual.excess, residual.kind, residual.value))
 
 
-def in_words(found: Sequence[Residual], most: int = 5) -> list[str]:
-    """Where new signals are to be found: a sentence for each of the worst slices, at most one per kind."""
+def in_words(found: Sequence[Residual], measure: str = "MRR@10", most: int = 5) -> list[str]:
+    """Where new signals are to be found: a sentence for each of the worst slices, at most one per kind.
+
+    `measure` is the name of what was reached.
+    """
     lines: list[str] = []
     told: set[str] = set()
     for residual in found:
@@ -129,14 +132,14 @@ def in_words(found: Sequence[Residual], most: int = 5) -> list[str]:
         if not residual.significant or residual.excess <= 0 or residual.kind in told:
             continue
         told.add(residual.kind)
-        lines.append(_sentence(residual))
+        lines.append(_sentence(residual, measure))
     return lines or ["No slice is missed more than the rest beyond what chance explains."]
 
 
-def _sentence(residual: Residual) -> str:
+def _sentence(residual: Residual, measure: str) -> str:
     said = (
         f"{residual.kind}: {residual.value} – {residual.share:.0%} of the contacts, {residual.loss:.0%} of the loss, "
-        f"MRR@10 {residual.mrr.value:.3f} against {residual.rest:.3f} elsewhere."
+        f"{measure} {residual.reached.value:.3f} against {residual.rest:.3f} elsewhere."
     )
     if residual.behind is not None and residual.behind.low > 0:
         ahead = residual.behind.value

@@ -39,22 +39,22 @@ class Slice:
     member: Bools
 
 
-def slices(log: Log, positions: Positions, positives: Ragged) -> list[Slice]:
+def slices(log: Log, positions: Positions, handled: Ragged) -> list[Slice]:
     """Every slice of the test contacts; those that hold all of them or none are left out.
 
     Args:
         log: a whole log.
-        positions: (n,) ascending test contacts, each with a positive.
-        positives: `positive_csas(log)`.
+        positions: (n,) ascending test contacts, each handled by somebody.
+        handled: by whom: `positive_csas(log)`, or `tried_csas(log)` where outcomes are judged.
     """
     found = [*_categories(log, positions), *_texts(log, positions), *_customers(log, positions)]
-    found += _right_csas(log, positions, positives)
+    found += _experience(log, positions, handled)
     return [part for part in found if part.member.any() and not part.member.all()]
 
 
-def csa_slices(log: Log, positions: Positions, positives: Ragged, least: int) -> list[Slice]:
+def csa_slices(log: Log, positions: Positions, handled: Ragged, least: int) -> list[Slice]:
     """One slice per CSA: the test contacts that this CSA handled, where these are at least `least`."""
-    chosen = positives.take(positions)
+    chosen = handled.take(positions)
     many = np.flatnonzero(np.bincount(chosen.values, minlength=len(log.csas)) >= least)
     out = []
     for csa in many:
@@ -121,22 +121,22 @@ def handled_before(log: Log, positions: Positions) -> npt.NDArray[np.int64]:
     return _counted(customer, log, log.contacts.customer[positions].astype(np.int64), positions)[0]
 
 
-def _right_csas(log: Log, positions: Positions, positives: Ragged) -> Iterator[Slice]:
-    """By the most experienced right CSA: hand-overs known before, and how long ago the last became known."""
-    chosen = positives.take(positions)
+def _experience(log: Log, positions: Positions, handled: Ragged) -> Iterator[Slice]:
+    """By the most experienced CSA of each contact: hand-overs known before, and how long ago the last became known."""
+    chosen = handled.take(positions)
     count, last = _counted(
         log.handovers.csa.astype(np.int64), log, chosen.values.astype(np.int64), positions[chosen.rows]
     )
     most = np.full(len(positions), np.nan)
     np.fmax.at(most, chosen.rows, count.astype(float))
     names = ("0", "1 to 4", "5 to 19", "20 to 99", "100 or more")
-    yield from binned("hand-overs the right CSA had", most, (1, 5, 20, 100), names)
+    yield from binned("hand-overs the CSA had", most, (1, 5, 20, 100), names)
     arrived = log.contacts.arrived_at[positions[chosen.rows]]
     age = np.where(count > 0, (arrived - last) / DAY, np.nan)
     youngest = np.full(len(positions), np.nan)
     np.fmin.at(youngest, chosen.rows, age)
     names = ("within a day", "within a week", "within 30 days", "within half a year", "longer ago")
-    yield from binned("last hand-over of the right CSA", youngest, (1, 7, 30, 182), names)
+    yield from binned("last hand-over of the CSA", youngest, (1, 7, 30, 182), names)
 
 
 def _counted(

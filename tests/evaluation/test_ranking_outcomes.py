@@ -55,6 +55,7 @@ def test_hand_overs_with_an_outcome_to_candidates_are_judged() -> None:
     assert heard.p.tolist() == pytest.approx([0.7, 0.4, 0.7, 0.7])
     assert heard.outside == 1
     assert heard.counts.tolist() == [2, 1, 1]
+    assert heard.likelihood.tolist() == pytest.approx([np.sqrt(0.3 * 0.4), 0.7, 0.3])
 
 
 def test_concordance_looks_within_contacts_of_mixed_outcomes() -> None:
@@ -67,7 +68,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(400).astype(np.float32)
     y = rng.random(400) < p
-    heard = Judgement("j", 200, np.repeat(np.arange(200), 2), y, p, p)
+    heard = Judgement("j", np.arange(200), np.repeat(np.arange(200), 2), y, p, p)
     found = heard.metrics(Bootstrap(200, draws=200))
     area, loss = found["auc"], found["log loss"]
     assert isinstance(area, Interval)
@@ -82,9 +83,11 @@ def test_figures_are_those_of_scikit_learn() -> None:
 def test_intervals_resample_contacts_not_hand_overs() -> None:
     rng = np.random.default_rng(1)
     p, y = rng.random(50).astype(np.float32), rng.random(50) < 0.5
-    once = Judgement("j", 50, np.arange(50), y, p, p).metrics(Bootstrap(50))
+    once = Judgement("j", np.arange(50), np.arange(50), y, p, p).metrics(Bootstrap(50))
     # Nine copies of every hand-over are no new evidence.
-    copied = Judgement("j", 50, np.repeat(np.arange(50), 9), np.repeat(y, 9), np.repeat(p, 9), np.repeat(p, 9))
+    copied = Judgement(
+        "j", np.arange(50), np.repeat(np.arange(50), 9), np.repeat(y, 9), np.repeat(p, 9), np.repeat(p, 9)
+    )
     again = copied.metrics(Bootstrap(50))
     for name in ("auc", "log loss"):
         one, two = once[name], again[name]

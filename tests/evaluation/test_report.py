@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evaluation.baselines_rates import Outcomes, RateBaseline
@@ -108,6 +109,26 @@ def test_what_comes_from_the_tables_is_text_and_no_markup(found: Evaluation) -> 
 
 def test_the_same_figures_give_the_same_bytes(found: Evaluation) -> None:
     assert html_report(found) == html_report(found)
+
+
+def test_for_success_slices_are_judged_by_the_outcomes() -> None:
+    contacts, handovers, csas = random_centre(0, n=2000)
+    small = log(contacts, handovers, csas)
+    outcomes = Outcomes(small)
+    model = RateBaseline("my model", outcomes, "csa", 2.0)
+    success = evaluate_rankers(small, split_log(small), [model], "success")
+    assert success.measure == "likelihood"
+    assert "likelihood" in html_report(success)
+    told = outcomes.among(split_log(small).test)
+    q1 = next(residual for residual in success.slices if residual.value == "q1")
+    asked = [of for of in np.unique(outcomes.contact[told]) if contacts[of]["queue"] == "q1"]
+    assert q1.contacts == len(asked)
+    likelihood = []
+    for of in asked:
+        here = told[outcomes.contact[told] == of]
+        p = model.p_resolved(small, np.array([of]))[0, outcomes.csa[here]]
+        likelihood.append(np.prod(np.where(outcomes.resolved[here], p, 1 - p)) ** (1 / len(here)))
+    assert q1.reached.value == pytest.approx(np.mean(likelihood), abs=1e-6)
 
 
 def test_without_outcomes_the_page_has_no_such_part(found: Evaluation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.ranking import positive_csas
+from evaluation.ranking import positive_csas, tried_csas
 from evaluation.residuals import in_words, residuals
 from evaluation.residuals_slices import Slice, binned, csa_slices, handled_before, slices
 from tests.evaluation.logs import contact, handover, log, random_centre
@@ -25,8 +25,8 @@ def test_a_planted_slice_comes_first_and_is_put_in_words() -> None:
     found = residuals(reached, parts("language", language) + parts("queue", queue), Bootstrap(600, draws=200))
     worst = found[0]
     assert (worst.kind, worst.value, worst.significant) == ("language", "pt", True)
-    assert worst.mrr.value == pytest.approx(reached[language == "pt"].mean())
-    assert worst.mrr.low < worst.mrr.value < worst.mrr.high < worst.rest
+    assert worst.reached.value == pytest.approx(reached[language == "pt"].mean())
+    assert worst.reached.low < worst.reached.value < worst.reached.high < worst.rest
     assert worst.loss == pytest.approx((1 - reached)[language == "pt"].sum() / (1 - reached).sum())
     assert worst.excess == pytest.approx(worst.loss - worst.contacts / 600)
     words = in_words(found)
@@ -95,9 +95,9 @@ def test_slices_of_contacts_by_hand() -> None:
     assert named["customer", "new: no hand-over known yet"] == [False, False, True]
     assert named["words of the need", "all seen before"] == [True, False, False]
     assert named["words of the need", "more than a quarter new"] == [False, True, True]
-    assert named["hand-overs the right CSA had", "0"] == [False, False, True]
-    assert named["hand-overs the right CSA had", "1 to 4"] == [True, True, False]
-    assert named["last hand-over of the right CSA", "within half a year"] == [True, True, False]
+    assert named["hand-overs the CSA had", "0"] == [False, False, True]
+    assert named["hand-overs the CSA had", "1 to 4"] == [True, True, False]
+    assert named["last hand-over of the CSA", "within half a year"] == [True, True, False]
     assert ("channel", "chat") not in named  # all of them: nothing to compare with
 
 
@@ -120,3 +120,13 @@ def test_slices_by_csa_hold_the_contacts_each_handled() -> None:
     )
     found = csa_slices(small, np.arange(3), positive_csas(small), least=2)
     assert [(part.kind, part.value, part.member.tolist()) for part in found] == [("CSA", "a", [True, True, False])]
+
+
+def test_who_tried_is_whose_outcome_is_known_good_or_bad() -> None:
+    small = log(
+        [contact(0)],
+        [handover(0, "a", 9, resolved=False), handover(0, "b", 9), handover(0, "c", 9, resolved=None)],
+        ["a", "b", "c"],
+    )
+    assert tried_csas(small).values.tolist() == [0, 1]
+    assert positive_csas(small).values.tolist() == [1, 2]
