@@ -21,6 +21,7 @@ from twotower.bundle.sessions import CSA_INPUTS, CSA_OUTPUTS, CsaEncoder, open_s
 from twotower.bundle.tables import Roster, write_history, write_roster
 from twotower.files import atomic_directory, sha256_file
 from twotower.index.build import build_history_index, build_profile_index, write_index
+from twotower.index.history import history_queries, history_vectors, staleness_rate
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
 
@@ -86,7 +87,9 @@ def _write_indexes(run: Run, roster: Roster, folder: Path) -> tuple[VectorIndex,
     queries = None if run.probe is None else encode_probe(folder / "contact_tower.onnx", run.probe)
     none = np.zeros((0, 1), dtype=np.float32)
     profiles = build_profile_index(roster.vectors, none if queries is None else queries.profile)
-    history = build_history_index(run.history.vector, none if queries is None else queries.memory)
+    until, rate = int(run.facts["window"]["until"]), staleness_rate(run.join)
+    asked = none if queries is None else history_queries(queries.memory, run.join.default)
+    history = build_history_index(history_vectors(run.history, until, rate), asked)
     write_history(run.history, run.csa_ids, run.contact_ids, folder / "history.parquet")
     write_index(profiles, folder / "profiles.faiss")
     write_index(history, folder / "history.faiss")
@@ -110,6 +113,7 @@ def _fields(run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisat
             "per_csa": int(facts["history_per_csa"]),
             "granularity_s": run.schema.granularity_us / 1e6,
             "rows": len(run.history),
+            "staleness_rate": staleness_rate(run.join),
         },
         "window": facts["window"],
         "metrics": facts.get("metrics", {}),

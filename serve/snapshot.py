@@ -1,8 +1,8 @@
 """What the router reads while it matches: one immutable view of roster, indexes and memory.
 
-Notable: candidates are the union of three searches (profile vectors, recent like work, and the CSAs that are strong
-whatever the contact is), each under the eligibility mask, so nobody eligible is lost to somebody who is not. Where few
-are eligible, no search decides anything: everyone eligible is scored.
+Notable: candidates are the union of two searches: a linear stand-in for the whole score (the profile vectors, where
+the roster is too large for that), and single hand-overs of like work. Both look under the eligibility mask only, so
+nobody eligible is lost to somebody who is not. Where few are eligible, no search decides: all of them are scored.
 """
 
 from __future__ import annotations
@@ -12,22 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from serve.surrogate import surrogate_queries, surrogate_vectors
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
-from twotower.index.vectors import VectorIndex
+from twotower.index.build import build_half_index
+from twotower.index.history import history_queries
+from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
 from twotower.scoring.join import ContactVectors, Join, Rank
-from twotower.scoring.memory import Memory
+from twotower.scoring.memory import Memory, ranges
+from twotower.scoring.rows import HistoryRows
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 
 # Everyone is scored up to this many CSAs and remembered hand-overs: about half a millisecond of arithmetic.
 EXACT_CSAS = 256
 EXACT_HISTORY = 8_192
-# Sizes of the three searches; `benchmarks/retrieval.py` prints the recall of the joint ranking that they reach.
-FROM_PROFILES = 48
+# Sizes of the two searches; `benchmarks/retrieval.py` prints the recall of the joint ranking that they reach.
+FROM_SURROGATE, WIDE = 64, 192
 FROM_HISTORY_ROWS = 96
-FROM_PRIOR = 16
+# Components (CSAs × width) up to which the stand-in is scanned: about half a millisecond.
+SURROGATE_COMPONENTS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
     `ids` (J) with `codes` their positions; `active` bool[J]; `profiles` and `history` indexes; `starts` i8[J + 1] the
-    run of every CSA in the history; `prior` for each rank the codes of all CSAs, strongest first, by what does not
-    depend on the contact's text.
+    run of every CSA in the history; `surrogates` the index of the linear stand-in for each rank's score, empty for a
+    large roster.
     """
 
     ids: tuple[str, ...]
@@ -46,7 +52,7 @@ class Snapshot:
     history: VectorIndex
     memory: Memory
     starts: npt.NDArray[np.int64]
-    prior: dict[Rank, Codes]
+    surrogates: dict[Rank, VectorIndex]
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Snapshot:
@@ -64,7 +70,7 @@ class Snapshot:
             history=bundle.index("history"),
             memory=memory,
             starts=np.searchsorted(rows.csa, np.arange(len(roster) + 1)).astype(np.int64),
-            prior={rank: _prior(bundle.join, rank, memory, moment) for rank in bundle.join.ranks},
+            surrogates=surrogate_indexes(bundle.join, roster.vectors, rows, moment),
         )
 
     def candidates(self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None) -> Codes:
@@ -82,34 +88,44 @@ class Snapshot:
         if eligible is not None:
             allowed = np.zeros(len(self.ids), dtype=np.bool_)
             allowed[eligible] = True
-        best, _ = self.profiles.search(contact.profile, max(FROM_PROFILES, 2 * k), allowed)
-        return np.unique(np.concatenate([best[0], self._like_work(contact, allowed), self._strong(rank, allowed)]))
+        most = max(FROM_SURROGATE, 2 * k)
+        if rank not in self.surrogates:
+            best, _ = self.profiles.search(contact.profile, most, allowed)
+            return np.unique(np.concatenate([best[0], self._like_work(contact, rank, allowed)]))
+        # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
+        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history)
+        near, _ = self.surrogates[rank].search(surrogate_queries(contact), max(most, WIDE) if tight else most, allowed)
+        like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
+        return np.unique(np.concatenate([near[0][:most], like]))
 
     def _rows_of(self, eligible: Codes | None) -> int:
         if eligible is None:
             return int(self.starts[-1])
         return int(np.sum(self.starts[eligible + 1] - self.starts[eligible]))
 
-    def _like_work(self, contact: ContactVectors, allowed: Mask | None) -> Codes:
+    def _like_work(self, contact: ContactVectors, rank: Rank, allowed: Mask | None) -> Codes:
         """CSAs behind the nearest remembered hand-overs that did not fail."""
         mask = None if allowed is None else np.repeat(allowed, np.diff(self.starts))
-        rows, _ = self.history.search(contact.memory, FROM_HISTORY_ROWS, mask)
-        good = rows[0][self.memory.rows.weight[rows[0]] > 0]
+        rows, _ = self.history.search(history_queries(contact.memory, rank), FROM_HISTORY_ROWS, mask)
+        return self._owners(rows[0])
+
+    def _like_work_of(self, contact: ContactVectors, rank: Rank, codes: Codes) -> Codes:
+        """The same among the hand-overs of some CSAs."""
+        rows, _ = ranges(self.starts, np.sort(codes))
+        k = min(FROM_HISTORY_ROWS, len(rows))
+        if not k:
+            return rows
+        found, _ = exact_search(self.history.vectors, history_queries(contact.memory, rank), k, rows)
+        return self._owners(found[0])
+
+    def _owners(self, rows: npt.NDArray[np.int64]) -> Codes:
+        good = rows[self.memory.rows.weight[rows] > 0]
         return np.asarray(self.memory.rows.csa[good], dtype=np.int64)
 
-    def _strong(self, rank: Rank, allowed: Mask | None) -> Codes:
-        order = self.prior[rank]
-        return order[:FROM_PRIOR] if allowed is None else order[allowed[order]][:FROM_PRIOR]
 
-
-def _prior(join: Join, rank: Rank, memory: Memory, moment: int) -> Codes:
-    """CSAs by the weighted sum of the kernels that do not look at the contact (sharpness 0), strongest first."""
-    weights = join.ranks[rank]
-    plain = [i for i, kernel in enumerate(weights.kernels) if kernel.scope == "csa" and kernel.sharpness == 0]
-    everyone = np.arange(memory.roster)
-    if not plain or not len(memory.rows):
-        return everyone[:0]
-    vector = np.zeros(memory.rows.vector.shape[1], dtype=np.float32)
-    parts = memory.parts([weights.kernels[i] for i in plain], vector, -1, moment, everyone)
-    strength = parts @ np.array([weights.kernel_weights[i] for i in plain], dtype=np.float32)
-    return np.argsort(-strength, kind="stable").astype(np.int64)
+def surrogate_indexes(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, VectorIndex]:
+    """The exact index of every rank's surrogate vectors as of a moment; none where the roster is too large to scan."""
+    if len(profiles) * (profiles.shape[1] + rows.vector.shape[1] + 1) > SURROGATE_COMPONENTS:
+        return {}
+    vectors = {rank: surrogate_vectors(weights, profiles, rows, moment) for rank, weights in join.ranks.items()}
+    return {rank: build_half_index(found) for rank, found in vectors.items()}

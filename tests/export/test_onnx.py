@@ -110,7 +110,7 @@ def test_a_graph_of_other_weights_fails_the_parity_check(
     module._spell_out(other)
     session = open_session(exported[1] / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS)
     feeds = module._example(other, schema, "contact_tower", 7, 5)
-    with pytest.raises(ExportError, match="output 'profile' is .* away from torch at batch 7") as caught:
+    with pytest.raises(ExportError, match=r"output 'profile' is .* away from torch at batch 7") as caught:
         check_parity("contact_tower", session, other.contact_tower, feeds, CONTACT_OUTPUTS)
     assert "\n" not in str(caught.value)
 

@@ -1,7 +1,7 @@
 """A small centre and a bundle without training: graphs written by hand, the rest by the code under test.
 
-The contact graph averages token embeddings; the CSA graph is linear. `write_run` lays out a run folder as training does,
-`fake_bundle` exports it with these graphs in place of torch's.
+The contact graph averages token embeddings; the CSA graph is linear. `write_run` lays out a run folder as training
+does, `fake_bundle` exports it with these graphs in place of torch's.
 """
 
 from __future__ import annotations

@@ -153,16 +153,23 @@ def test_a_departed_csa_is_no_candidate_unless_listed(data: Path, tmp_path: Path
     assert ids(matcher.match(CONTACT, eligible=["csa-00"])) == ["csa-00"]
 
 
-def test_searched_candidates_hold_the_best_of_everyone(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With searches as wide as the roster the union is everyone; narrower, it still holds k and nobody ineligible."""
-    exact = matcher.match(CONTACT, k=5, rank="handled")
-    monkeypatch.setattr(module, "EXACT_CSAS", 0)
-    assert matcher.match(CONTACT, k=5, rank="handled") == exact
-    for name in ("FROM_PROFILES", "FROM_HISTORY_ROWS", "FROM_PRIOR"):
-        monkeypatch.setattr(module, name, 1)
+@pytest.mark.parametrize("scan", [6_000_000, 0], ids=["surrogate", "profiles"])
+@pytest.mark.parametrize("selectivity", [0.0, 1.1], ids=["wide mask", "tight mask"])
+def test_searched_candidates_hold_k_and_nobody_ineligible(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, scan: int, selectivity: float
+) -> None:
+    """Searches as wide as the roster find what scoring everyone finds; narrow ones still find k of the eligible."""
+    monkeypatch.setattr(module, "SURROGATE_COMPONENTS", scan)
+    monkeypatch.setattr(module, "SELECTIVITY", selectivity)
+    matcher = Matcher.load(bundle_folder)
     eligible = ["csa-01", "csa-04", "csa-06", "csa-09"]
-    for k in (1, 3, 4):
-        found = matcher.match(CONTACT, k=k, eligible=eligible, rank="handled")
+    exact = [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)]
+    monkeypatch.setattr(module, "EXACT_CSAS", 0)
+    assert [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)] == exact
+    for name in ("FROM_SURROGATE", "WIDE", "FROM_HISTORY_ROWS"):
+        monkeypatch.setattr(module, name, 1)
+    for k in (1, 2, 4):
+        found = matcher.match(CONTACT, k=k, rank="handled", eligible=eligible)
         assert len(found) == k
         assert set(ids(found)) <= set(eligible)
 

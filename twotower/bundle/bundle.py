@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from twotower.bundle.manifest import Manifest, verify_files
-from twotower.bundle.tables import Roster, read_history, read_roster
+from twotower.bundle.tables import Floats, Roster, read_history, read_roster
 from twotower.errors import BundleError
 
 if TYPE_CHECKING:
@@ -89,6 +89,14 @@ class Bundle:
         """Remembered hand-overs, sorted by (csa, known_at), without customers."""
         return self._history[0]
 
+    @cached_property
+    def history_vectors(self) -> Floats:
+        """What the history index holds: memory vectors with their staleness at the end of the data window."""
+        from twotower.index.history import history_vectors
+
+        facts = self.manifest.history
+        return history_vectors(self.history, int(self.manifest.window["until"]), float(facts["staleness_rate"]))
+
     @property
     def history_contacts(self) -> pa.Array:
         """Contact ids of the remembered hand-overs, in row order."""
@@ -119,13 +127,13 @@ class Bundle:
         return CsaEncoder(open_session(self.file("csa_tower.onnx"), CSA_INPUTS, CSA_OUTPUTS))
 
     def index(self, name: str) -> VectorIndex:
-        """The FAISS index `profiles` or `history`, with the exact vectors of its table."""
+        """The FAISS index `profiles` (of `roster.vectors`) or `history` (of `history_vectors`), with those vectors."""
         from twotower.index.build import read_index
         from twotower.index.vectors import IndexChoice
 
-        vectors = self.roster.vectors if name == "profiles" else self.history.vector
         try:
             choice = IndexChoice(**self.manifest.indexes[name])
         except (KeyError, TypeError):
             raise BundleError(f"{self.path}: its manifest does not describe the index {name!r}; export again") from None
+        vectors = self.roster.vectors if name == "profiles" else self.history_vectors
         return read_index(self.file(f"{name}.faiss"), vectors, choice)

@@ -39,10 +39,10 @@ class Manifest:
     `format`: version of the bundle's layout. `versions`: of this project and of the libraries that wrote the files.
     `features`: `schema` (version) and `digest` of `features.json`. `ranks`: `default`, `available` and `calibrated`
     (whether `p_resolved` is a probability). `model`: facts of the towers (widths, backbone, `max_tokens`). `history`:
-    `per_csa` rows remembered and `granularity_s` of CSA feature snapshots. `window`: `from` and `until` of the data,
-    µs UTC. `metrics`: measured by the run. `indexes`: structure, effort and measured recall of `profiles.faiss` and
-    `history.faiss`. `quantisation`: what was asked, the gate's figures and what was kept. `files`: `sha256` and
-    `bytes` by name.
+    `per_csa` rows remembered, `granularity_s` of CSA feature snapshots, `staleness_rate` of the history index.
+    `window`: `from` and `until` of the data, µs UTC. `metrics`: measured by the run. `indexes`: structure, effort and
+    measured recall of `profiles.faiss` and `history.faiss`. `quantisation`: what was asked, the gate's figures and what
+    was kept. `files`: `sha256` and `bytes` by name.
     """
 
     format: int
