@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twotower.clock import DAY, HOUR
+from twotower.text.tokens import clean
 
 CATEGORIES = ("channel", "queue", "language", "intent")
 Columns = Mapping[str, Any]
@@ -37,8 +38,7 @@ def strings(columns: Columns, name: str) -> pa.Array:
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
         return values.cast(pa.large_string())
-    clean = [v if v is None else v.encode("utf-8", "replace").decode("utf-8") for v in values]
-    return pa.array(clean, pa.large_string())
+    return pa.array([None if v is None else clean(v) for v in values], pa.large_string())
 
 
 def numeric(columns: Columns, name: str) -> npt.NDArray[np.float64]:

@@ -29,8 +29,14 @@ def compose_text(intent_text: str | None, transcript: str | None) -> str:
     Lone surrogates, which no tokenizer accepts, become U+FFFD.
     """
     need, said = intent_text or "", transcript or ""
-    text = need if not said else said if not need or said.startswith(need) else f"{need}\n{said}"
-    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+    return clean(need if not said else said if not need or said.startswith(need) else f"{need}\n{said}")
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates as U+FFFD and paired ones as the character they stand for."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 @dataclass(frozen=True)
