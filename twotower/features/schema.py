@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MOST_VALUES = 512  # of a contact category; rarer values read as unknown
+CSA_VALUES = ("languages", "site", "kind")
 MOST_CSA_VALUES = 32  # one-hot columns for languages, sites and kinds each
 
 
@@ -65,11 +66,7 @@ class FeatureSchema:
         return cls(
             categories={name: _vocabulary(strings(columns, name), MOST_VALUES) for name in CATEGORIES},
             numbers=list(NUMBERS),
-            csa_values={
-                "languages": _vocabulary(pc.list_flatten(log.csas.languages), MOST_CSA_VALUES),
-                "site": _vocabulary(log.csas.site, MOST_CSA_VALUES),
-                "kind": _vocabulary(log.csas.kind, MOST_CSA_VALUES),
-            },
+            csa_values={name: _vocabulary(_values(log, name), MOST_CSA_VALUES) for name in CSA_VALUES},
             identities=log.csas.ids.to_pylist(),
             base_dim=base_dim,
             max_tokens=max_tokens,
@@ -116,15 +113,25 @@ class FeatureSchema:
         """Read `features.json`. Raises BundleError for a schema of another version or with unknown features."""
         try:
             data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            version = data["version"]
-            fields = {name: data[name] for name in cls.__dataclass_fields__}
+            if (version := data["version"]) == VERSION:
+                fields = {name: data[name] for name in cls.__dataclass_fields__}
+                # JSON sorts keys; the order of the tensor's columns is the stated one.
+                fields["categories"] = {name: fields["categories"][name] for name in data["contact"]["categories"]}
+                fields["csa_values"] = {name: fields["csa_values"][name] for name in CSA_VALUES}
+                unknown = [n for n in fields["numbers"] if n not in NUMBERS]
+                unknown += [n for n in fields["categories"] if n not in CATEGORIES]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: not a features.json ({type(error).__name__}: {error})") from None
         if version != VERSION:
             raise BundleError(f"{path}: feature schema {version!r}, this program reads {VERSION}: export again with it")
-        if unknown := [n for n in fields["numbers"] if n not in NUMBERS]:
+        if unknown:
             raise BundleError(f"{path}: unknown feature {unknown[0]!r}: written by a newer program, export again")
         return cls(**fields)
+
+
+def _values(log: Log, name: str) -> pa.Array:
+    values = getattr(log.csas, name)
+    return pc.list_flatten(values) if name == "languages" else values
 
 
 def _vocabulary(values: pa.Array, most: int) -> list[str]:

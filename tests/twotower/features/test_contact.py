@@ -1,0 +1,131 @@
+"""Contact features, computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import at
+from twotower.clock import DAY, HOUR
+from twotower.features.contact import CATEGORIES, NUMBERS, contact_categories, contact_numbers, size
+from twotower.features.schema import log_columns
+from twotower.tables import Log
+
+
+def number(name: str, **columns: object) -> list[float]:
+    return contact_numbers(columns, [name])[:, 0].tolist()
+
+
+def near(*values: float) -> object:
+    return pytest.approx(list(values), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # The text read is "Why?\nWHY? Now!" (14 characters, the line break among them) and "été\n" (4).
+        ("need_length", (math.log(1 + 4), math.log(1 + 3))),
+        ("transcript_length", (math.log(1 + 9), 0.0)),
+        ("questions", (math.log(1 + 2), 0.0)),
+        ("exclamations", (math.log(1 + 1), 0.0)),
+        ("capitals", (5 / 14, 0.0)),
+        ("digits", (0.0, 0.0)),
+    ],
+)
+def test_numbers_of_the_text(name, expected):
+    assert number(name, intent_text=["Why?", "été"], transcript=["WHY? Now!", None]) == near(*expected)
+
+
+def test_digits_are_a_share_of_all_characters():
+    assert number("digits", intent_text=["order 1234"], transcript=["77777"]) == near(9 / 16)
+
+
+def test_capitals_are_those_of_any_alphabet():
+    assert number("capitals", intent_text=["ÉÀЖ"], transcript=[""]) == near(3 / 4)
+
+
+@pytest.mark.parametrize(("hour", "sine", "cosine"), [(0, 0, 1), (6, 1, 0), (12, 0, -1), (18, -1, 0)])
+def test_the_hour_of_arrival_goes_round_the_clock(hour, sine, cosine):
+    arrived = np.array([20_000.0 * DAY + hour * HOUR])
+    assert number("hour_sin", arrived_at=arrived) == near(sine)
+    assert number("hour_cos", arrived_at=arrived) == near(cosine)
+
+
+def test_priority_is_as_given_and_zero_where_null():
+    assert number("priority", priority=[2.0, None, float("nan")]) == near(2, 0, 0)
+
+
+def test_a_customer_is_known_or_not():
+    assert number("customer_known", customer_id=["anna", None]) == [1, 0]
+
+
+def test_tenure_counts_days_since_the_customer_came():
+    arrived = np.array([10.0, 10.0, 10.0]) * DAY
+    since = np.array([3.0, 12.0, np.nan]) * DAY  # a date in the future is no tenure
+    assert number("customer_tenure", arrived_at=arrived, customer_since=since) == near(math.log(8), 0, 0)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_absent_or_null_gives_zero_and_never_nan(name):
+    assert number(name, channel=["chat"]) == [0.0]
+    nulls: dict[str, list[None]] = {n: [None] for n in ("intent_text", "transcript", "priority", "arrived_at")}
+    assert number(name, **nulls) == [0.0]
+
+
+def test_the_order_is_the_one_that_was_asked_for():
+    columns = {"intent_text": ["a?"], "priority": [3.0]}
+    forth, back = (contact_numbers(columns, names)[0] for names in (["questions", "priority"], ["priority", "questions"]))
+    assert forth.tolist() == back.tolist()[::-1]
+    assert contact_numbers(columns, []).shape == (1, 0)
+    assert size({}) == 0
+
+
+def test_categories_are_coded_from_one_and_the_unknown_is_zero():
+    vocabularies = {"channel": ["call", "chat"], "intent": ["refund"], "queue": []}
+    columns = {"channel": ["chat", "call", "fax", None], "intent": pa.array(["refund", None, "x", "refund"])}
+    assert contact_categories(columns, vocabularies).tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.one_of(st.none(), st.text(max_size=20))), min_size=1, max_size=8))
+def test_a_contact_alone_and_in_a_batch_has_the_same_features(rows):
+    names = [n for n in NUMBERS if not n.startswith("hour")]
+    together = contact_numbers(columns_of(rows), names)
+    alone = np.concatenate([contact_numbers(columns_of([row]), names) for row in rows])
+    assert np.array_equal(together, alone)
+    assert np.isfinite(together).all()
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.one_of(st.none(), st.text(max_size=20))), min_size=1, max_size=8))
+def test_arrow_columns_and_python_lists_have_the_same_features(rows):
+    lists = columns_of(rows)
+    arrow = {name: pa.array(values, pa.string()) for name, values in lists.items()}
+    chunked = {name: pa.chunked_array([values]) for name, values in arrow.items()}
+    names = ["need_length", "transcript_length", "questions", "capitals", "digits"]
+    assert np.array_equal(contact_numbers(lists, names), contact_numbers(arrow, names))
+    assert np.array_equal(contact_numbers(lists, names), contact_numbers(chunked, names))
+
+
+def test_a_broken_character_is_no_question():
+    assert number("questions", intent_text=["lost \ud83d card"]) == [0.0]
+
+
+def test_the_columns_of_a_log(tables, save):
+    log = Log.load(save(tables))
+    columns = log_columns(log)
+    assert columns["arrived_at"].tolist() == [at(10), at(10), at(30), at(60)]
+    assert columns["customer_id"].is_valid().to_pylist() == [True, False, True, True]
+    assert columns["language"].to_pylist() == [None, "pt-BR", "en", "es"]
+    assert np.isnan(columns["customer_since"]).all()
+    some = log_columns(log, np.array([3, 0]))
+    for name in ("intent_text", "transcript", *CATEGORIES, "customer_id"):
+        assert some[name].to_pylist() == [columns[name].to_pylist()[i] for i in (3, 0)]
+    assert some["arrived_at"].tolist() == [at(60), at(10)]
+
+
+def columns_of(rows: list[tuple[str, str | None]]) -> dict[str, list[str | None]]:
+    return {"intent_text": [need for need, _ in rows], "transcript": [said for _, said in rows]}
