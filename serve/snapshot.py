@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serve.surrogate import surrogate_queries, surrogate_vectors
+from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
-from twotower.index.build import build_half_index
 from twotower.index.history import history_queries
 from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
 from twotower.scoring.join import ContactVectors, Join, Rank
@@ -41,7 +40,7 @@ class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
     `ids` (J) with `codes` their positions; `active` bool[J]; `profiles` and `history` indexes; `starts` i8[J + 1] the
-    run of every CSA in the history; `surrogates` the index of the linear stand-in for each rank's score, empty for a
+    run of every CSA in the history; `surrogates` the linear stand-in for each rank's score, empty for a
     large roster.
     """
 
@@ -52,7 +51,7 @@ class Snapshot:
     history: VectorIndex
     memory: Memory
     starts: npt.NDArray[np.int64]
-    surrogates: dict[Rank, VectorIndex]
+    surrogates: dict[Rank, Surrogate]
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Snapshot:
@@ -70,7 +69,7 @@ class Snapshot:
             history=bundle.index("history"),
             memory=memory,
             starts=np.searchsorted(rows.csa, np.arange(len(roster) + 1)).astype(np.int64),
-            surrogates=surrogate_indexes(bundle.join, roster.vectors, rows, moment),
+            surrogates=surrogates(bundle.join, roster.vectors, rows, moment),
         )
 
     def candidates(self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None) -> Codes:
@@ -91,12 +90,19 @@ class Snapshot:
         most = max(FROM_SURROGATE, 2 * k)
         if rank not in self.surrogates:
             best, _ = self.profiles.search(contact.profile, most, allowed)
-            return np.unique(np.concatenate([best[0], self._like_work(contact, rank, allowed)]))
+            return self._union(best[0], self._like_work(contact, rank, allowed))
         # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
         tight = self._rows_of(eligible) < SELECTIVITY * len(self.history)
-        near, _ = self.surrogates[rank].search(surrogate_queries(contact), max(most, WIDE) if tight else most, allowed)
+        near = self.surrogates[rank].search(contact, max(most, WIDE) if tight else most, allowed)
         like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
-        return np.unique(np.concatenate([near[0][:most], like]))
+        return self._union(near[0][:most], like)
+
+    def _union(self, *parts: Codes) -> Codes:
+        """Distinct codes, ascending; by a mask, several times faster than sorting."""
+        named = np.zeros(len(self.ids), dtype=np.bool_)
+        for part in parts:
+            named[part] = True
+        return np.flatnonzero(named)
 
     def _rows_of(self, eligible: Codes | None) -> int:
         if eligible is None:
@@ -123,9 +129,8 @@ class Snapshot:
         return np.asarray(self.memory.rows.csa[good], dtype=np.int64)
 
 
-def surrogate_indexes(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, VectorIndex]:
-    """The exact index of every rank's surrogate vectors as of a moment; none where the roster is too large to scan."""
+def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:
+    """The linear stand-in for every rank's score as of a moment; none where the roster is too large to scan."""
     if len(profiles) * (profiles.shape[1] + rows.vector.shape[1] + 1) > SURROGATE_COMPONENTS:
         return {}
-    vectors = {rank: surrogate_vectors(weights, profiles, rows, moment) for rank, weights in join.ranks.items()}
-    return {rank: build_half_index(found) for rank, found in vectors.items()}
+    return {rank: Surrogate(weights, profiles, rows, moment) for rank, weights in join.ranks.items()}

@@ -7,7 +7,8 @@ W = Σ w_i and m = Σ w_i x_i / W,
     log(ε + Σ w_i e^{β (x·x_i − 1)})  ≈  log(ε + W) + W / (ε + W) · β (x·m − 1)          (Jensen's inequality)
     Σ K_i r_i / (Σ K_i + κ)           ≈  e^{−β/2} Σ r_i (1 + β (x·x_i − ½)) / (e^{−β/2} n + κ)   (tangent at x·x_i = ½)
 
-so that score(x, a) ≈ [profile(x), x, 1] · u_a. It only nominates; the exact score decides. What it flattens, a CSA
+so that score(x, a) ≈ [profile(x), x, 1] · u_a. The u_a are centred, which changes no order, and kept in the principal
+components that carry nearly all of their variance. It only nominates; the exact score decides. What it flattens, a CSA
 with one sharp match among much other work, the search over single hand-overs finds.
 """
 
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twotower.clock import SECOND
-from twotower.index.vectors import widen
+from twotower.index.build import build_half_index
+from twotower.index.vectors import Mask, Rows, widen
 from twotower.scoring.join import ContactVectors, RankWeights
 from twotower.scoring.kernels import FLOOR, Kernel
 from twotower.scoring.rows import HistoryRows
@@ -26,11 +28,32 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
-    """Vectors u (J, W) for one meaning of a rank as of a moment; profiles (J, P), rows sorted by CSA.
+# Share of the variance that is searched; the rest would double the scan and move hardly a nomination.
+KEPT_VARIANCE = 0.995
 
-    W is P + Q + 1, widened by zeros to a multiple of `twotower.index.vectors.LANES`.
+
+class Surrogate:
+    """The stand-in for one meaning of a rank as of a moment, ready to be searched.
+
+    weights: of that meaning; profiles: CSA vectors (J, P); rows: the memory, sorted by CSA; moment: µs.
     """
+
+    def __init__(self, weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> None:
+        vectors = surrogate_vectors(weights, profiles, rows, moment).astype(np.float64)
+        centred = vectors - vectors.mean(axis=0)
+        variance, basis = np.linalg.eigh(centred.T @ centred)
+        carried = np.cumsum(variance[::-1]) / max(float(variance.sum()), 1e-12)
+        kept = min(1 + int(np.searchsorted(carried, KEPT_VARIANCE)), len(carried))
+        self._basis = basis[:, ::-1][:, :kept].astype(np.float32)
+        self._index = build_half_index(widen(centred @ self._basis))
+
+    def search(self, contact: ContactVectors, k: int, allowed: Mask | None = None) -> Rows:
+        """Codes of the k best CSAs for each contact, (B, min(k, allowed)) int64, best first."""
+        return self._index.search(widen(surrogate_queries(contact) @ self._basis), k, allowed)[0]
+
+
+def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
+    """Vectors u (J, P + Q + 1) for one meaning of a rank as of a moment; profiles (J, P), rows sorted by CSA."""
     slope = np.zeros((len(profiles), rows.vector.shape[1]))
     level = np.zeros(len(profiles))
     visible = rows.take(rows.visible(moment))
@@ -39,12 +62,12 @@ def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows,
             slope_k, level_k = _linear(kernel, visible, len(profiles), moment)
             slope += weight * slope_k
             level += weight * level_k
-    return widen(np.column_stack([weights.profile * profiles, slope, level]))
+    return np.column_stack([weights.profile * profiles, slope, level]).astype(np.float32)
 
 
 def surrogate_queries(contact: ContactVectors) -> Floats:
-    """The vectors (B, W) of contacts to search the surrogate with."""
-    return widen(np.column_stack([contact.profile, contact.memory, np.ones(len(contact), dtype=np.float32)]))
+    """The vectors (B, P + Q + 1) of contacts whose products with u stand in for their scores."""
+    return np.column_stack([contact.profile, contact.memory, np.ones(len(contact), dtype=np.float32)])
 
 
 def _linear(kernel: Kernel, rows: HistoryRows, csas: int, moment: int) -> tuple[Doubles, Doubles]:

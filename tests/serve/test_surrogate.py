@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.surrogate import surrogate_queries, surrogate_vectors
+from serve.surrogate import Surrogate, surrogate_queries, surrogate_vectors
 from twotower.clock import DAY, NEVER
 from twotower.scoring.join import ContactVectors, Join, RankWeights
 from twotower.scoring.kernels import Kernel
@@ -96,3 +96,28 @@ def test_only_rows_that_count_at_the_moment_speak() -> None:
     early = surrogate_vectors(RESIDUALS, profiles, rows, NOW - 300 * DAY)
     none = surrogate_vectors(RESIDUALS, profiles, rows.take(np.zeros(0, np.int64)), NOW)
     np.testing.assert_array_equal(early, none)
+
+
+def test_searching_keeps_the_order_of_the_products() -> None:
+    """Centring and dropping the last of the variance moves few among the nominated."""
+    rows, profiles, rng = centre(same_work=False)
+    many = contacts(20, rng)
+    products = surrogate_queries(many) @ surrogate_vectors(MASSES, profiles, rows, NOW).T
+    found = Surrogate(MASSES, profiles, rows, NOW).search(many, 30)
+    for i in range(20):
+        assert len(np.intersect1d(found[i], np.argsort(-products[i])[:30])) >= 28
+
+
+def test_searching_keeps_to_the_mask_and_its_size() -> None:
+    rows, profiles, rng = centre(same_work=False)
+    allowed = np.arange(CSAS) % 50 == 3
+    found = Surrogate(MASSES, profiles, rows, NOW).search(contacts(3, rng), 30, allowed)
+    assert sorted(found[0].tolist()) == [3, 53, 103, 153]
+
+
+def test_a_roster_without_any_history_can_be_searched() -> None:
+    rows, profiles, rng = centre(same_work=False)
+    empty = rows.take(np.zeros(0, np.int64))
+    assert Surrogate(MASSES, profiles, empty, NOW).search(contacts(1, rng), 5).shape == (1, 5)
+    alone = Surrogate(MASSES, profiles[:1], empty, NOW)
+    assert alone.search(contacts(1, rng), 5).tolist() == [[0]]

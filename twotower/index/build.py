@@ -26,7 +26,7 @@ QUERIES = 256
 FLAT_COMPONENTS = 2_000_000
 HNSW_NEIGHBOURS, HNSW_BUILD_EFFORT = 32, 80
 HNSW_EFFORTS = (64, 96, 128, 192, 256, 384, 512)
-IVF_EFFORTS = (4, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256)
+IVF_EFFORTS = (4, 8, 12, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 128, 144, 160, 192, 256)
 
 
 def build_profile_index(vectors: Floats, queries: Floats, flat_components: int = FLAT_COMPONENTS) -> VectorIndex:
@@ -47,13 +47,13 @@ def build_history_index(vectors: Floats, queries: Floats, flat_components: int =
     if vectors.size <= flat_components or len(queries) == 0:
         return _flat(vectors)
     width = vectors.shape[1]
-    lists = 1 << max(4, int(np.log2(len(vectors)) / 2 + 1))  # about 1.5 √H, a power of two
+    lists = 1 << max(4, round(np.log2(len(vectors)) / 2 + 1.75))  # about 3.4 √H, a power of two
     quantiser = faiss.IndexFlatIP(width)
     index = faiss.IndexIVFScalarQuantizer(
         quantiser, width, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.niter = 10
-    index.cp.max_points_per_centroid = 64
+    index.cp.niter = 8
+    index.cp.max_points_per_centroid = 48
     faiss.omp_set_num_threads(1)
     index.train(vectors)
     _add(index, vectors, "indexing history")
