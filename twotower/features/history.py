@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,7 @@ class HistoryEngine:
             with np.load(path, allow_pickle=False) as data:
                 engine = cls(*data["good"].shape, float(data["header"][0]), int(data["moment"]))
                 engine.sums, engine.good, engine.bad, engine.last = (data[k] for k in ("sums", "good", "bad", "last"))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise BundleError(f"{path}: not a saved history state ({error})") from None
         return engine
 
