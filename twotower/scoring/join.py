@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from twotower.errors import BundleError
+from twotower.errors import BundleError, ConfigError
 from twotower.scoring.kernels import Floats, Kernel
 from twotower.scoring.memory import Memory
 
@@ -160,8 +160,10 @@ class Join:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             ranks = {rank: _weights(fields) for rank, fields in data["ranks"].items() if rank in RANKS}
+            if data["default"] not in ranks:
+                raise ValueError(f"the default rank {data['default']!r} is not among its ranks")
             return cls(ranks, data["default"], bool(data["calibrated"]))
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OSError, ConfigError, BundleError) as error:
             raise BundleError(f"{path}: not a calibration.json of this version ({error})") from None
 
 

@@ -40,7 +40,10 @@ class Kernel:
     prior: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.sharpness < 0 or self.prior <= 0 or (self.half_life_s is not None and self.half_life_s <= 0):
+        if self.scope not in ("csa", "pair") or self.statistic not in ("mass", "residual"):
+            raise ConfigError(f"kernel {self}: scope 'csa' or 'pair', statistic 'mass' or 'residual' were expected")
+        positive = self.prior > 0 and (self.half_life_s is None or self.half_life_s > 0)
+        if not (self.sharpness >= 0 and positive):  # so written that NaN is refused
             raise ConfigError(f"kernel {self}: sharpness must be >= 0, prior and half_life_s > 0")
 
     @property

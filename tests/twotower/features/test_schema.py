@@ -59,7 +59,9 @@ def test_a_round_trip_keeps_everything_and_the_order_of_columns(schema, written)
 
 def test_the_loaded_schema_gives_the_same_tensors(schema, written, tables, save):
     columns = log_columns(Log.load(save(tables, "again")))
-    for ours, theirs in zip(schema.contact_inputs(columns), FeatureSchema.load(written).contact_inputs(columns), strict=True):
+    for ours, theirs in zip(
+        schema.contact_inputs(columns), FeatureSchema.load(written).contact_inputs(columns), strict=True
+    ):
         assert np.array_equal(ours, theirs)
 
 
