@@ -1,0 +1,33 @@
+"""`twotower demo`: the whole loop on a generated centre."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from twotower.cli import Report, Verb
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), metavar="DIR",
+        help="folder to create; one that an earlier demo made is replaced (default: demo)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contacts", type=int, default=12_000, metavar="N", help="contacts of the generated centre (default 12000)"
+    )
+    parser.add_argument("--csas", type=int, default=80, metavar="J", help="CSAs of the generated centre (default 80)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the centre and starts the training (default 0)")
+
+
+def run(args: argparse.Namespace) -> Report:
+    """Runs the loop and says what came of it."""
+    from loop.demo import run_demo
+    from loop.demo_text import json_report, text_report
+
+    done = run_demo(args.output, args.contacts, args.csas, args.seed)
+    return Report(text_report(done), json_report(done))
+
+
+VERB = Verb("the whole loop on a generated centre, in minutes", configure, run, extra="all")
