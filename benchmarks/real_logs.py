@@ -1,0 +1,118 @@
+"""Who takes a piece of work: the default configuration on real logs, beside simple rankers, rolled forward.
+
+    TWOTOWER_REAL_DATA=DIR python benchmarks/real_logs.py --output results/real_logs.json
+    TWOTOWER_REAL_DATA=DIR python benchmarks/real_logs.py --logs golang_tools --epochs 3 --data.towers.text_dim 64
+
+Notable: nothing of the last tenth of contacts reaches training, which is cut where that tenth begins; history then
+rolls forward with every arrival for the model and the baselines alike. Time scales and weights of the baselines are
+chosen on the tenth before. Differences are paired by contact. Options that are not listed by --help go to training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.ranking import split_log
+from evaluation.ranking_run import Evaluation, evaluate
+from evaluation.report_text import json_report, short, signed, table
+from export.bundle import export_bundle
+from train.run import run_training
+from twotower.clock import format_time
+from twotower.files import atomic_write
+from twotower.scoring.join import Rank
+from twotower.tables.log import Log
+
+CASES: dict[str, tuple[Rank, ...]] = {
+    "buck2": ("handled",),
+    "golang_tools": ("handled",),
+    "dba": ("success", "handled"),
+}
+METRICS = ("hit@1", "hit@3", "hit@5", "hit@10", "mrr@10")
+NAMED = {"neighbours": "tfidf-knn", "popularity": "popularity"}
+
+
+def trained_bundle(data: Path, until: int, scratch: Path, options: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """Train on what was known before `until` (µs), export to `scratch/bundle`; what run.json says, and the seconds."""
+    begun = time.perf_counter()
+    finished = run_training(data, scratch / "run", format_time(until), None, options)
+    seconds = time.perf_counter() - begun
+    export_bundle(scratch / "run", scratch / "bundle")
+    return {} if finished is None else finished.facts, seconds
+
+
+def measure(data: Path, ranks: Sequence[Rank], options: Sequence[str], seed: int) -> dict[str, Any]:
+    """One log: train once, judge by each meaning of a rank."""
+    log = Log.load(data)
+    start = int(log.contacts.arrived_at[split_log(log).start])
+    with tempfile.TemporaryDirectory() as folder:
+        facts, seconds = trained_bundle(data, start, Path(folder), options)
+        found = {rank: evaluate(Path(folder) / "bundle", data, start, rank, seed=seed) for rank in ranks}
+    return {
+        "log": data.name,
+        "training_s": round(seconds, 1),
+        "run": facts,
+        "ranks": {rank: case(one) for rank, one in found.items()},
+        "text": {rank: case_table(data.name, one, seconds) for rank, one in found.items()},
+    }
+
+
+def case(found: Evaluation) -> dict[str, Any]:
+    """The figures of one log and rank for the JSON."""
+    whole = json_report(found)
+    names = ("from", "contacts", "csas", "best", "metrics", "ahead", "chosen", "outcomes", "best_rate", "less_loss")
+    kept = {name: whole[name] for name in names if name in whole}
+    against = {name: whole["ahead"][baseline] for name, baseline in NAMED.items()}
+    return {**kept, "warnings": whole["warnings"], "difference": {"best": whole["ahead"][found.best], **against}}
+
+
+def case_table(name: str, found: Evaluation, seconds: float) -> str:
+    """The figures of one log and rank for people."""
+    rows = [[f"{name}, {found.rank}", *METRICS, "model − it, MRR@10, paired"]]
+    for ranker, metrics in found.metrics.items():
+        star = " (best by validation)" if ranker == found.best else ""
+        ahead = signed(found.ahead[ranker]) if ranker in found.ahead else ""
+        label = "model" if ranker == found.model else ranker
+        rows.append([label + star, *(short(metrics[metric]) for metric in METRICS), ahead])
+    lines = [table(rows), f"{found.contacts:,} contacts, {found.csas:,} CSAs; training took {seconds:.0f} s"]
+    if found.less_loss is not None:
+        lines.append(f"log loss of outcomes below that of {found.best_rate}: {signed(found.less_loss)}")
+    return "\n".join([*lines, *(f"note: {line}" for line in found.warnings)])
+
+
+def main() -> None:
+    """Parse options, measure each log, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--logs", nargs="+", choices=CASES, default=list(CASES), help="which logs (default: all)")
+    parser.add_argument("--epochs", type=int, help="train at most so long; default: the default configuration's")
+    parser.add_argument("--seed", type=int, default=0, help="of training and of the intervals (default 0)")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    args, options = parser.parse_known_args()
+    root = os.environ.get("TWOTOWER_REAL_DATA")
+    if not root or not Path(root).is_dir():
+        print("skipped: TWOTOWER_REAL_DATA names no folder of real logs")
+        return
+    options += [f"--seed_everything={args.seed}"]
+    options += [] if args.epochs is None else [f"--trainer.max_epochs={args.epochs}"]
+    results = []
+    for name in args.logs:
+        found = measure(Path(root) / name, CASES[name], options, args.seed)
+        print("\n\n".join(found.pop("text").values()), end="\n\n", flush=True)
+        results.append(found)
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(
+            args.output, json.dumps({"options": options, "machine": machine, "logs": results}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

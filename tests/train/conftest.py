@@ -1,0 +1,46 @@
+"""Two small generated centres and what training reads of them, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from evaluation.generate.centre import generate
+from evaluation.generate.settings import Settings
+from train.prepare import TrainingSet, prepare
+from twotower.tables.log import Log
+from twotower.towers.config import TowerConfig
+
+SMALL = TowerConfig(max_tokens=24)
+
+
+@pytest.fixture(scope="session")
+def centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,000 contacts, 40 CSAs, outcomes good and bad, eligible lists."""
+    folder = tmp_path_factory.mktemp("centres") / "centre"
+    generate(Settings(contacts=3000, csas=40, languages=("en", "es"), seed=3, days=90, eligible=12), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """800 contacts that whoever liked took: successes only, no eligible lists."""
+    folder = tmp_path_factory.mktemp("centres") / "open"
+    generate(Settings(contacts=800, csas=12, languages=("en",), seed=4, days=60, resolved_only=True), folder)
+    contacts = pq.read_table(folder / "contacts.parquet")
+    pq.write_table(contacts.drop_columns(["eligible"]), folder / "contacts.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(centre: Path) -> TrainingSet:
+    """The centre as training reads it."""
+    return prepare(Log.load(centre), SMALL, 0.1)
+
+
+@pytest.fixture(scope="session")
+def open_prepared(open_centre: Path) -> TrainingSet:
+    """The open centre as training reads it."""
+    return prepare(Log.load(open_centre), SMALL, 0.1)

@@ -1,0 +1,204 @@
+"""Steps: their order is a function of the seed and the epoch, shards are disjoint, and nobody sees the future."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.batches import StepDataset, eligible_mask, memory_batch, profile_batch
+from train.data import FromStep
+from train.prepare import TrainingSet
+
+DAY_US = 86_400_000_000
+Sampling = Literal["shuffled", "by_snapshot"] | None
+
+
+def steps(data: TrainingSet, profile: Sampling = "shuffled", memory: bool = False, **options: Any) -> StepDataset:
+    return StepDataset(
+        data, data.training(), profile, memory, batch_size=64, memory_batch=32, memory_rows=100, seed=5, **options
+    )
+
+
+def order(dataset: StepDataset) -> list[list[int]]:
+    """Positions of every step: of the profile part, else of the memory part."""
+    return [chunk.tolist() for chunk in dataset._profile or dataset._memory]
+
+
+KINDS: list[tuple[Sampling, bool]] = [("shuffled", False), ("by_snapshot", False), (None, True)]
+
+
+@pytest.mark.parametrize(("profile", "memory"), KINDS)
+def test_the_order_depends_on_seed_and_epoch_alone(open_prepared, profile, memory):
+    first, second = (steps(open_prepared, profile, memory) for _ in range(2))
+    for epoch in (4, 1, 4, 2):
+        first.set_epoch(epoch)
+    second.set_epoch(2)
+    assert order(first) == order(second)
+    first.set_epoch(3)
+    assert order(first) != order(second)
+    other = StepDataset(open_prepared, open_prepared.training(), profile, memory, 64, 32, 100, seed=6)
+    other.set_epoch(2)
+    assert order(other) != order(second)
+
+
+@pytest.mark.parametrize(("profile", "memory"), KINDS)
+def test_an_epoch_holds_every_hand_over_once(open_prepared, profile, memory):
+    dataset = steps(open_prepared, profile, memory)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        assert sorted(p for chunk in order(dataset) for p in chunk) == open_prepared.training().tolist()
+        assert len(dataset) == len(order(dataset))
+
+
+@pytest.mark.parametrize(("profile", "memory"), KINDS)
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_an_epoch_without_overlap(open_prepared, profile, memory, world):
+    whole = steps(open_prepared, profile, memory)
+    shards = [steps(open_prepared, profile, memory, rank=rank, world=world) for rank in range(world)]
+    for dataset in (whole, *shards):
+        dataset.set_epoch(1)
+    together = [chunk for shard in shards for chunk in order(shard)]
+    drawn = {p for chunk in together for p in chunk}
+    assert sum(map(len, together)) == len(drawn)
+    assert len({len(shard) for shard in shards}) == 1
+    # Ranks step together, so up to world − 1 steps wait for another epoch's order.
+    left = [chunk for chunk in order(whole) if not set(chunk) & drawn]
+    assert len(together) + len(left) == len(whole)
+    assert len(left) < world
+
+
+def test_steps_of_the_shorter_part_come_round_again(open_prepared):
+    dataset = steps(open_prepared, "shuffled", True)
+    assert len(dataset._profile) == len(dataset._memory) == len(dataset)
+    profile = {tuple(chunk.tolist()) for chunk in dataset._profile}
+    assert sorted(p for chunk in profile for p in chunk) == open_prepared.training().tolist()
+    assert all(step.profile is not None and step.memory is not None for step in map(dataset.__getitem__, range(3)))
+
+
+def test_a_step_over_the_roster_lies_in_one_snapshot(prepared):
+    dataset = steps(prepared, "by_snapshot")
+    for chunk in dataset._profile:
+        assert len(np.unique(prepared.snapshot[prepared.contact[chunk]])) == 1
+        assert len(chunk) <= 64
+
+
+def test_a_profile_step_reads_the_snapshot_at_or_before_the_arrival(prepared):
+    positions = np.random.default_rng(0).choice(prepared.training(), 50, replace=False)
+    batch = profile_batch(prepared, positions, over_roster=False)
+    for i, position in enumerate(positions):
+        contact, csa = prepared.contact[position], prepared.csa[position]
+        latest = np.flatnonzero(prepared.moments <= prepared.arrived_at[contact])[-1]
+        assert np.array_equal(batch.features[i].numpy(), prepared.csa_features[latest, csa])
+        assert batch.identity[i] == prepared.identity[csa]
+    assert batch.csa.tolist() == prepared.csa[positions].tolist()
+    expected = prepared.resolved[positions].astype(float)
+    assert np.array_equal(batch.resolved.numpy(), np.where(expected < 0, np.nan, expected), equal_nan=True)
+    assert batch.roster is None
+
+
+def test_a_step_over_the_roster_masks_who_was_not_eligible(prepared):
+    dataset = steps(prepared, "by_snapshot")
+    chunk = dataset._profile[0]
+    batch = profile_batch(prepared, chunk, over_roster=True)
+    snapshot = int(prepared.snapshot[prepared.contact[chunk[0]]])
+    assert batch.mask is not None
+    assert batch.roster is not None
+    assert batch.log_exposure is not None
+    for row, position in zip(batch.mask.numpy(), chunk, strict=True):
+        eligible = prepared.eligible.row(int(prepared.contact[position]))
+        assert set(np.flatnonzero(row)) == {*eligible.tolist(), int(prepared.csa[position])}
+    assert np.array_equal(batch.roster.numpy(), prepared.csa_features[snapshot])
+    assert np.allclose(batch.log_exposure.numpy(), np.log(prepared.exposure[snapshot] + 0.5))
+
+
+def test_exposure_counts_what_was_known_before_the_snapshot(prepared):
+    for snapshot in (0, 10, len(prepared.moments) - 1):
+        moment = prepared.moments[snapshot]
+        known = prepared.known_at < moment
+        age_s = (moment - prepared.known_at[known]) / 1e6
+        decayed = np.bincount(
+            prepared.csa[known], 0.5 ** (age_s / prepared.schema.history_half_life_s), len(prepared.identity)
+        )
+        assert np.allclose(prepared.exposure[snapshot], decayed, rtol=1e-5)
+
+
+def test_a_memory_step_sees_exactly_the_past(open_prepared):
+    data = open_prepared
+    dataset = steps(data, None, True)
+    for chunk in dataset._memory[:5]:
+        batch = memory_batch(data, chunk, dataset.row_positions, most=100)
+        last = data.arrived_at[data.contact[chunk]].max()
+        rows = [p for p in dataset.row_positions if data.known_at[p] < last][-100:]
+        assert batch.row_csa.tolist() == data.csa[rows].tolist()
+        for i, position in enumerate(chunk):
+            arrived, customer = data.arrived_at[data.contact[position]], data.customer[data.contact[position]]
+            known = data.known_at[rows]
+            assert batch.visible[i].tolist() == (known < arrived).tolist()
+            assert np.allclose(batch.age[i][batch.visible[i]], ((arrived - known) / DAY_US)[known < arrived])
+            theirs = data.customer[data.contact[rows]]
+            assert batch.same[i].tolist() == ((theirs == customer) & (customer >= 0)).tolist()
+
+
+def test_a_row_known_in_the_second_of_the_arrival_is_not_seen(open_prepared):
+    data = open_prepared
+    one = data.training()[[-1]]
+    arrived = int(data.arrived_at[data.contact[one[0]]])
+    rows = np.array([0, 1, 2])
+    known_at = data.known_at.copy()
+    known_at[rows] = arrived - 1, arrived, arrived + 1
+    batch = memory_batch(replace(data, known_at=known_at), one, rows, most=10)
+    assert batch.visible.sum() == 1
+    assert batch.visible[0, 0]
+    assert batch.row_csa.tolist() == data.csa[rows[:1]].tolist()
+
+
+def test_a_memory_step_sees_only_rows_of_the_eligible(prepared):
+    positions = prepared.training()[-40:]
+    rows = prepared.training()[prepared.resolved[prepared.training()] != 0]
+    batch = memory_batch(prepared, positions, rows, most=200)
+    eligible = eligible_mask(prepared, prepared.contact[positions])
+    assert eligible is not None
+    arrived = prepared.arrived_at[prepared.contact[positions]]
+    known = prepared.known_at[rows[: np.searchsorted(prepared.known_at[rows], arrived.max())][-200:]]
+    expected = eligible[:, batch.row_csa.numpy()] & (known[None, :] < arrived[:, None])
+    assert np.array_equal(batch.visible.numpy(), expected)
+    assert 0 < batch.visible.float().mean() < 1
+
+
+def test_no_hand_over_that_failed_is_a_row_of_memory_or_teaches_it(prepared):
+    dataset = steps(prepared, None, True)
+    assert (prepared.resolved[dataset.row_positions] != 0).all()
+    assert (prepared.resolved[dataset.memory_positions] != 0).all()
+    assert (np.diff(prepared.arrived_at[prepared.contact[dataset.memory_positions]]) >= 0).all()
+
+
+def test_training_and_validation_do_not_meet(prepared):
+    training, validation = prepared.training(), prepared.validation()
+    assert (prepared.known_at[training] < prepared.split).all()
+    assert (prepared.arrived_at[prepared.contact[validation]] >= prepared.split).all()
+    assert not set(prepared.contact[training]) & set(prepared.contact[validation])
+    assert len(training) > 8 * len(validation) > 0
+
+
+def test_tensors_move_together():
+    from train.batches import ProfileBatch, Step, Texts
+
+    one = torch.zeros(1)
+    moved = Step(ProfileBatch(Texts(one, one, one), one, one, one, one), None).to(torch.device("meta"))
+    assert moved.profile is not None
+    assert moved.memory is None
+    assert {t.device.type for t in (moved.profile.csa, moved.profile.contacts.numbers)} == {"meta"}
+
+
+@given(st.integers(1, 20), st.data())
+def test_a_resumed_epoch_goes_on_where_it_stopped_and_the_next_begins_anew(length, data):
+    start = data.draw(st.integers(0, length))
+    sampler = FromStep(length, start)
+    assert list(sampler) == list(range(start, length))
+    assert list(sampler) == list(range(length))
