@@ -1,0 +1,144 @@
+"""The demo on a tiny centre: every stage ran, what is said is what was measured, and a second run gives the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from evaluation.truth import Truth
+from loop.demo import BUNDLE, CENTRE, MARKER, PEER, REPORT, Demo, run_demo
+from loop.demo_text import json_report, text_report
+from loop.examples import in_words
+from loop.verb import VERB
+from serve.matcher import Matcher, Ranked
+from serve.rolling import RollingMatcher
+from twotower.cli import plain
+from twotower.clock import parse_time
+from twotower.errors import ConfigError, OutputError
+from twotower.scoring.join import Scored
+from twotower.scoring.kernels import Kernel
+from twotower.tables.log import Log
+
+QUICK = ("--trainer.max_epochs=1",)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return run_demo(tmp_path_factory.mktemp("loop") / "demo", contacts=1000, csas=14, seed=1, options=QUICK)
+
+
+def test_everything_lies_in_one_folder(demo: Demo) -> None:
+    assert {path.name for path in demo.folder.iterdir()} == {
+        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, MARKER,
+    }  # fmt: skip
+    assert [path.name for path in demo.folder.parent.iterdir()] == ["demo"]
+    assert (demo.folder / REPORT / "report.html").is_file()
+
+
+def test_training_saw_nothing_of_the_test(demo: Demo) -> None:
+    arrived = Log.load(demo.folder / CENTRE).contacts.arrived_at
+    assert parse_time(demo.until, "until") == arrived[-100]
+    for bundle in (BUNDLE, PEER):
+        assert int(Matcher.load(demo.folder / bundle).bundle.manifest.window["until"]) <= arrived[-100]
+    assert not [line for line in demo.evaluation.warnings if "has seen" in line]
+
+
+def test_the_model_stands_beside_the_naive_peer(demo: Demo) -> None:
+    assert demo.facts["objective"] == "sigmoid"
+    assert json.loads((demo.folder / "peer-run" / "run.json").read_text())["objective"] == "in_batch"
+    truth = demo.evaluation.truth
+    assert truth is not None
+    text = text_report(demo)
+    for name in (BUNDLE, PEER):
+        assert f"{truth.captured[name].captured:.3f} [" in text
+        assert f"{truth.of_ceiling(name):.3f}" in text
+    assert truth.captured[BUNDLE].contacts > 90
+
+
+def test_examples_are_what_the_router_would_say(demo: Demo) -> None:
+    log = Log.load(demo.folder / CENTRE)
+    rolling = RollingMatcher(Matcher.load(demo.folder / BUNDLE), log)
+    assert len(demo.examples) == 3
+    for example in demo.examples:
+        position = log.contacts.ids.to_pylist().index(example.contact_id)
+        assert position >= 900
+        scores = rolling.scores(np.array([position]))[0]
+        best = [log.csas.ids[int(code)].as_py() for code in np.argsort(-scores, kind="stable")[:3]]
+        assert [candidate.csa_id for candidate in example.candidates] == best
+        assert all(
+            candidate.p_resolved is not None and 0 < candidate.p_resolved < 1 for candidate in example.candidates
+        )
+        assert example.text
+
+
+def test_the_truth_beside_the_examples_is_the_centres(demo: Demo) -> None:
+    truth = Truth.load(demo.folder / CENTRE)
+    pairs = pq.read_table(demo.folder / CENTRE / "truth.parquet").to_pylist()
+    for example in demo.examples:
+        mine = {pair["csa_id"]: pair["p_resolved"] for pair in pairs if pair["contact_id"] == example.contact_id}
+        assert example.true == mine
+        assert mine[example.best] == max(mine.values())
+        chosen = truth.latents.assigned[truth.latents.contact_id.tolist().index(example.contact_id)]
+        assert example.chosen == (None if chosen < 0 else truth.latents.csa_id[chosen])
+
+
+def test_the_report_says_where_everything_is_and_how_long_it_took(demo: Demo) -> None:
+    text, data = text_report(demo), json_report(demo)
+    assert str(demo.folder / BUNDLE) in text
+    assert str(demo.folder / REPORT / "report.html") in text
+    for stage in ("generate", "check", "train", "train the naive peer", "export", "match", "evaluate", "total"):
+        assert stage in text
+        assert data["seconds"][stage] > 0
+    assert all(example.text[:20] in text for example in demo.examples)
+    json.dumps(plain(data), allow_nan=False)
+    assert data["bundle_id"] == Matcher.load(demo.folder / BUNDLE).bundle.manifest.id
+
+
+def test_the_same_seed_gives_the_same_bytes(demo: Demo, tmp_path: Path) -> None:
+    again = run_demo(tmp_path / "demo", contacts=1000, csas=14, seed=1, options=QUICK)
+    assert again.bundle_id == demo.bundle_id
+    files = [path.relative_to(demo.folder) for path in demo.folder.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*") if path.is_file())
+    other = [str(file) for file in files if (demo.folder / file).read_bytes() != (again.folder / file).read_bytes()]
+    assert not other
+
+
+def test_somebody_elses_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(OutputError, match="somebody else's"):
+        run_demo(tmp_path / "demo", contacts=1000, csas=14)
+    assert not list((tmp_path / "demo").iterdir())
+
+
+def test_a_size_that_cannot_be_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--csas 3: must be at least 10"):
+        run_demo(tmp_path / "demo", contacts=1000, csas=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_verb_has_the_defaults_of_its_help() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    VERB.configure(parser)
+    args = parser.parse_args([])
+    assert (args.output, args.contacts, args.csas, args.seed) == (Path("demo"), 12_000, 80, 0)
+
+
+def test_parts_that_mean_the_same_are_one_reason_and_add_up() -> None:
+    kernels = [Kernel("csa", "residual", 2.0), Kernel("csa", "residual", 8.0), Kernel("pair", "residual", 0.0)]
+    parts = np.array([[0.0, 0.5, 0.4, -0.1, 0.0], [0.0, 0.1, 0.0, 0.1, 0.0]], dtype=np.float32)
+    names = ("level", "profile", *(kernel.name for kernel in kernels))
+    scored = Scored(parts.sum(axis=1), None, parts, names)
+    first, second = in_words(Ranked(np.array([7, 9]), np.array([0, 1]), scored), kernels)
+    assert [(reason.part, round(reason.effect, 6)) for reason in first] == [
+        ("profile", 0.2), ("outcomes of like work", 0.1),
+    ]  # fmt: skip
+    above = scored.score - scored.score.mean()
+    for reasons, excess in zip((first, second), above, strict=True):
+        assert sum(reason.effect for reason in reasons) == pytest.approx(excess, abs=1e-6)
+        assert sum(abs(reason.share) for reason in reasons) == pytest.approx(1)
