@@ -1,0 +1,95 @@
+"""`twotower train` from tables to a run folder: whole, reproducible, and resumable to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.train.runs import FILES, digests, interrupted, train, work_of
+from twotower.scoring.join import Join
+
+
+@pytest.fixture(scope="module")
+def trained(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the centre."""
+    run: Path = tmp_path_factory.mktemp("runs") / "run"
+    assert train(centre, run) == 0
+    return run
+
+
+def test_a_run_folder_is_complete_and_nothing_else_is_left(trained):
+    assert set(digests(trained)) == FILES
+    assert not work_of(trained).exists()
+    assert [p.name for p in trained.parent.iterdir()] == [trained.name]
+
+
+def test_a_run_says_what_it_was_made_of(trained):
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["objective"] == "sigmoid"
+    assert facts["backbone"] == "static"
+    assert (facts["data"]["contacts"], facts["data"]["csas"]) == (3000, 40)
+    assert 0.5 < facts["data"]["resolved_share"] < 0.9
+    assert 0.4 < facts["metrics"]["val_auc"] < 1
+    assert facts["window"]["from"] < facts["window"]["until"]
+    assert str(trained.parent) not in (trained / "run.json").read_text() + (trained / "config.yaml").read_text()
+
+
+def test_the_weights_are_finite_and_the_join_ranks_by_success(trained):
+    assert all(np.isfinite(values).all() for values in load_file(trained / "model.safetensors").values())
+    join = Join.load(trained / "calibration.json")
+    assert (join.default, join.calibrated) == ("success", True)
+    assert np.isfinite([join.ranks["success"].profile, *join.ranks["success"].kernel_weights]).all()
+
+
+def test_no_customer_is_in_a_run(trained):
+    with np.load(trained / "history.npz", allow_pickle=False) as history:
+        assert "customer" not in history.files
+        assert len(history["csa"]) > 2000
+
+
+def test_the_same_command_gives_the_same_bytes(centre, trained, tmp_path):
+    assert train(centre, tmp_path / "run") == 0
+    assert digests(tmp_path / "run") == digests(trained)
+
+
+def test_another_seed_gives_another_model(centre, trained, tmp_path):
+    assert train(centre, tmp_path / "run", "--seed_everything=1", "--trainer.max_epochs=1") == 0
+    assert digests(tmp_path / "run")["model.safetensors"] != digests(trained)["model.safetensors"]
+
+
+def test_an_interrupted_run_is_finished_by_its_command_to_the_same_bytes_and_by_no_other(
+    centre, trained, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    assert interrupted(centre, run, 14) != 0  # in the second epoch
+    assert not run.exists()
+    assert (work_of(run) / "last.ckpt").is_file()
+    capsys.readouterr()
+    assert train(centre, run, "--data.batch_size=128") == 1
+    assert "an unfinished run on other data or options is there" in capsys.readouterr().err.splitlines()[-1]
+    assert train(centre, run) == 0
+    assert "(continued)" in capsys.readouterr().out
+    assert digests(run) == digests(trained)
+
+
+def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(centre, trained, tmp_path):
+    run = tmp_path / "run"
+    assert interrupted(centre, run, 3) != 0
+    assert not run.exists()
+    assert train(centre, run) == 0
+    assert digests(run) == digests(trained)
+
+
+def test_a_run_goes_on_exactly_from_the_middle_of_an_epoch(centre, tmp_path):
+    # The latest checkpoint is the one that is kept: step 20 of 24, trained after the interruption.
+    options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null")
+    assert train(centre, tmp_path / "whole", *options) == 0
+    run = tmp_path / "run"
+    assert interrupted(centre, run, 18, *options) != 0  # the last checkpoint is that of step 15; an epoch has 12
+    assert (work_of(run) / "last.ckpt").is_file()
+    assert train(centre, run, *options) == 0
+    assert digests(run) == digests(tmp_path / "whole")

@@ -1,0 +1,86 @@
+"""Training with `--until T` and training on tables that were cut at T by other means give the same bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.train.runs import digests, train
+from twotower.bundle.manifest import Manifest
+from twotower.cli import main
+
+UNTIL = pd.Timestamp("2026-06-10T12:00:00Z")
+
+
+def cut(folder: Path, output: Path, t: pd.Timestamp) -> Path:
+    """What was known before `t`, by pandas, from the contract alone."""
+    output.mkdir()
+    frames = {f.stem: pq.read_table(f).to_pandas() for f in folder.glob("*.parquet") if f.stem != "truth"}
+    contacts, csas, done = frames["contacts"], frames["csas"], frames["interactions"]
+    contacts = contacts[contacts["arrived_at"] < t].copy()
+    contacts.loc[contacts["abandoned_at"] >= t, "abandoned_at"] = pd.NaT
+    csas = csas[csas[["valid_from", "hired_at"]].max(axis=1).fillna(pd.Timestamp.min.tz_localize("UTC")) < t].copy()
+    csas.loc[csas["left_at"] >= t, "left_at"] = pd.NaT
+    here = set(csas["csa_id"])
+    contacts["eligible"] = [None if who is None else [a for a in who if a in here] for who in contacts["eligible"]]
+    known = done["known_at"].fillna(done["ended_at"])
+    done = done[(known < t) & done["contact_id"].isin(contacts["contact_id"]) & done["csa_id"].isin(here)]
+    customers, shifts = frames["customers"], frames["shifts"]
+    customers = customers[customers["customer_id"].isin(contacts["customer_id"])].copy()
+    customers.loc[customers["since"] >= t, "since"] = pd.NaT
+    shifts = shifts[(shifts["starts_at"] < t) & shifts["csa_id"].isin(here)]
+    kept = {"contacts": contacts, "csas": csas, "interactions": done, "customers": customers, "shifts": shifts}
+    for name, frame in kept.items():
+        schema = pq.read_schema(folder / f"{name}.parquet")
+        pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), output / f"{name}.parquet")
+    return output
+
+
+@pytest.fixture(scope="module")
+def bundles(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One trained with the option, one on the cut tables."""
+    root = tmp_path_factory.mktemp("until")
+    short = ("--trainer.max_epochs=1",)
+    assert train(centre, root / "by-option", "--until", UNTIL.isoformat(), *short) == 0
+    assert train(cut(centre, root / "tables", UNTIL), root / "by-hand", *short) == 0
+    for name in ("by-option", "by-hand"):
+        assert main(["export", str(root / name), "--output", str(root / f"{name}-bundle")]) == 0
+    return root / "by-option", root / "by-hand"
+
+
+def test_the_cut_takes_something_of_everything(centre, tmp_path):
+    whole, rest = centre, cut(centre, tmp_path / "cut", UNTIL)
+    lost = {
+        f.stem: 1 - pq.read_metadata(f).num_rows / pq.read_metadata(whole / f.name).num_rows
+        for f in rest.glob("*.parquet")
+    }
+    assert all(0 < share < 0.6 for share in lost.values()), lost
+    contacts = pq.read_table(rest / "contacts.parquet").to_pandas()
+    done = pq.read_table(whole / "interactions.parquet").to_pandas()
+    of_kept = done[done["contact_id"].isin(contacts["contact_id"])]
+    assert (of_kept["known_at"] >= UNTIL).any()  # known too late for contacts that had arrived
+    listed = np.concatenate(contacts["eligible"].dropna().to_list())
+    assert set(listed) <= set(pq.read_table(rest / "csas.parquet")["csa_id"].to_pylist())
+
+
+def test_the_runs_differ_in_nothing_but_the_option(bundles):
+    option, hand = map(digests, bundles)
+    assert {name for name in option if option[name] != hand[name]} == {"config.yaml"}
+
+
+def test_the_bundles_have_one_hash(bundles):
+    option, hand = (run.with_name(f"{run.name}-bundle") for run in bundles)
+    assert Manifest.read(option).id == Manifest.read(hand).id
+    assert digests(option) == digests(hand)
+
+
+def test_nothing_in_the_run_is_later_than_the_cut(bundles):
+    with np.load(bundles[0] / "history.npz", allow_pickle=False) as history:
+        assert history["known_at"].max() < UNTIL.value // 1000
+    with np.load(bundles[0] / "probe.npz", allow_pickle=False) as probe:
+        assert probe["arrived_at"].max() < UNTIL.value // 1000
