@@ -59,6 +59,14 @@ def test_skills_are_a_mean_of_their_names_weighted_by_level(roster):
     assert (after["skills_0"], after["skills_1"], after["skill_level"]) == pytest.approx((0.45, 0.1, 0.55))
 
 
+def test_a_skill_that_the_log_knew_has_its_declared_level(roster):
+    ada, bob, cy = (roster.at(at(50), csa) for csa in ("ada", "bob", "cy"))
+    assert (ada["skills=refunds"], ada["skills=cards"]) == pytest.approx((0.9, 0.2))
+    assert (bob["skills=refunds"], bob["skills=cards"]) == pytest.approx((0, 1))
+    assert (cy["skills=refunds"], cy["skills=cards"]) == (0, 0)
+    assert roster.at(at(10), "ada")["skills=refunds"] == pytest.approx(0.5)
+
+
 def test_who_has_no_skills_and_no_profile_has_zeros_there(roster):
     cy = roster.at(at(100), "cy")
     assert [cy[f"{part}_{i}"] for part in ("profile", "skills") for i in range(BASE)] == [0] * 4
@@ -89,12 +97,14 @@ def test_a_csa_whose_rows_are_all_later_is_one_of_whom_nothing_is_known(tables, 
     assert roster.at(at(60), "cy")["languages=es"] == 1
 
 
-def test_sites_and_kinds_have_columns_of_their_own(tables, save):
+def test_sites_teams_and_kinds_have_columns_of_their_own(tables, save):
     csas = tables["csas"].append_column("site", pa.array(["Porto", None, "Leeds", "Porto"]))
+    csas = csas.append_column("team", pa.array([None, "blue", "red", "red"]))
     tables["csas"] = csas.append_column("kind", pa.array(["bot", None, "csa", None]))
     roster = Roster(Log.load(save(tables)))
     assert (roster.at(at(50), "cy")["site=Porto"], roster.at(at(50), "cy")["kind=bot"]) == (1, 1)
     assert (roster.at(at(0), "ada")["site=Porto"], roster.at(at(0), "ada")["kind=csa"]) == (1, 1)
+    assert (roster.at(at(0), "ada")["team=red"], roster.at(at(30), "ada")["team=red"]) == (1, 0)
     assert (roster.at(at(30), "ada")["site=Porto"], roster.at(at(30), "ada")["site=Leeds"]) == (0, 0)
 
 

@@ -41,7 +41,13 @@ def test_vocabularies_are_those_of_the_log(schema):
         "language": ["en", "es", "pt-BR"],
         "intent": [],
     }
-    assert schema.csa_values == {"languages": ["en", "es", "fr"], "site": [], "kind": ["csa"]}
+    assert schema.csa_values == {
+        "languages": ["en", "es", "fr"],
+        "skills": ["cards", "refunds"],
+        "site": [],
+        "team": [],
+        "kind": ["csa"],
+    }
     assert schema.identities == ["ada", "bob", "cy"]
     assert schema.history_half_life_s == 30 * DAY_S
     assert schema.granularity_us == DAY_S * 1_000_000

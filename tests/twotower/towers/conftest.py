@@ -1,0 +1,58 @@
+"""Small towers over a small schema."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from twotower.features.contact import NUMBERS
+from twotower.features.schema import CSA_VALUES, FeatureSchema
+from twotower.towers.config import TowerConfig
+from twotower.towers.store import build
+from twotower.towers.two_tower import TwoTower
+
+WORDS, WIDTH, PAD = 50, 12, 0
+CONFIG = TowerConfig(text_dim=8, view_dim=4, base_dim=6, profile_dim=5, members=3, memory_dim=7, max_tokens=16)
+SCHEMA = FeatureSchema(
+    categories={"channel": ["call", "chat"], "queue": [], "language": ["en"], "intent": ["a", "b", "c"]},
+    numbers=list(NUMBERS),
+    csa_values={name: ["en", "es"] if name == "languages" else [] for name in CSA_VALUES},
+    identities=["ada", "bob", "cy"],
+    base_dim=CONFIG.base_dim,
+    max_tokens=16,
+    granularity_us=86_400_000_000,
+    history_half_life_s=86400.0,
+)
+
+
+@pytest.fixture
+def model() -> TwoTower:
+    """Random weights everywhere, in evaluation mode."""
+    torch.manual_seed(0)
+    made = build(CONFIG, SCHEMA, torch.randn(WORDS, WIDTH).numpy(), torch.randn(WORDS).numpy(), PAD)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return made.eval()
+
+
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def contacts() -> Inputs:
+    """Tokens, categories and numbers of five contacts of different length."""
+    rng = torch.Generator().manual_seed(1)
+    tokens = torch.randint(1, WORDS, (5, 9), generator=rng)
+    for row, length in enumerate((9, 4, 1, 6, 2)):
+        tokens[row, length:] = PAD
+    sizes = [1 + len(values) for values in SCHEMA.categories.values()]
+    categories = torch.stack([torch.randint(size, (5,), generator=rng) for size in sizes], dim=1)
+    return tokens, categories, torch.randn(5, len(SCHEMA.numbers), generator=rng)
+
+
+@pytest.fixture
+def csas() -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and identities of four CSAs, the last one a stranger."""
+    rng = torch.Generator().manual_seed(2)
+    return torch.randn(4, len(SCHEMA.csa_numbers), generator=rng), torch.tensor([1, 2, 3, 0])
