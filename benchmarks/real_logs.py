@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ NAMED = {"neighbours": "tfidf-knn", "popularity": "popularity"}
 
 def trained_bundle(data: Path, until: int, scratch: Path, options: Sequence[str]) -> tuple[dict[str, Any], float]:
     """Train on what was known before `until` (µs), export to `scratch/bundle`; what run.json says, and the seconds."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     begun = time.perf_counter()
     finished = run_training(data, scratch / "run", format_time(until), None, options)
     seconds = time.perf_counter() - begun
