@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from train.prepare import TrainingSet
+from twotower.towers.two_tower import ContactOutput, TwoTower
 
 Indices = npt.NDArray[np.int64]
 DAY_US = 86_400_000_000
@@ -25,11 +26,22 @@ DAY_US = 86_400_000_000
 
 @dataclass
 class Texts:
-    """Contacts as the contact tower reads them: tokens (B, L), categories (B, C), numbers (B, F)."""
+    """Contacts as the contact tower reads them: tokens (B, L), categories (B, C), numbers (B, F).
 
-    tokens: Tensor
+    Where the text backbone is frozen, `text` (B, width) holds its output and `tokens` is None.
+    """
+
+    tokens: Tensor | None
     categories: Tensor
     numbers: Tensor
+    text: Tensor | None = None
+
+    def outputs(self, model: TwoTower) -> ContactOutput:
+        """The contact tower's output."""
+        if self.text is not None:
+            return model.contact_tower.head(self.text, self.categories, self.numbers)
+        assert self.tokens is not None
+        return model.contact_tower.outputs(self.tokens, self.categories, self.numbers)
 
 
 @dataclass
@@ -163,10 +175,12 @@ class StepDataset(Dataset[Step]):
 
 def texts(data: TrainingSet, contacts: Indices) -> Texts:
     """Tensors of the contacts (B,)."""
+    frozen = data.frozen_text
     return Texts(
-        torch.from_numpy(data.tokens.pad(contacts)),
+        None if frozen is not None else torch.from_numpy(data.tokens.pad(contacts)),
         torch.from_numpy(data.categories[contacts]),
         torch.from_numpy(data.numbers[contacts]),
+        None if frozen is None else torch.from_numpy(frozen[contacts]),
     )
 
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from train.batches import texts
 from train.prepare import TrainingSet
+from twotower.progress import track
 from twotower.scoring.join import ContactVectors
 from twotower.towers.two_tower import TwoTower
 
@@ -22,14 +22,27 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
     order = np.argsort(data.tokens.lengths(contacts), kind="stable")
     pieces: list[tuple[Tensor, ...]] = []
     for start in range(0, len(order), batch):
-        part = texts(data, contacts[order[start : start + batch]])
-        out = model.contact_tower(part.tokens.to(device), part.categories.to(device), part.numbers.to(device))
-        pieces.append(tuple(t.float().cpu() for t in out))
+        rows = contacts[order[start : start + batch]]
+        part = (data.tokens.pad(rows), data.categories[rows], data.numbers[rows])
+        pieces.append(tuple(t.float().cpu() for t in model.contact_tower(*(torch.from_numpy(t).to(device) for t in part))))
     model.train(was_training)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     profile, memory, level, base = (torch.cat([p[i] for p in pieces]).numpy()[back] for i in range(4))
     return ContactVectors(profile, memory, level, base, data.arrived_at[contacts], data.customer[contacts])
+
+
+@torch.inference_mode()
+def text_vectors(model: TwoTower, data: TrainingSet, batch: int = 2048) -> npt.NDArray[np.float32]:
+    """Output (N, width) of the text backbone for every contact."""
+    backbone = model.contact_tower.backbone.eval()
+    out = np.empty((len(data.tokens), backbone.width), dtype=np.float32)
+    order = np.argsort(data.tokens.lengths(np.arange(len(data.tokens))), kind="stable")
+    device = next(model.parameters()).device
+    for start in track(range(0, len(order), batch), "reading texts"):
+        rows = order[start : start + batch]
+        out[rows] = backbone(torch.from_numpy(data.tokens.pad(rows)).to(device)).float().cpu().numpy()
+    return out
 
 
 @torch.inference_mode()

@@ -1,12 +1,13 @@
 """The Lightning module: the towers, their objectives, and what validation measures.
 
 Notable: random numbers of a step are seeded by (seed, step), so a run that was interrupted anywhere goes on with the same
-dropout masks; the model is built when the data are known (`configure_model`); parameters of the text table, the rest and the
-Gaussian prior have rates of their own, because the table is pretrained and the prior is a likelihood's, not a taste.
+noise; the model is built when the data are known (`configure_model`). The profile's rate follows one cycle over the run, which variational
+training wants; the text table, where it is trained at all, moves at a rate of its own, because it is pretrained.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.batches import Step, texts
+from train.batches import Step
 from train.data import MatcherData
+from train.encode import text_vectors
 from train.objectives.choose import choose
 from train.objectives.memory import MemoryMixture
 from train.validate import validation_metrics
@@ -30,27 +32,27 @@ class MatcherModule(lightning.LightningModule):
     """Trains a `TwoTower`.
 
     Args:
-        lr: learning rate of everything but the text table.
-        text_lr: learning rate of the text backbone; 0 freezes it.
-        weight_decay: AdamW's, on everything but identities.
-        prior_std: standard deviation of the Gaussian prior on the identity embeddings' logits.
+        lr: highest learning rate of everything but the text backbone.
+        text_lr: learning rate of the text backbone; 0 freezes it; null trains it only where the memory is trained.
+        weight_decay: AdamW's, on the level and the memory; the rest has priors.
         memory_weight: weight of the memory objective beside the profile objective.
+        warm_up: share of the steps over which the learning rate rises; then it falls as a cosine.
     """
 
     def __init__(
         self,
-        lr: float = 3e-3,
-        text_lr: float = 3e-4,
+        lr: float = 5e-3,
+        text_lr: float | None = None,
         weight_decay: float = 1e-2,
-        prior_std: float = 1.0,
         memory_weight: float = 1.0,
+        warm_up: float = 0.3,
     ) -> None:
         super().__init__()
-        if min(lr, prior_std) <= 0 or min(text_lr, weight_decay, memory_weight) < 0:
-            raise ConfigError("lr and prior_std must be positive; text_lr, weight_decay and memory_weight not negative")
+        if lr <= 0 or min(text_lr or 0.0, weight_decay, memory_weight) < 0 or not 0 < warm_up < 1:
+            raise ConfigError("model: lr must be positive, other rates and weights not negative, warm_up in (0, 1)")
         self.save_hyperparameters()
         self.lr, self.text_lr, self.weight_decay = lr, text_lr, weight_decay
-        self.prior_std, self.memory_weight = prior_std, memory_weight
+        self.memory_weight, self.warm_up = memory_weight, warm_up
         self.model: TwoTower | None = None
         self.memory: MemoryMixture | None = None
 
@@ -81,29 +83,34 @@ class MatcherModule(lightning.LightningModule):
         rate = data.resolved[data.training()]
         if self.objective.name == "sigmoid":
             share = float((rate == 1).sum() / max((rate >= 0).sum(), 1))
-            nn.init.constant_(model.contact_tower.to_level[-1].bias, float(np.log(share / (1 - share))))  # type: ignore
+            nn.init.constant_(model.contact_tower.to_level.bias, float(np.log(share / (1 - share))))
         span = float(data.arrived_at[-1] - data.arrived_at[0]) / DAY_US
         self.memory = MemoryMixture(span) if self.data.with_memory else None
+        if self.text_lr is None:
+            self.text_lr = 3e-4 if self.data.with_memory else 0.0
+        if self.text_lr == 0:
+            model.contact_tower.backbone.requires_grad_(False)
+            self.data.replace_training_set(replace(data, frozen_text=text_vectors(model, data)))
         self.model = model
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW in three groups: text, identities (no decay: they have their prior), the rest."""
-        text = {id(p) for p in self.towers.contact_tower.backbone.parameters()}
-        identity = {id(p) for p in self.towers.csa_tower.identity.parameters()}
-        for p in self.towers.contact_tower.backbone.parameters():
-            p.requires_grad_(self.text_lr > 0)
-        groups: dict[str, list[nn.Parameter]] = {"text": [], "identity": [], "rest": []}
-        for p in self.parameters():
-            if p.requires_grad:
-                groups["text" if id(p) in text else "identity" if id(p) in identity else "rest"].append(p)
-        return torch.optim.AdamW(
-            [
-                {"params": groups["text"], "lr": self.text_lr, "weight_decay": 0.0},
-                {"params": groups["identity"], "lr": self.lr, "weight_decay": 0.0},
-                {"params": groups["rest"], "lr": self.lr, "weight_decay": self.weight_decay},
-            ],
-            fused=True,
-        )
+    def configure_optimizers(self) -> Any:
+        """AdamW; one cycle for all but the text backbone."""
+        text = [p for p in self.towers.contact_tower.backbone.parameters() if p.requires_grad]
+        decayed = [*self.towers.contact_tower.to_level.parameters(), *self.towers.contact_tower.to_memory.parameters()]
+        taken = {id(p) for p in (*text, *decayed)}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in taken]
+        groups = [
+            {"params": rest, "lr": self.lr, "weight_decay": 0.0},
+            {"params": decayed, "lr": self.lr, "weight_decay": self.weight_decay},
+        ]
+        rates = [self.lr, self.lr]
+        if text:
+            groups.append({"params": text, "lr": self.text_lr, "weight_decay": 0.0})
+            rates.append(float(self.text_lr or 0.0))
+        optimiser = torch.optim.AdamW(groups, fused=True)
+        steps = max(2, int(self.trainer.estimated_stepping_batches))
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=self.warm_up)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
     def training_step(self, step: Step, index: int) -> Tensor:
         """Mean loss of one step."""
@@ -111,8 +118,7 @@ class MatcherModule(lightning.LightningModule):
         loss = torch.zeros((), device=self.device)
         if step.profile is not None:
             profile = self.objective(self.towers, step.profile)
-            prior = self.towers.prior() / (self.prior_std**2 * len(self.data.training_set.training()))
-            loss = loss + profile + prior
+            loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
             self.log("train_profile", profile.detach(), prog_bar=True, batch_size=1)
         if step.memory is not None and self.memory is not None:
             memory = self.memory(self.towers, step.memory)

@@ -25,8 +25,10 @@ from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
 from twotower.towers.backbones import StaticBackbone, sif_log_weights
 from twotower.towers.config import TowerConfig
 from twotower.towers.encoders import encoder_path, static_table
+from twotower.towers.views import view_table
 
 Floats = npt.NDArray[np.float32]
+ENOUGH_TO_VALIDATE = 3000  # contacts; the join has a few weights, the towers many
 LEAST_HANDOVERS = 50  # fewer cannot train and validate anything
 
 
@@ -37,7 +39,8 @@ class TrainingSet:
     `tokens` ragged (N); `categories` i8 (N, C), `numbers` f4 (N, F), `base` f4 (N, K); `csa_features` f4 (S, J, G) at
     `moments` i8 (S,) µs; `exposure` f4 (S, J) decayed hand-overs of each CSA; `snapshot` i8 (N,), the snapshot a contact
     reads; `contact`, `csa`, `resolved`, `known_at` of the hand-overs; `arrived_at`, `customer` (N,); `eligible` or None;
-    `split` µs, where validation opens.
+    `split` µs, where validation opens; `end` µs, just after the last thing the log knows; `roster_features` f4 (J, G) and
+    `engine`, the history state, as of `end`; `frozen_text` f4 (N, width), the text vectors where the backbone is frozen.
     """
 
     schema: FeatureSchema
@@ -61,7 +64,10 @@ class TrainingSet:
     split: int
     table: Floats
     log_weight: Floats
+    end: int
+    roster_features: Floats
     engine: HistoryEngine
+    frozen_text: Floats | None = None
 
     @property
     def has_failures(self) -> bool:
@@ -93,7 +99,7 @@ def load_tokenizer(config: TowerConfig) -> Tokenizer:
     return Tokenizer(load_encoder(config.encoder).tokenizer.backend_tokenizer, config.max_tokens)
 
 
-def prepare(log: Log, config: TowerConfig, validation_share: float) -> TrainingSet:
+def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> TrainingSet:
     """Fit the features on a log and compute what training reads of it.
 
     Raises DataError where the log is too small to train on.
@@ -103,13 +109,14 @@ def prepare(log: Log, config: TowerConfig, validation_share: float) -> TrainingS
     if len(usable) < LEAST_HANDOVERS:
         raise DataError(f"interactions.parquet: {len(usable)} hand-overs with a known end, {LEAST_HANDOVERS} are needed to train")
     arrived = log.contacts.arrived_at
-    split = int(arrived[int(len(arrived) * (1 - validation_share))])
-    schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens)
+    share = min(0.1, ENOUGH_TO_VALIDATE / len(arrived)) if validation_share is None else validation_share
+    split = int(arrived[int(len(arrived) * (1 - share))])
+    schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens, history=config.history)
     tokenizer = load_tokenizer(config)
     tokens = tokenizer.encode_corpus(texts_of(log))
-    table = static_table(config.encoder, config.text_dim)
     before = int(np.searchsorted(arrived, split))
-    log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], len(table), tokenizer.special_ids())
+    log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], tokenizer.size, tokenizer.special_ids())
+    table = token_table(log, config, tokenizer, log_weight, before)
     encoder = StaticBackbone(
         torch.from_numpy(table[:, : config.base_dim].copy()), torch.from_numpy(log_weight), tokenizer.pad_id
     )
@@ -124,6 +131,9 @@ def prepare(log: Log, config: TowerConfig, validation_share: float) -> TrainingS
     features = CsaFeatures(log.csas, schema, lambda texts: embed_texts(encoder, tokenizer, texts))
     exposure: list[Floats] = []
     csa_features = snapshots(features, engine, known, [int(m) for m in moments], exposure)
+    # The window's end comes from the data, not from an option, so that a cut table and a cut option give the same run.
+    end = 1 + max(int(arrived[-1]), int(known.known_at[-1]))
+    engine.advance(known, end)
     categories, numbers = schema.contact_inputs(log_columns(log))
     return TrainingSet(
         schema=schema, tokenizer=tokenizer, tokens=tokens, categories=categories, numbers=numbers, base=base,
@@ -132,8 +142,26 @@ def prepare(log: Log, config: TowerConfig, validation_share: float) -> TrainingS
         identity=schema.identity_of(log.csas.ids), arrived_at=arrived, customer=log.contacts.customer,
         contact=handovers.contact[usable].astype(np.int64), csa=handovers.csa[usable].astype(np.int64),
         resolved=handovers.resolved[usable], known_at=handovers.known_at[usable], eligible=log.contacts.eligible,
-        split=split, table=table, log_weight=log_weight, engine=engine,
+        split=split, table=table, log_weight=log_weight, end=end, roster_features=features.at(end, engine.features()),
+        engine=engine,
     )  # fmt: skip
+
+
+def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight: Floats, before: int) -> Floats:
+    """Static token embeddings (V, text_dim + view_dim): the encoder's, then those fitted on the first `before` contacts.
+
+    Blocks are scaled so that a component weighs about the same in either.
+    """
+    distilled = static_table(config.encoder, config.text_dim)
+    if not config.view_dim:
+        return distilled
+    views = [tokenizer.encode_corpus(column[:before].to_pylist()) for column in (log.contacts.intent_text, log.contacts.transcript)]
+    fitted = view_table(views[0], views[1], log_weight, config.view_dim)
+    norm = np.linalg.norm(fitted, axis=1)
+    if not norm.any():
+        return np.concatenate([distilled, fitted], axis=1)
+    share = np.float32((config.text_dim / config.view_dim) ** 0.5)
+    return np.concatenate([distilled * share, fitted / norm[norm > 0].mean()], axis=1)
 
 
 def embed_tokens(encoder: StaticBackbone, tokens: TokenArrays, batch: int = 4096) -> Floats:

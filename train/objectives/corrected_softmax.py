@@ -33,9 +33,9 @@ class CorrectedSoftmax:
         """Mean loss over the hand-overs not known to be unresolved."""
         assert batch.roster is not None and batch.roster_identity is not None
         assert batch.mask is not None and batch.log_exposure is not None
-        out = model.contact_tower.outputs(batch.contacts.tokens, batch.contacts.categories, batch.contacts.numbers)
-        vectors, bias = model.csa_tower.members(batch.roster, batch.roster_identity)
-        logits = torch.einsum("bmd,jmd->bmj", out.members, vectors) + bias.T + out.level[:, None, None]
+        contacts = batch.contacts.outputs(model)
+        logits = model.cross_logits(contacts, model.csa_tower.members(batch.roster, batch.roster_identity))
+        logits = logits + contacts.level[:, None, None]
         return corrected_softmax(logits, batch.log_exposure, batch.mask, batch.csa, batch.resolved != 0)
 
 

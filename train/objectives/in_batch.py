@@ -19,7 +19,7 @@ from twotower.towers.two_tower import TwoTower
 
 
 class InBatchSoftmax:
-    """Softmax over the CSAs of the batch; the tower's own learned scale is the inverse temperature."""
+    """Softmax over the CSAs of the batch; the length of the tower's vectors is the inverse temperature."""
 
     name: ClassVar[str] = "in_batch"
     sampling: ClassVar[Literal["shuffled", "by_snapshot"]] = "shuffled"
@@ -27,9 +27,8 @@ class InBatchSoftmax:
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss over all hand-overs."""
-        out = model.contact_tower.outputs(batch.contacts.tokens, batch.contacts.categories, batch.contacts.numbers)
-        vectors, bias = model.csa_tower.members(batch.features, batch.identity)
-        logits = torch.einsum("bmd,jmd->bmj", out.members, vectors) + bias.T
+        contacts = batch.contacts.outputs(model)
+        logits = model.cross_logits(contacts, model.csa_tower.members(batch.features, batch.identity))
         return in_batch_softmax(logits, batch.csa)
 
 

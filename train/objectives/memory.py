@@ -42,9 +42,7 @@ class MemoryMixture(nn.Module):
 
     def forward(self, model: TwoTower, batch: MemoryBatch) -> Tensor:
         """Mean loss over the hand-overs whose CSA has a visible row."""
-        tower = model.contact_tower
-        vector = tower.outputs(batch.contacts.tokens, batch.contacts.categories, batch.contacts.numbers).memory
-        rows = tower.outputs(batch.rows.tokens, batch.rows.categories, batch.rows.numbers).memory
+        vector, rows = batch.contacts.outputs(model).memory, batch.rows.outputs(model).memory
         log_kernel = self.log_kernel(vector @ rows.T, batch.age, batch.same)
         return mixture_loss(log_kernel, batch.visible, batch.csa[:, None] == batch.row_csa[None, :])
 

@@ -30,9 +30,9 @@ class SigmoidContrast:
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss; 0 with a gradient of 0 where no hand-over of the batch has an outcome."""
-        out = model.contact_tower.outputs(batch.contacts.tokens, batch.contacts.categories, batch.contacts.numbers)
-        vectors, bias = model.csa_tower.members(batch.features, batch.identity)
-        logits = (out.members * vectors).sum(dim=-1) + bias + out.level[:, None]
+        contacts = batch.contacts.outputs(model)
+        logits = model.pair_logits(contacts, model.csa_tower.members(batch.features, batch.identity))
+        logits = logits + contacts.level[:, None]
         return sigmoid_contrast(logits, batch.resolved)
 
 

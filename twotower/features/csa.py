@@ -39,13 +39,16 @@ class CsaFeatures:
         self._values = np.column_stack(
             [
                 self._one_hot_lists(csas.languages, schema.csa_values["languages"]),
+                self._levels(schema.csa_values["skills"]),
                 self._one_hot(csas.site, schema.csa_values["site"]),
+                self._one_hot(csas.team, schema.csa_values["team"]),
                 self._one_hot(csas.kind, schema.csa_values["kind"]),
             ]
         ).astype(np.float32)
 
     def at(self, moment: int, history: Floats) -> Floats:
-        """Features (J, G) float32 as of a moment; history (J, 5 + 2 K) from `HistoryEngine.features` at that moment.
+        """Features (J, G) float32 as of a moment; history (J, 5 + 2 K) from `HistoryEngine.features` at that moment, of
+        which the schema says how much is read.
 
         A CSA whose every dated row is later reads as one of whom nothing is known.
         """
@@ -56,7 +59,7 @@ class CsaFeatures:
         days = np.where(dated, (moment - np.where(dated, hired, moment)) / DAY, 0).clip(0)
         static = np.column_stack([self._profile, self._skills, self._values])[rows.clip(0)] * listed[:, None]
         numbers = np.column_stack([np.log1p(days), dated, np.where(listed, self._level[rows.clip(0)], 0)])
-        return np.column_stack([static, numbers, history]).astype(np.float32)
+        return np.column_stack([static, numbers, history[:, : self.schema.history_columns]]).astype(np.float32)
 
     def _skill_vectors(self, embed: Embed) -> tuple[Floats, Floats]:
         """Level-weighted mean (R, K) of the skills' name vectors, and the mean level (R,)."""
@@ -74,6 +77,21 @@ class CsaFeatures:
         np.add.at(level, owner, levels)
         many = np.maximum(lengths, 1).astype(np.float32)
         return vectors / many[:, None], level / many
+
+    def _levels(self, vocabulary: list[str]) -> Floats:
+        """Declared level (R, len(vocabulary)) of each known skill, 0 where it is not declared."""
+        skills = self.csas.skills
+        out = np.zeros((len(skills), len(vocabulary)), np.float32)
+        lengths = pc.fill_null(pc.list_value_length(skills), 0).to_numpy(zero_copy_only=False)
+        flat = pc.list_flatten(skills)
+        if not len(flat) or not vocabulary:
+            return out
+        place = pc.index_in(pc.struct_field(flat, "name").cast(pa.string()), pa.array(vocabulary, pa.string()))
+        column = pc.fill_null(place, -1).to_numpy(zero_copy_only=False)
+        level = pc.fill_null(pc.struct_field(flat, "level").cast(pa.float32()), 0).to_numpy(zero_copy_only=False)
+        owner = np.repeat(np.arange(len(skills)), lengths)
+        out[owner[column >= 0], column[column >= 0]] = level[column >= 0]
+        return out
 
     @staticmethod
     def _one_hot(values: pa.Array, vocabulary: list[str]) -> Floats:

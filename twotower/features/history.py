@@ -24,6 +24,7 @@ Doubles = npt.NDArray[np.float64]
 
 # Decayed sums kept per CSA, in this order.
 SUMS = ("handled", "outcomes", "resolved", "timed", "log_seconds")
+HISTORY_NUMBERS = ("history_handled", "history_outcomes", "history_rate", "history_log_time", "history_idle")
 PRIOR = 10.0  # pseudo-hand-overs of the centre's average behind every shrunken rate
 
 
@@ -131,8 +132,7 @@ class HistoryEngine:
 
 def history_names(width: int) -> list[str]:
     """Names of the columns of `HistoryEngine.features`."""
-    numbers = ["history_handled", "history_outcomes", "history_rate", "history_log_time", "history_idle"]
-    return [*numbers, *(f"good_{i}" for i in range(width)), *(f"bad_{i}" for i in range(width))]
+    return [*HISTORY_NUMBERS, *(f"good_{i}" for i in range(width)), *(f"bad_{i}" for i in range(width))]
 
 
 def snapshot_times(first: int, last: int, granularity: int) -> npt.NDArray[np.int64]:

@@ -21,15 +21,15 @@ import pyarrow.compute as pc
 from twotower.clock import DAY
 from twotower.errors import BundleError
 from twotower.features.contact import CATEGORIES, NUMBERS, Columns, contact_categories, contact_numbers, strings
-from twotower.features.history import history_names
+from twotower.features.history import HISTORY_NUMBERS, history_names
 
 if TYPE_CHECKING:
     from twotower.tables.log import Log
 
 VERSION = 1
 MOST_VALUES = 512  # of a contact category; rarer values read as unknown
-CSA_VALUES = ("languages", "site", "kind")
-MOST_CSA_VALUES = 32  # one-hot columns for languages, sites and kinds each
+CSA_VALUES = ("languages", "skills", "site", "team", "kind")
+MOST_CSA_VALUES = 64  # columns for languages, skills, sites, teams and kinds each
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class FeatureSchema:
     """What the towers read.
 
     `categories`: contact category → vocabulary (code = 1 + position, 0 unknown). `numbers`: contact numbers, in order.
-    `csa_values`: one-hot vocabularies of `languages`, `site`, `kind`. `identities`: CSA ids with an identity
+    `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `identities`: CSA ids with an identity
     embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base embedding. `granularity_us` between history
-    snapshots, `history_half_life_s` of the history sums, `max_tokens` read of a text.
+    snapshots, `history_half_life_s` of the history sums, `max_tokens` read of a text, `history` (`none`, `rates` or `all`) how much of
+    the engine's features the CSA tower reads.
     """
 
     categories: dict[str, list[str]]
@@ -50,11 +51,18 @@ class FeatureSchema:
     max_tokens: int
     granularity_us: int
     history_half_life_s: float
+    history: str = "none"
     version: int = VERSION
 
     @classmethod
     def fit(
-        cls, log: Log, base_dim: int, max_tokens: int, half_life_days: float = 90.0, snapshots: int = 128
+        cls,
+        log: Log,
+        base_dim: int,
+        max_tokens: int,
+        half_life_days: float = 90.0,
+        snapshots: int = 128,
+        history: str = "none",
     ) -> FeatureSchema:
         """Fit the vocabularies on a log.
 
@@ -72,6 +80,7 @@ class FeatureSchema:
             max_tokens=max_tokens,
             granularity_us=max(1, -(-span // (snapshots * DAY))) * DAY,
             history_half_life_s=half_life_days * 86400,
+            history=history,
         )
 
     @property
@@ -79,7 +88,13 @@ class FeatureSchema:
         """Names of the CSA features, in the tensor's order."""
         texts = [f"{part}_{i}" for part in ("profile", "skills") for i in range(self.base_dim)]
         values = [f"{name}={value}" for name, known in self.csa_values.items() for value in known]
-        return [*texts, *values, "tenure", "tenure_known", "skill_level", *history_names(self.base_dim)]
+        past = history_names(self.base_dim)[: self.history_columns]
+        return [*texts, *values, "tenure", "tenure_known", "skill_level", *past]
+
+    @property
+    def history_columns(self) -> int:
+        """How many of the columns of `HistoryEngine.features` the CSA tower reads."""
+        return {"none": 0, "rates": len(HISTORY_NUMBERS), "all": len(HISTORY_NUMBERS) + 2 * self.base_dim}[self.history]
 
     def contact_inputs(self, columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """(categories (N, C) int64, numbers (N, F) float32) of rows given as columns with the names of contacts.parquet.
@@ -131,6 +146,8 @@ class FeatureSchema:
 
 def _values(log: Log, name: str) -> pa.Array:
     values = getattr(log.csas, name)
+    if name == "skills":
+        return pc.struct_field(pc.list_flatten(values), "name")
     return pc.list_flatten(values) if name == "languages" else values
 
 

@@ -44,13 +44,21 @@ class StaticBackbone(Backbone):
         self.fused = True
 
     def forward(self, tokens: Tensor) -> Tensor:
-        weight = torch.exp(functional.embedding(tokens, self.log_weight[:, None]).squeeze(-1))
-        weight = weight * (tokens != self.pad_id)
-        if self.fused:
-            pooled = functional.embedding_bag(tokens, self.table, per_sample_weights=weight, mode="sum")
-        else:
-            pooled = (functional.embedding(tokens, self.table) * weight.unsqueeze(-1)).sum(dim=1)
-        return unit(pooled)
+        return unit(self._bag(tokens) if self.fused else self._plain(tokens))
+
+    def _bag(self, tokens: Tensor) -> Tensor:
+        """One fused sum over the words; padding is left out rather than weighed by zero."""
+        words = tokens != self.pad_id
+        flat, lengths = tokens[words], words.sum(dim=1)
+        weight = torch.exp(functional.embedding(flat, self.log_weight[:, None]).squeeze(-1))
+        return functional.embedding_bag(
+            flat, self.table, lengths.cumsum(0) - lengths, per_sample_weights=weight, mode="sum"
+        )
+
+    def _plain(self, tokens: Tensor) -> Tensor:
+        """The same in operators that ONNX has."""
+        weight = torch.exp(functional.embedding(tokens, self.log_weight[:, None]))
+        return (functional.embedding(tokens, self.table) * weight * (tokens != self.pad_id).unsqueeze(-1)).sum(dim=1)
 
 
 class TransformerBackbone(Backbone):

@@ -15,34 +15,46 @@ class TowerConfig:
     """`static` (token embeddings, pooled) or `transformer` (any sentence-transformers encoder)."""
     encoder: str = "minilm"
     """The sentence-transformers encoder: weights of `transformer`, teacher of the static table."""
-    text_dim: int = 128
-    """Width of the static token embeddings."""
+    text_dim: int = 64
+    """Width of the static token embeddings distilled from the encoder."""
+    view_dim: int = 384
+    """Width of the static token embeddings fitted on the log's own texts (0: none); see `views`."""
     base_dim: int = 48
     """Width of the frozen base embedding that history features average."""
-    profile_dim: int = 32
+    profile_dim: int = 16
     """Width of one member's profile vector."""
-    members: int = 4
-    """Profile members trained side by side with their own dropout and averaged: they agree where the data decide."""
+    members: int = 8
+    """Profile members trained side by side with their own noise and averaged: they agree where the data decide."""
     memory_dim: int = 64
     """Width of the memory vectors."""
-    category_dim: int = 8
-    """Width of each contact category's embedding."""
-    hidden_dim: int = 64
-    """Hidden width of the small perceptrons."""
-    dropout: float = 0.2
-    """Dropout on the fused contact vector and on CSA features, while training."""
-    identity_dropout: float = 0.1
+    category_gain: float = 4.0
+    """Scale of a category's indicator beside text components of unit spread."""
+    identity_std: float = 1.0
+    """Prior standard deviation of a CSA's identity vector."""
+    bias_std: float = 0.5
+    """Prior standard deviation of a CSA's bias."""
+    map_std: float = 0.05
+    """Prior standard deviation of the contact side's weights."""
+    feature_std: float = 0.05
+    """Prior standard deviation of the CSA features' weights."""
+    history: str = "none"
+    """What of the decayed history the CSA vector reads: `none`, `rates` (counts, rate, time) or `all` (embeddings too)."""
+    identity_dropout: float = 0.02
     """Share of training rows that see a CSA as a stranger, so that strangers have a sensible vector."""
-    category_dropout: float = 0.1
+    category_dropout: float = 0.02
     """Share of category codes read as unknown while training."""
-    max_tokens: int = 128
+    max_tokens: int = 256
     """Tokens read of a text."""
 
     def __post_init__(self) -> None:
         if self.backbone not in ("static", "transformer"):
             raise ConfigError(f"backbone {self.backbone!r}: 'static' or 'transformer' was expected")
+        if self.history not in ("none", "rates", "all"):
+            raise ConfigError(f"history {self.history!r}: 'none', 'rates' or 'all' was expected")
         if not 0 < self.base_dim <= self.text_dim or self.memory_dim <= 0 or self.members <= 0 or self.profile_dim <= 0:
             raise ConfigError("dimensions must be positive, and base_dim at most text_dim")
-        for name in ("dropout", "identity_dropout", "category_dropout"):
+        if self.view_dim < 0 or min(self.identity_std, self.bias_std, self.map_std, self.feature_std) <= 0:
+            raise ConfigError("view_dim must not be negative, prior standard deviations must be positive")
+        for name in ("identity_dropout", "category_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: a share in [0, 1) was expected")

@@ -24,7 +24,7 @@ Table = npt.NDArray[np.float32]
 def build(config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: Table, pad_id: int) -> TwoTower:
     """A fresh model.
 
-    table (V, text_dim): static token embeddings, principal components first; log_weight (V,): SIF log-weights.
+    table (V, text_dim + view_dim): static token embeddings, those of the encoder first, by principal component; log_weight (V,): SIF log-weights.
     """
     tokens, weights = torch.from_numpy(table), torch.from_numpy(log_weight)
     backbone: Backbone = (

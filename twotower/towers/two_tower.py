@@ -1,29 +1,53 @@
 """The towers: contact → (profile, memory, level, base), CSA → vector.
 
-Notable: several small *members* of the profile part train side by side, each on its own loss; what is served is their
-mean, folded into one inner product, `profile · vector + level`, so an ensemble costs one FAISS search. The CSA
-vector is a map of the CSA's features plus an identity embedding with a Gaussian prior: features carry the stranger,
-identity carries what only their own hand-overs tell. Standardisation of raw features lives inside the towers.
+Notable: the profile part is a bilinear logit u(x)·v(a) in which *both* factors are random while training. Weights and
+identities have Gaussian posteriors under Gaussian priors (variational Bayes), so what the data do not decide is averaged over rather
+than fitted, and training longer does not make it worse. Several small *members* train side by side; what is served is their
+posterior mean, folded into one inner product, `profile · vector + level`, so an ensemble costs one FAISS search.
+The CSA vector is a linear map of the CSA's features plus an identity: features carry the stranger, identity what only
+their own hand-overs tell. Standardisation of raw features lives inside the towers.
+
+Sources: Blundell et al., "Weight uncertainty in neural networks", 2015; Kingma, Salimans and Welling, "Variational
+dropout and the local reparameterization trick", 2015, whose trick samples logits instead of weights.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from twotower.towers.backbones import Backbone, StaticBackbone, unit
 from twotower.towers.config import TowerConfig
 
+START_LOG_STD = -4.0  # of weights; small, so that training starts as plain optimisation
+IDENTITY_LOG_STD = -1.0
+
 
 class ContactOutput(NamedTuple):
-    """`members` (B, M, d), scaled; `memory` (B, Q) unit; `level` (B,); `base` (B, K) unit."""
+    """`members` (B, M, d), sampled while training; `memory` (B, Q) unit; `level` (B,)."""
 
     members: Tensor
     memory: Tensor
     level: Tensor
-    base: Tensor
+
+
+class CsaOutput(NamedTuple):
+    """Posterior means `vectors` (B, M, d) and `bias` (B, M), and variances of both in the same shapes."""
+
+    vectors: Tensor
+    bias: Tensor
+    vector_var: Tensor
+    bias_var: Tensor
+
+
+def kl_gaussian(mean: Tensor, log_std: Tensor, prior_std: float) -> Tensor:
+    """KL(N(mean, std²) ‖ N(0, prior_std²)) summed over all entries (scalar)."""
+    variance = (2 * log_std).exp()
+    return (0.5 * ((mean**2 + variance) / prior_std**2 - 1) - log_std + math.log(prior_std)).sum()
 
 
 class Standardise(nn.Module):
@@ -58,83 +82,92 @@ class ContactTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.backbone, self.base = config, backbone, base.requires_grad_(False)
-        self.categories = nn.ModuleList(nn.Embedding(n, config.category_dim) for n in category_sizes)
+        for i, size in enumerate(category_sizes):
+            indicator = torch.eye(size) * config.category_gain
+            indicator[0] = 0  # unknown says nothing
+            self.register_buffer(f"indicator_{i}", indicator, persistent=False)
+        self.category_count = len(category_sizes)
         self.standardise = Standardise(numbers)
-        width = backbone.width + config.category_dim * len(category_sizes) + numbers
-        self.dropout = nn.Dropout(config.dropout)
-        self.to_profile = nn.Linear(width, config.members * config.profile_dim)
-        self.to_memory = nn.Linear(width, config.memory_dim, bias=False)
-        self.to_level = nn.Sequential(nn.Linear(width, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, 1))
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.width = backbone.width + sum(category_sizes) + numbers
+        out = config.members * config.profile_dim
+        self.weight = nn.Parameter(torch.randn(out, self.width) * 0.3 / self.width**0.5)
+        self.log_std = nn.Parameter(torch.full((out, self.width), START_LOG_STD))
+        self.to_memory = nn.Linear(self.width, config.memory_dim)
+        self.to_level = nn.Linear(self.width, 1)
         self._start()
 
     def _start(self) -> None:
-        for table in self.categories:
-            nn.init.normal_(table.weight, std=0.1)  # type: ignore[union-attr]
-        # Memory starts as the pretrained text similarity itself: the leading principal components, nothing else.
-        nn.init.zeros_(self.to_memory.weight)
+        """Memory starts as the text's own similarity, in leading components; level as a constant."""
         side = min(self.config.memory_dim, self.backbone.width)
         with torch.no_grad():
+            for layer in (self.to_memory, self.to_level):
+                layer.weight.zero_()
+                layer.bias.zero_()
             self.to_memory.weight[:side, :side] = torch.eye(side)
-        last = self.to_level[-1]
-        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
-    def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
-        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
-        return self.head(self.backbone(tokens), self.base(tokens), categories, numbers)
-
-    def head(self, text: Tensor, base: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
-        """The same from text vectors (B, width) and base vectors (B, K), for backbones computed beforehand."""
+    def fuse(self, text: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
+        """(B, width): text of unit spread, category indicators, standardised numbers."""
         if self.training and self.config.category_dropout:
             keep = torch.rand(categories.shape, device=categories.device) >= self.config.category_dropout
             categories = categories * keep
-        parts = [table(categories[:, i]) for i, table in enumerate(self.categories)]
-        fused = torch.cat([text * text.shape[-1] ** 0.5, *parts, self.standardise(numbers)], dim=-1)
-        # Dropout once per member, so that members differ where the data leave them free.
-        members = self.config.members
-        dropped = self.dropout(fused.unsqueeze(1).expand(-1, members, -1))
-        weight = self.to_profile.weight.view(members, self.config.profile_dim, -1)
-        bias = self.to_profile.bias.view(members, self.config.profile_dim)
-        profile = unit(torch.einsum("bmw,mdw->bmd", dropped, weight) + bias) * self.log_scale.exp()
-        return ContactOutput(profile, unit(self.to_memory(fused)), self.to_level(self.dropout(fused)).squeeze(-1), base)
+        known = [functional.embedding(categories[:, i], self.get_buffer(f"indicator_{i}")) for i in range(self.category_count)]
+        return torch.cat([text * text.shape[-1] ** 0.5, *known, self.standardise(numbers)], dim=-1)
+
+    def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
+        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
+        return self.head(self.backbone(tokens), categories, numbers)
+
+    def head(self, text: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
+        """The same from text vectors (B, backbone.width) computed beforehand."""
+        fused = self.fuse(text, categories, numbers)
+        profile = functional.linear(fused, self.weight)
+        if self.training:
+            variance = functional.linear(fused**2, (2 * self.log_std).exp())
+            profile = profile + torch.randn_like(profile) * (variance + 1e-9).sqrt()
+        members = profile.view(-1, self.config.members, self.config.profile_dim)
+        return ContactOutput(members, unit(self.to_memory(fused)), self.to_level(fused).squeeze(-1))
 
     def forward(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(profile (B, P), memory (B, Q), level (B,), base (B, K)); P = M·d + 1, the last component constant 1."""
         out = self.outputs(tokens, categories, numbers)
         profile = torch.cat([out.members.flatten(1) / self.config.members, torch.ones_like(out.level).unsqueeze(-1)], 1)
-        return profile, out.memory, out.level, out.base
+        return profile, out.memory, out.level, self.base(tokens)
 
 
 class CsaTower(nn.Module):
-    """Features (B, G) and identity codes (B,) of CSAs to members (B, M, d) and biases (B, M)."""
+    """Features (B, G) and identity codes (B,) of CSAs to vectors and biases of every member."""
 
     def __init__(self, config: TowerConfig, features: int, identities: int) -> None:
         super().__init__()
         self.config = config
         out = config.members * (config.profile_dim + 1)
         self.standardise = Standardise(features)
-        self.dropout = nn.Dropout(config.dropout)
-        self.to_vector = nn.Sequential(
-            nn.Linear(features, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, out)
-        )
-        self.identity = nn.Embedding(identities + 1, out, padding_idx=0)
+        self.to_vector = nn.Linear(features, out, bias=False)
+        self.identity = nn.Parameter(torch.randn(identities + 1, out) * 0.05)
+        self.log_std = nn.Parameter(torch.full((identities + 1, out), IDENTITY_LOG_STD))
         with torch.no_grad():
-            self.to_vector[2].weight.mul_(0.1)  # type: ignore[operator]
-            self.to_vector[2].bias.zero_()  # type: ignore[operator]
-            self.identity.weight.mul_(0.05)
+            self.to_vector.weight.zero_()
+            self.identity[0] = 0  # a stranger is what their features say
 
-    def members(self, features: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (B, M, d) and biases (B, M) of every member."""
+    def members(self, features: Tensor, identity: Tensor) -> CsaOutput:
+        """Means and variances of every member's vector and bias."""
+        known = (identity > 0).unsqueeze(-1)
         if self.training and self.config.identity_dropout:
-            identity = identity * (torch.rand(identity.shape, device=identity.device) >= self.config.identity_dropout)
-        both = self.to_vector(self.dropout(self.standardise(features))) + self.identity(identity)
-        both = both.view(-1, self.config.members, self.config.profile_dim + 1)
-        return both[..., :-1], both[..., -1]
+            chance = torch.rand(known.shape, device=known.device)
+            known = known & (chance >= self.config.identity_dropout)
+        shape = (-1, self.config.members, self.config.profile_dim + 1)
+        own = functional.embedding(identity, self.identity) * known
+        mean = (self.to_vector(self.standardise(features)) + own).view(shape)
+        # A stranger's spread is the prior's.
+        variance = functional.embedding(identity, (2 * self.log_std).exp()).view(shape)
+        prior = torch.full_like(variance, self.config.identity_std**2)
+        variance = torch.where(known.unsqueeze(-1), variance, prior)
+        return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1])
 
     def forward(self, features: Tensor, identity: Tensor) -> Tensor:
-        """Vector (B, P): the members side by side, then the mean bias."""
-        vectors, bias = self.members(features, identity)
-        return torch.cat([vectors.flatten(1), bias.mean(dim=1, keepdim=True)], dim=1)
+        """Vector (B, P): the members' means side by side, then the mean bias."""
+        out = self.members(features, identity)
+        return torch.cat([out.vectors.flatten(1), out.bias.mean(dim=1, keepdim=True)], dim=1)
 
 
 class TwoTower(nn.Module):
@@ -144,11 +177,31 @@ class TwoTower(nn.Module):
         super().__init__()
         self.contact_tower, self.csa_tower = contact_tower, csa_tower
 
-    def prior(self) -> Tensor:
-        """−log of the standard Gaussian prior on the identity embeddings, up to a constant: ½ Σ (scale·v)² / members.
+    def pair_logits(self, contacts: ContactOutput, csas: CsaOutput) -> Tensor:
+        """Logits (B, M) of B pairs without the level; while training, sampled from their posterior."""
+        mean = (contacts.members * csas.vectors).sum(dim=-1) + csas.bias
+        if not self.training:
+            return mean
+        variance = (contacts.members**2 * csas.vector_var).sum(dim=-1) + csas.bias_var
+        return mean + torch.randn_like(mean) * (variance + 1e-9).sqrt()
 
-        The contact side's learned scale is inside, so that the prior bounds the logit rather than its factors.
-        """
-        table = self.csa_tower.identity.weight.view(-1, self.csa_tower.config.members, self.csa_tower.config.profile_dim + 1)
-        scaled = torch.cat([table[..., :-1] * self.contact_tower.log_scale.exp(), table[..., -1:]], dim=-1)
-        return 0.5 * (scaled**2).sum() / self.csa_tower.config.members
+    def cross_logits(self, contacts: ContactOutput, csas: CsaOutput) -> Tensor:
+        """Logits (B, M, J) of every contact with every CSA without the level; sampled while training."""
+        mean = torch.einsum("bmd,jmd->bmj", contacts.members, csas.vectors) + csas.bias.T
+        if not self.training:
+            return mean
+        variance = torch.einsum("bmd,jmd->bmj", contacts.members**2, csas.vector_var) + csas.bias_var.T
+        return mean + torch.randn_like(mean) * (variance + 1e-9).sqrt()
+
+    def divergence(self) -> Tensor:
+        """KL of all posteriors from their priors, and −log prior of the feature map, per member (scalar, nats)."""
+        contact, csa, config = self.contact_tower, self.csa_tower, self.csa_tower.config
+        shape = (-1, config.members, config.profile_dim + 1)
+        mean, log_std = csa.identity[1:].view(shape), csa.log_std[1:].view(shape)
+        total = (
+            kl_gaussian(contact.weight, contact.log_std, config.map_std)
+            + kl_gaussian(mean[..., :-1], log_std[..., :-1], config.identity_std)
+            + kl_gaussian(mean[..., -1], log_std[..., -1], config.bias_std)
+            + (csa.to_vector.weight**2).sum() / (2 * config.feature_std**2)
+        )
+        return total / config.members

@@ -1,0 +1,99 @@
+"""Options and configuration of a training run: LightningCLI over the data module, the module and the join.
+
+Notable: every option is a constructor argument with a type and a sentence, readable in YAML (`configs/`) and on the command line
+(`--model.lr 0.001`); what was resolved is written beside the run, so that a run is rebuilt from its config and its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from train.data import MatcherData
+from train.join import JoinOptions
+from train.module import MatcherModule
+from twotower.errors import ConfigError
+from twotower.progress import visible
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 20,
+    "logger": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # StepDataset shards by rank itself
+    "reload_dataloaders_every_n_epochs": 1,  # the order of an epoch is drawn when its loader is made
+    "gradient_clip_val": 1.0,
+    "enable_model_summary": False,
+}
+
+
+class MatcherCLI(LightningCLI):
+    """LightningCLI with the join's options and the callbacks every run has."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds `join`, early stopping and checkpoints; ties the seeds together."""
+        parser.add_class_arguments(JoinOptions, "join")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "early_stopping.monitor": "val_rank",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 5,
+                "checkpoint.monitor": "val_rank",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("seed_everything", "data.seed")
+
+
+def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, options: Sequence[str]) -> MatcherCLI:
+    """Parse options and build data module, module and trainer.
+
+    config: YAML as in `configs/`; folder: the tables; work: where checkpoints go. Raises ConfigError, one line, for an
+    unknown option or a value of the wrong type.
+    """
+    given = [] if config is None else ["--config", str(config)]
+    if config is not None and not config.is_file():
+        raise ConfigError(f"--config {config}: no such file; configurations are in configs/")
+    fixed = [f"--data.folder={folder}", f"--checkpoint.dirpath={work}", f"--trainer.default_root_dir={work}"]
+    if until is not None:
+        fixed.append(f"--data.until={until}")
+    try:
+        return MatcherCLI(
+            MatcherModule,
+            MatcherData,
+            args=[*given, *options, *fixed],
+            run=False,
+            seed_everything_default=0,
+            save_config_callback=None,
+            trainer_defaults={**TRAINER_DEFAULTS, "enable_progress_bar": visible()},
+            parser_kwargs={"exit_on_error": False},
+        )
+    except ArgumentError as error:
+        raise ConfigError(f"option or configuration: {str(error).strip()}") from None
+
+
+def resolved_config(cli: MatcherCLI) -> str:
+    """The resolved configuration as YAML, without the places of this machine."""
+    config = cli.parser.dump(without_places(cli.config), skip_none=False, format="yaml")
+    return yaml.safe_dump(yaml.safe_load(config), sort_keys=True, allow_unicode=True)
+
+
+def without_places(config: Namespace) -> Namespace:
+    """A copy of the configuration with the data and checkpoint folders blanked."""
+    copy = config.clone()
+    copy.pop("config", None)
+    copy["data.folder"] = ""
+    copy["checkpoint.dirpath"] = None
+    copy["trainer.default_root_dir"] = None
+    copy["trainer.enable_progress_bar"] = None
+    return copy

@@ -1,0 +1,181 @@
+"""A training run from tables to a folder that appears whole or not at all, and resumes where it was interrupted.
+
+Notable: checkpoints live in a hidden folder beside the output, marked with a fingerprint of data and configuration; the same command
+continues there, another one is refused in a line. The finished folder holds all that export needs and no checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.align import align_memory
+from train.cli import MatcherCLI, build_cli, resolved_config
+from train.data import MatcherData
+from train.join import JoinOptions, fit_join, history_rows
+from train.module import MatcherModule
+from train.prepare import TrainingSet
+from train.validate import outcome_metrics
+from twotower.clock import NEVER, format_time
+from twotower.errors import ConfigError, OutputError
+from twotower.files import atomic_directory, atomic_write, sha256_file
+from twotower.scoring.join import Join
+from twotower.towers.store import save
+
+PROBE = 512  # late hand-overs kept for parity and recall checks at export
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to: `folder`, `facts` (run.json) and whether it `resumed` an interrupted one."""
+
+    folder: Path
+    facts: dict[str, Any]
+    resumed: bool
+
+
+def run_training(
+    folder: Path, output: Path, until: str | None = None, config: Path | None = None, options: Sequence[str] = ()
+) -> Finished | None:
+    """Train on the tables of `folder` and write the run to `output`, which must not exist.
+
+    Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError.
+    """
+    if output.exists():
+        raise OutputError(f"{output}: exists already; choose another --output or remove it")
+    work = output.absolute().with_name(f".{output.name}.training")
+    cli = build_cli(config, folder, until, work, options)
+    cli.datamodule.setup("fit")
+    last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / "last.ckpt"
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if cli.trainer.interrupted:
+        raise KeyboardInterrupt
+    if not cli.trainer.is_global_zero:
+        return None
+    best = Path(cli.trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+    restore(cli.model, best)
+    resumed = last.is_file() and cli.trainer.fit_loop.restarting
+    facts = write_run(cli, output)
+    shutil.rmtree(work)
+    return Finished(output, facts, resumed)
+
+
+def fingerprint(cli: MatcherCLI, folder: Path) -> str:
+    """Digest of the resolved configuration and of the tables' bytes."""
+    digest = hashlib.sha256(resolved_config(cli).encode())
+    for path in sorted(folder.glob("*.parquet")):
+        digest.update(f"{path.name} {sha256_file(path)}".encode())
+    return digest.hexdigest()
+
+
+def claim(work: Path, mark: str) -> Path:
+    """Open the work folder for the run marked so; returns where its last checkpoint is, if there is one.
+
+    Raises ConfigError where an unfinished run of other data or options stands there.
+    """
+    marker = work / "fingerprint"
+    if marker.is_file() and marker.read_text() != mark:
+        raise ConfigError(
+            f"{work}: an unfinished run on other data or options is there: repeat its command to finish it, or remove it"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    atomic_write(marker, mark)
+    return work / "last.ckpt"
+
+
+def restore(module: MatcherModule, checkpoint: Path) -> None:
+    """Load the best epoch's weights."""
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
+    module.to("cpu").eval()
+
+
+def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
+    """Fit the join, measure, and write the run's folder."""
+    module, data_module = cli.model, cli.datamodule
+    data, options = data_module.training_set, JoinOptions(**cli.config["join"].as_dict())
+    calibrated = data.has_failures and module.objective.name == "sigmoid"
+    if calibrated and not data_module.with_memory:
+        align_memory(module.towers, data)
+    join = fit_join(module.towers, data, options, data_module.with_memory, calibrated)
+    facts = run_facts(cli, data, options, join)
+    with atomic_directory(output) as folder:
+        save(module.towers, data_module.towers, folder)
+        (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
+        data.tokenizer.save(folder / "tokenizer.json")
+        join.save(folder / "calibration.json")
+        data.engine.save(folder / "features.state")
+        (folder / "config.yaml").write_text(resolved_config(cli), encoding="utf-8")
+        write_arrays(module, data_module, data, options, folder)
+        (folder / "run.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return facts
+
+
+def write_arrays(
+    module: MatcherModule, data_module: MatcherData, data: TrainingSet, options: JoinOptions, folder: Path
+) -> None:
+    """The roster, the memory without customers, and the probe, as npz without pickled objects."""
+    log = data_module.log
+    assert log is not None
+    np.savez(
+        folder / "csas.npz",
+        ids=np.array(log.csas.ids.to_pylist(), dtype=np.str_),
+        features=data.roster_features,
+        identity=data.identity,
+        active=log.csas.active_at(data.end),
+    )
+    rows = history_rows(module.towers, data, options.history_per_csa)
+    rows = rows.take(rows.until == NEVER)
+    np.savez(
+        folder / "history.npz",
+        contact_ids=np.array(log.contacts.ids.take(rows.contact).to_pylist(), dtype=np.str_),
+        **{name: getattr(rows, name) for name in ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")},
+    )
+    late = data.validation()[-PROBE:]
+    contacts = data.contact[late]
+    np.savez(
+        folder / "probe.npz",
+        tokens=data.tokens.pad(contacts), categories=data.categories[contacts], numbers=data.numbers[contacts],
+        arrived_at=data.arrived_at[contacts], csa=data.csa[late], resolved=data.resolved[late],
+    )  # fmt: skip
+
+
+def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Join) -> dict[str, Any]:
+    """What run.json says: sizes, objective, window and validation metrics; no path, no wall-clock time."""
+    outcomes = data.resolved[data.resolved >= 0]
+    watched = {k: round(float(v), 6) for k, v in cli.trainer.callback_metrics.items() if k.startswith("val_")}
+    positions = data.validation()
+    if join.calibrated:
+        watched |= outcome_metrics(cli.model.towers, data, positions[data.resolved[positions] >= 0])
+    return {
+        "backbone": cli.datamodule.towers.backbone,
+        "encoder": cli.datamodule.towers.encoder,
+        "objective": cli.model.objective.name,
+        "memory": "trained" if cli.datamodule.with_memory else "the profile's" if join.calibrated else "pretrained",
+        "max_tokens": cli.datamodule.towers.max_tokens,
+        "history_per_csa": options.history_per_csa,
+        "seed": int(cli.config["seed_everything"]),
+        "data": {
+            "contacts": len(data.arrived_at),
+            "handovers": len(data.contact),
+            "csas": len(data.identity),
+            "resolved_share": round(float((outcomes == 1).mean()), 6) if len(outcomes) else None,
+        },
+        "window": {
+            "from": int(data.arrived_at[0]),
+            "until": data.end,
+            "from_time": format_time(int(data.arrived_at[0])),
+            "until_time": format_time(data.end),
+            "validation_from_time": format_time(data.split),
+        },
+        "metrics": watched,
+    }

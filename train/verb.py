@@ -1,0 +1,53 @@
+"""`twotower train`: tables in, a finished run out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from twotower.cli import Report, Verb
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of tables")
+    parser.add_argument("--until", metavar="TIME", help="use nothing known only at TIME or later (2026-01-31T00:00:00Z)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; see configs/")
+    parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder to write, must not exist")
+    parser.epilog = (
+        "Further --key value pairs go to Lightning: --model.lr 0.001, --data.towers.backbone transformer, "
+        "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, train.join "
+        "document each). The same command continues an interrupted run."
+    )
+
+
+def _run(args: argparse.Namespace) -> Report:
+    import logging
+    import warnings
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    from train.run import run_training
+
+    done = run_training(args.data, args.output, args.until, args.config, args.rest)
+    if done is None:
+        return Report("", {})
+    facts = done.facts
+    lines = [
+        f"{facts['data']['handovers']:,} hand-overs, {facts['data']['csas']:,} CSAs, until {facts['window']['until_time']}",
+        f"objective {facts['objective']} ({_why(facts)}), memory {facts['memory']}, backbone {facts['backbone']}",
+        "validation: " + ", ".join(f"{k.removeprefix('val_')} {v:.4f}" for k, v in facts["metrics"].items()),
+        f"run {done.folder}" + (" (continued)" if done.resumed else ""),
+    ]
+    return Report("\n".join(lines), {**facts, "run": str(done.folder)})
+
+
+def _why(facts: dict[str, object]) -> str:
+    reasons = {
+        "sigmoid": "the log has outcomes that failed",
+        "corrected_softmax": "the log has successes only",
+        "in_batch": "as asked",
+    }
+    return reasons.get(str(facts["objective"]), "as asked")
+
+
+VERB = Verb("train the towers on a folder of tables", _configure, _run, extra="train", passes_on=True)
