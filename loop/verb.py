@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from twotower.cli import Report, Verb
@@ -23,11 +24,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Runs the loop and says what came of it."""
+    one_thread()
     from loop.demo import run_demo
     from loop.demo_text import json_report, text_report
 
     done = run_demo(args.output, args.contacts, args.csas, args.seed)
     return Report(text_report(done), json_report(done))
+
+
+def one_thread() -> None:
+    """One thread for every numerical library, unless the environment says otherwise.
+
+    The batches are too small to share, threads that wait for each other are slow where the cores have other work, and
+    sums do not depend on the number of cores, so the same seed gives the same bytes on any of them. To be called before
+    numpy and torch are imported.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 VERB = Verb("the whole loop on a generated centre, in minutes", configure, run, extra="all")

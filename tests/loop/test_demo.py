@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from evaluation.truth import Truth
 from loop.demo import BUNDLE, CENTRE, MARKER, PEER, REPORT, Demo, run_demo
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
-from loop.verb import VERB
+from loop.verb import VERB, one_thread
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
 from twotower.cli import plain
@@ -127,6 +128,13 @@ def test_the_verb_has_the_defaults_of_its_help() -> None:
     VERB.configure(parser)
     args = parser.parse_args([])
     assert (args.output, args.contacts, args.csas, args.seed) == (Path("demo"), 12_000, 80, 0)
+
+
+def test_one_thread_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    one_thread()
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]) == ("3", "1")
 
 
 def test_parts_that_mean_the_same_are_one_reason_and_add_up() -> None:
