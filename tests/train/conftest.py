@@ -13,7 +13,7 @@ from train.prepare import TrainingSet, prepare
 from twotower.tables.log import Log
 from twotower.towers.config import TowerConfig
 
-SMALL = TowerConfig(max_tokens=24)
+SMALL = TowerConfig(max_tokens=24, view_dim=32, history="all")
 
 
 @pytest.fixture(scope="session")

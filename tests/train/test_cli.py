@@ -73,10 +73,7 @@ def test_a_configuration_file_and_options_on_the_command_line(open_centre, tmp_p
     config = tmp_path / "config.yaml"
     config.write_text("seed_everything: 7\ndata: {towers: {members: 2, profile_dim: 8}}\njoin: {history_per_csa: 16}\n")
     run = tmp_path / "run"
-    assert (
-        train(open_centre, run, "--config", str(config), "--trainer.max_epochs=1", "--data.memory_rows=256", "--json")
-        == 0
-    )
+    assert train(open_centre, run, "--config", str(config), "--trainer.max_epochs=1", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["objective"] == "corrected_softmax"
     assert said["memory"] == "trained"

@@ -14,7 +14,7 @@ from tests.train.runs import FILES, OPTIONS, digests, work_of
 
 def test_two_processes_train_one_run(open_centre, tmp_path):
     run = tmp_path / "run"
-    small = ("--trainer.max_epochs=1", "--data.batch_size=64", "--data.memory_rows=256")
+    small = ("--trainer.max_epochs=1", "--data.batch_size=64")
     command = [sys.executable, "-m", "train", "--data", str(open_centre), "--output", str(run), *OPTIONS, *small]
     distributed = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     done = subprocess.run(

@@ -135,6 +135,7 @@ class FeatureSchema:
                 fields["csa_values"] = {name: fields["csa_values"][name] for name in CSA_VALUES}
                 unknown = [n for n in fields["numbers"] if n not in NUMBERS]
                 unknown += [n for n in fields["categories"] if n not in CATEGORIES]
+                unknown += [n for n in [fields["history"]] if n not in ("none", "rates", "all")]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path}: not a features.json ({type(error).__name__}: {error})") from None
         if version != VERSION:

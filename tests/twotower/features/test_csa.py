@@ -30,7 +30,7 @@ class Roster:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.schema = FeatureSchema.fit(log, BASE, max_tokens=16)
+        self.schema = FeatureSchema.fit(log, BASE, max_tokens=16, history="all")
         self.features = CsaFeatures(log.csas, self.schema, embed)
         self.empty = HistoryEngine(len(log.csas.ids), BASE, 86400.0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.support import minutes, replaced
 from twotower.errors import BundleError
 from twotower.features.contact import CATEGORIES, NUMBERS
 from twotower.features.csa import CsaFeatures
-from twotower.features.history import HistoryEngine
+from twotower.features.history import HistoryEngine, history_names
 from twotower.features.schema import CSA_VALUES, MOST_VALUES, FeatureSchema, log_columns
 from twotower.tables import Log
 
@@ -86,6 +87,19 @@ def test_names_and_tensors_are_equally_wide(schema, tables, save):
     assert described["csa"]["numbers"] == schema.csa_numbers
 
 
+@pytest.mark.parametrize(("history", "read"), [("none", 0), ("rates", 5), ("all", 5 + 2 * 3)])
+def test_the_schema_says_how_much_of_the_history_is_read(schema, tables, save, history, read):
+    chosen = replace(schema, history=history)
+    assert chosen.csa_numbers[len(replace(schema, history="none").csa_numbers) :] == history_names(3)[:read]
+    engine = HistoryEngine(3, 3, DAY_S, 0)
+    features = CsaFeatures(
+        Log.load(save(tables, "again")).csas, chosen, lambda texts: np.ones((len(texts), 3), np.float32)
+    )
+    found = features.at(0, engine.features())
+    assert found.shape == (3, len(chosen.csa_numbers))
+    assert np.array_equal(found[:, found.shape[1] - read :], engine.features()[:, :read])
+
+
 def test_identities_start_at_one_and_a_stranger_is_zero(schema):
     assert schema.identity_of(["cy", "nobody", "ada"]).tolist() == [3, 0, 1]
     assert schema.identity_of(pa.array(["bob"], pa.large_string())).tolist() == [2]
@@ -97,6 +111,7 @@ def test_identities_start_at_one_and_a_stranger_is_zero(schema):
         ({"version": 2}, "feature schema 2, this program reads 1"),
         ({"version": 99, "granularity_us": None}, "feature schema 99, this program reads 1"),
         ({"numbers": ["priority", "mood"]}, "unknown feature 'mood'"),
+        ({"history": "some"}, "unknown feature 'some'"),
         ({"numbers": None}, "not a features.json"),
         ({"categories": None}, "not a features.json"),
         ({"contact": None}, "not a features.json"),
