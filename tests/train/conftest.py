@@ -28,7 +28,7 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """800 contacts that whoever liked took: successes only, no eligible lists."""
     folder = tmp_path_factory.mktemp("centres") / "open"
-    generate(Settings(contacts=800, csas=12, languages=("en",), seed=4, days=60, resolved_only=True), folder)
+    generate(Settings(contacts=800, csas=12, languages=("en",), seed=4, days=28, resolved_only=True), folder)
     contacts = pq.read_table(folder / "contacts.parquet")
     pq.write_table(contacts.drop_columns(["eligible"]), folder / "contacts.parquet")
     return folder

@@ -16,7 +16,9 @@ OPTIONS = (
     "--trainer.max_epochs=2",
     "--trainer.accelerator=cpu",
     "--data.towers.max_tokens=24",
+    "--data.towers.view_dim=32",
     "--data.batch_size=256",
+    "--data.memory_rows=256",
 )
 FILES = {
     "calibration.json",
