@@ -206,7 +206,7 @@ def test_objectives_that_need_no_failures_take_any_log(name, has_failures):
 
 def test_outcomes_that_never_failed_cannot_be_contrasted():
     with pytest.raises(
-        DataError, match=r"no hand-over has resolved = false.*use --model.objective corrected_softmax"
+        DataError, match=r"no hand-over has resolved = false.*use --data.objective corrected_softmax"
     ) as e:
         choose("sigmoid", has_failures=False)
     assert "\n" not in str(e.value)
