@@ -57,14 +57,15 @@ def size(columns: Columns) -> int:
 
 
 def _log_length(column: pa.Array) -> Floats:
-    return np.log1p(pc.utf8_length(pc.fill_null(column, "")).to_numpy(zero_copy_only=False)).astype(np.float32)
+    length: npt.NDArray[np.int32] = pc.utf8_length(pc.fill_null(column, "")).to_numpy(zero_copy_only=False)
+    return np.log1p(length).astype(np.float32)
 
 
 def _share(pattern: str) -> Callable[[Columns], Floats]:
     def share(columns: Columns) -> Floats:
         text = _text(columns)
-        found = pc.count_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
-        length = pc.utf8_length(text).to_numpy(zero_copy_only=False)
+        found: npt.NDArray[np.int32] = pc.count_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
+        length: npt.NDArray[np.int32] = pc.utf8_length(text).to_numpy(zero_copy_only=False)
         return (found / np.maximum(length, 1)).astype(np.float32)
 
     return share
@@ -72,7 +73,7 @@ def _share(pattern: str) -> Callable[[Columns], Floats]:
 
 def _count(pattern: str) -> Callable[[Columns], Floats]:
     def count(columns: Columns) -> Floats:
-        found = pc.count_substring_regex(_text(columns), pattern).to_numpy(zero_copy_only=False)
+        found: npt.NDArray[np.int32] = pc.count_substring_regex(_text(columns), pattern).to_numpy(zero_copy_only=False)
         return np.log1p(found).astype(np.float32)
 
     return count
@@ -87,7 +88,11 @@ def _hour(function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 def _known(name: str) -> Callable[[Columns], Floats]:
-    return lambda columns: pc.is_valid(strings(columns, name)).to_numpy(zero_copy_only=False).astype(np.float32)
+    def known(columns: Columns) -> Floats:
+        valid: npt.NDArray[np.bool_] = pc.is_valid(strings(columns, name)).to_numpy(zero_copy_only=False)
+        return valid.astype(np.float32)
+
+    return known
 
 
 def _priority(columns: Columns) -> Floats:
@@ -96,7 +101,8 @@ def _priority(columns: Columns) -> Floats:
 
 def _tenure(columns: Columns) -> Floats:
     days = (numeric(columns, "arrived_at") - numeric(columns, "customer_since")) / DAY
-    return np.log1p(np.nan_to_num(np.maximum(days, 0))).astype(np.float32)
+    elapsed: npt.NDArray[np.float64] = np.nan_to_num(np.maximum(days, 0))
+    return np.log1p(elapsed).astype(np.float32)
 
 
 # name -> (what it means, its values (N,) float32; a missing input gives 0)

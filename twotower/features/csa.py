@@ -95,7 +95,8 @@ class CsaFeatures:
 
     @staticmethod
     def _one_hot(values: pa.Array, vocabulary: list[str]) -> Floats:
-        return np.column_stack([np.zeros((len(values), 0)), *(_equal(values, v) for v in vocabulary)]).astype(np.float32)
+        columns = (_equal(values, v) for v in vocabulary)
+        return np.column_stack([np.zeros((len(values), 0)), *columns]).astype(np.float32)
 
     @staticmethod
     def _one_hot_lists(lists: pa.Array, vocabulary: list[str]) -> Floats:

@@ -99,7 +99,7 @@ class HistoryEngine:
         numbers = np.column_stack(
             [np.log1p(sums[:, 0]), np.log1p(sums[:, 1]), rate - centre_rate, seconds - centre_time, np.log1p(days)]
         )
-        shrunk = (sums[:, :1] + PRIOR)
+        shrunk = sums[:, :1] + PRIOR
         return np.column_stack([numbers, self.good / shrunk, self.bad / shrunk]).astype(np.float32)
 
     def save(self, path: Path | str) -> None:
@@ -107,7 +107,12 @@ class HistoryEngine:
         header = np.array([self.half_life_s, 0.0])
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.savez(
-                file, header=header, moment=np.array(self.moment), sums=self.sums, good=self.good, bad=self.bad,
+                file,
+                header=header,
+                moment=np.array(self.moment),
+                sums=self.sums,
+                good=self.good,
+                bad=self.bad,
                 last=self.last,
             )
 
@@ -116,14 +121,15 @@ class HistoryEngine:
         """Resume what `save` wrote. Raises BundleError where the file is not such a state."""
         try:
             with np.load(path, allow_pickle=False) as data:
-                engine = cls(*data["good"].shape, float(data["header"][0]), int(data["moment"]))
+                csas, base_dim = data["good"].shape
+                engine = cls(csas, base_dim, float(data["header"][0]), int(data["moment"]))
                 engine.sums, engine.good, engine.bad, engine.last = (data[k] for k in ("sums", "good", "bad", "last"))
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise BundleError(f"{path}: not a saved history state ({error})") from None
         return engine
 
     def resized(self, positions: npt.NDArray[np.int64], csas: int) -> HistoryEngine:
-        """The same state for another roster: CSA i of this one stands at `positions[i]` of `csas`; others start empty."""
+        """The same state for another roster: CSA i of this one stands at `positions[i]` of `csas`; others are empty."""
         engine = HistoryEngine(csas, self.good.shape[1], self.half_life_s, self.moment)
         for name in ("sums", "good", "bad", "last"):
             getattr(engine, name)[positions] = getattr(self, name)

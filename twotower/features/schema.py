@@ -37,10 +37,10 @@ class FeatureSchema:
     """What the towers read.
 
     `categories`: contact category → vocabulary (code = 1 + position, 0 unknown). `numbers`: contact numbers, in order.
-    `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `identities`: CSA ids with an identity
-    embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base embedding. `granularity_us` between history
-    snapshots, `history_half_life_s` of the history sums, `max_tokens` read of a text, `history` (`none`, `rates` or `all`) how much of
-    the engine's features the CSA tower reads.
+    `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `identities`: CSA ids with an
+    identity embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base embedding. `granularity_us` between
+    history snapshots, `history_half_life_s` of the history sums, `max_tokens` read of a text, `history` (`none`,
+    `rates` or `all`) how much of the engine's features the CSA tower reads.
     """
 
     categories: dict[str, list[str]]
@@ -97,7 +97,7 @@ class FeatureSchema:
         return {"none": 0, "rates": len(HISTORY_NUMBERS), "all": len(HISTORY_NUMBERS) + 2 * self.base_dim}[self.history]
 
     def contact_inputs(self, columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """(categories (N, C) int64, numbers (N, F) float32) of rows given as columns with the names of contacts.parquet.
+        """(categories (N, C) int64, numbers (N, F) float32) of rows given as columns named as in contacts.parquet.
 
         `arrived_at` and `customer_since` are microseconds; absent columns and nulls are allowed everywhere.
         """
@@ -180,6 +180,6 @@ def log_columns(log: Log, rows: npt.NDArray[np.int64] | None = None) -> dict[str
         **{name: pick(getattr(contacts, name)) for name in CATEGORIES},
         "priority": contacts.priority if rows is None else contacts.priority[rows],
         "arrived_at": (contacts.arrived_at if rows is None else contacts.arrived_at[rows]).astype(np.float64),
-        "customer_id": pa.array(np.where(known, "known", None), pa.string()),
+        "customer_id": pa.array(np.full(len(known), "known"), pa.string(), mask=~known),
         "customer_since": since,
     }

@@ -7,7 +7,8 @@ call the same function with the same rows. For *success*,
 
 is the calibrated logit of P(resolved | contact, CSA). For *handled*,
 
-    log P(a takes x and resolves it) = const(x) + w_profile · profile(x)·vector(a) + w_success · log σ(z(x, a)) + Σ_k w_k mass_k(x, a)
+    log P(a takes x and resolves it)
+        = const(x) + w_profile · profile(x)·vector(a) + w_success · log σ(z(x, a)) + Σ_k w_k mass_k(x, a)
 
 is log-linear; the constant per contact is never needed to rank.
 """
@@ -134,9 +135,7 @@ class Join:
         return columns.sum(axis=1), columns, ("profile", "success", *(k.name for k in w.kernels))
 
     @staticmethod
-    def _kernels(
-        w: RankWeights, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64]
-    ) -> Floats:
+    def _kernels(w: RankWeights, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64]) -> Floats:
         parts = memory.parts(
             w.kernels, contact.memory[0], int(contact.customer[0]), int(contact.arrived_at[0]), candidates
         )

@@ -59,13 +59,15 @@ def similarity_weight(kernel: Kernel, cosine: Floats, age_s: Floats) -> Floats:
     exponent = np.zeros_like(cosine) if kernel.sharpness == 0 else np.float32(kernel.sharpness) * (cosine - 1)
     if kernel.half_life_s is not None:
         exponent = exponent - age_s * np.float32(np.log(2) / kernel.half_life_s)
-    return np.exp(exponent)
+    weight: Floats = np.exp(exponent)
+    return weight
 
 
 def finish(kernel: Kernel, mass: Floats, residual: Floats) -> Floats:
     """Turn sums over a CSA's rows into the part's value: log mass, or shrunken mean residual."""
     if kernel.statistic == "mass":
-        return np.log(np.float32(FLOOR) + mass)
+        log_mass: Floats = np.log(np.float32(FLOOR) + mass)
+        return log_mass
     return residual / (mass + np.float32(kernel.prior))
 
 

@@ -103,7 +103,9 @@ class Memory:
         """
         out = np.empty((len(candidates), len(kernels)), dtype=np.float32)
         own = self.gather(vector, moment, candidates) if any(k.scope == "csa" for k in kernels) else None
-        pair = self.gather_pairs(customer, vector, moment, candidates) if any(k.scope == "pair" for k in kernels) else None
+        pair = (
+            self.gather_pairs(customer, vector, moment, candidates) if any(k.scope == "pair" for k in kernels) else None
+        )
         for scope, rows, found in (("csa", self.rows, own), ("pair", self.pairs, pair)):
             columns = [i for i, k in enumerate(kernels) if k.scope == scope]
             if found is None or rows is None or not len(found.index):

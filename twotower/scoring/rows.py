@@ -77,9 +77,7 @@ def build_rows(
     )
 
 
-def expiry(
-    csa: npt.NDArray[np.int32], known_at: npt.NDArray[np.int64], per_csa: int
-) -> npt.NDArray[np.int64]:
+def expiry(csa: npt.NDArray[np.int32], known_at: npt.NDArray[np.int64], per_csa: int) -> npt.NDArray[np.int64]:
     """`until` i8[H] of rows sorted by (csa, known_at): when the `per_csa`-th newer row of the CSA was known."""
     until = np.full(len(csa), NEVER, dtype=np.int64)
     if len(csa) > per_csa:

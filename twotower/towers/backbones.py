@@ -7,6 +7,8 @@ equal. `transformer` runs any sentence-transformers encoder with its own pooling
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twotower.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SILENT = -12.0  # log-weight of tokens that carry no words
 SMOOTH = 1e-3  # a in SIF's a / (a + p(w)); Arora et al., 2017
@@ -64,7 +69,7 @@ class StaticBackbone(Backbone):
 class TransformerBackbone(Backbone):
     """A sentence-transformers encoder: transformer, then mean pooling over the words, then unit length."""
 
-    def __init__(self, model: nn.Module, width: int, pad_id: int) -> None:
+    def __init__(self, model: PreTrainedModel, width: int, pad_id: int) -> None:
         super().__init__()
         self.model, self.width, self.pad_id = model, width, pad_id
 
@@ -87,14 +92,14 @@ def sif_log_weights(ids: npt.NDArray[np.int32], vocabulary: int, silent: list[in
     counts = np.bincount(ids, minlength=vocabulary)[:vocabulary].astype(np.float64)
     counts[silent] = 0
     share = counts / max(counts.sum(), 1)
-    weights = np.log(SMOOTH / (SMOOTH + share))
+    weights: npt.NDArray[np.float64] = np.log(SMOOTH / (SMOOTH + share))
     weights[silent] = SILENT
     return weights.astype(np.float32)
 
 
 def load_transformer(encoder: str) -> TransformerBackbone:
     """The transformer backbone of a named encoder. Raises ConfigError where its pooling is not the mean."""
-    from twotower.towers.encoders import load_encoder
+    from twotower.towers.encoders import load_encoder, transformer_of
 
     loaded = load_encoder(encoder)
     pooling = loaded[1] if len(loaded) > 1 else None
@@ -103,6 +108,6 @@ def load_transformer(encoder: str) -> TransformerBackbone:
         mode = mode[0] if len(mode) == 1 else mode
     if mode not in (None, "mean") or (mode is None and not getattr(pooling, "pooling_mode_mean_tokens", True)):
         raise ConfigError(f"encoder {encoder!r} does not pool by the mean, which this backbone needs")
-    model = loaded[0].auto_model
+    model = transformer_of(loaded)
     pad = loaded.tokenizer.pad_token_id
     return TransformerBackbone(model, int(model.config.hidden_size), int(pad if pad is not None else 0))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from twotower.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
 
 MINILM = "minilm"
 DISTILL_BATCH = 512
@@ -51,13 +52,18 @@ def load_encoder(name: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     path = encoder_path(name)
     try:
         return SentenceTransformer(path, device="cpu", local_files_only=Path(path).is_dir()).eval()
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"encoder {name!r} could not be loaded ({reason}); offline, use 'minilm'") from None
+
+
+def transformer_of(encoder: SentenceTransformer) -> PreTrainedModel:
+    """The transformer inside an encoder: its first module's."""
+    return cast("PreTrainedModel", encoder[0].auto_model)
 
 
 def encoder_digest(name: str) -> str:
@@ -98,27 +104,33 @@ def _token_outputs(name: str) -> npt.NDArray[np.float64]:
     import torch
 
     encoder = load_encoder(name)
-    backbone, tokenizer = encoder[0].auto_model, encoder.tokenizer
+    backbone, tokenizer = transformer_of(encoder), encoder.tokenizer
     count = len(tokenizer)
     frame = tokenizer("")["input_ids"]  # the sentence marks alone
     before, after = frame[0], frame[-1]
     rows = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in another order are other bytes, and the table is part of every bundle
     with torch.inference_mode():
         for start in track(range(0, count, DISTILL_BATCH), "distilling tokens"):
             ids = torch.arange(start, min(start + DISTILL_BATCH, count))
             tokens = torch.stack([torch.full_like(ids, before), ids, torch.full_like(ids, after)], dim=1)
             hidden = backbone(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
             rows.append(hidden.mean(dim=1).double().numpy())
+    torch.set_num_threads(threads)
     return np.concatenate(rows)
 
 
 def _reduce(outputs: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float32]:
     """PCA to `dim` columns; signs fixed by the largest loading, so that the same encoder gives the same table."""
+    import torch
+
     if dim > outputs.shape[1]:
         raise ConfigError(f"text_dim {dim} is wider than the encoder's {outputs.shape[1]}: choose at most that")
     centred = outputs - outputs.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    basis = vectors[:, ::-1][:, :dim]
+    covariance = torch.from_numpy(centred.T @ centred)
+    basis = torch.linalg.eigh(covariance).eigenvectors.numpy()[:, ::-1][:, :dim]
     basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
-    table = centred @ basis
-    return (table / np.linalg.norm(table, axis=1).mean()).astype(np.float32)
+    table: npt.NDArray[np.float64] = centred @ basis
+    norm = float(np.linalg.norm(table, axis=1).mean())
+    return (table / norm).astype(np.float32)

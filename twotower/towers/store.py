@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from twotower.errors import ConfigError
 from twotower.features.schema import FeatureSchema
-from twotower.towers.backbones import Backbone, StaticBackbone, load_transformer
+from twotower.towers.backbones import Backbone, StaticBackbone, TransformerBackbone, load_transformer
 from twotower.towers.config import TowerConfig
 from twotower.towers.two_tower import ContactTower, CsaTower, TwoTower
 
@@ -24,12 +24,15 @@ Table = npt.NDArray[np.float32]
 def build(config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: Table, pad_id: int) -> TwoTower:
     """A fresh model.
 
-    table (V, text_dim + view_dim): static token embeddings, those of the encoder first, by principal component; log_weight (V,): SIF log-weights.
+    table (V, text_dim + view_dim): static token embeddings, those of the encoder first, by principal component;
+    log_weight (V,): SIF log-weights.
     """
     tokens, weights = torch.from_numpy(table), torch.from_numpy(log_weight)
-    backbone: Backbone = (
-        load_transformer(config.encoder) if config.backbone == "transformer" else StaticBackbone(tokens, weights, pad_id)
-    )
+    backbone: Backbone
+    if config.backbone == "transformer":
+        backbone = load_transformer(config.encoder)
+    else:
+        backbone = StaticBackbone(tokens, weights, pad_id)
     if backbone.pad_id != pad_id:
         raise ConfigError(f"the tokenizer pads with {pad_id}, the encoder with {backbone.pad_id}")
     base = StaticBackbone(tokens[:, : config.base_dim], weights, pad_id)
@@ -47,9 +50,10 @@ def save(model: TwoTower, config: TowerConfig, folder: Path) -> None:
     """Write `model.safetensors` and `model.json` into an existing folder."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors")
-    facts: dict[str, Any] = {"config": asdict(config), "pad_id": model.contact_tower.backbone.pad_id}
-    if config.backbone == "transformer":
-        facts["transformer"] = json.loads(model.contact_tower.backbone.model.config.to_json_string())  # type: ignore
+    backbone = model.contact_tower.backbone
+    facts: dict[str, Any] = {"config": asdict(config), "pad_id": backbone.pad_id}
+    if isinstance(backbone, TransformerBackbone):
+        facts["transformer"] = json.loads(backbone.model.config.to_json_string())
     (folder / "model.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -86,7 +90,6 @@ def _bare_transformer(facts: dict[str, Any], pad_id: int) -> Backbone:
     """A transformer of the stated architecture without pretrained weights: the run's own follow."""
     from transformers import AutoConfig, AutoModel
 
-    from twotower.towers.backbones import TransformerBackbone
-
     config = AutoConfig.for_model(**facts)
-    return TransformerBackbone(AutoModel.from_config(config), int(config.hidden_size), pad_id)
+    model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    return TransformerBackbone(model, int(config.hidden_size), pad_id)

@@ -1,19 +1,25 @@
 """Token embeddings from a log's own texts, by what its two views share.
 
-Notable: the stated need and the transcript are two tellings of one contact. What they share is what the contact is about; what they do
-not share, greetings and turns of phrase, is noise to a matcher. Canonical correlation analysis of the two bags of words finds
-the shared directions without a label; each token's row in those directions, scaled by its canonical correlation, is its embedding.
-A static backbone then reads a text by summing rows, as with any token table.
+Notable: the stated need and the transcript are two tellings of one contact. What they share is what the contact is
+about; what they do not share, greetings and turns of phrase, is noise to a matcher. Canonical correlation analysis of
+the two bags of words finds the shared directions without a label; each token's row in those directions, scaled by its
+canonical correlation, is its embedding. A static backbone then reads a text by summing rows, as with any token table.
 
-Sources: Hotelling, "Relations between two sets of variates", 1936; for text, Dhillon, Foster and Ungar, "Eigenwords", 2015.
+Sources: Hotelling, "Relations between two sets of variates", 1936; for text, Dhillon, Foster and Ungar, "Eigenwords",
+2015.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from twotower.text.tokens import TokenArrays
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Doubles = npt.NDArray[np.float64]
 LEAST_TEXTS = 500  # contacts with both views; fewer say little about what is shared
@@ -51,7 +57,7 @@ def view_table(
     return table
 
 
-def bag_of_words(tokens: TokenArrays, vocabulary: int) -> "sparse.csr_matrix":  # noqa: F821, UP037
+def bag_of_words(tokens: TokenArrays, vocabulary: int) -> csr_matrix:
     """Counts (N, V) of ragged tokens, as a scipy CSR matrix."""
     from scipy import sparse
 
@@ -61,7 +67,7 @@ def bag_of_words(tokens: TokenArrays, vocabulary: int) -> "sparse.csr_matrix":  
     return counts
 
 
-def unit_rows(bags: "sparse.csr_matrix") -> "sparse.csr_matrix":  # noqa: F821, UP037
+def unit_rows(bags: csr_matrix) -> csr_matrix:
     """Rows scaled to length 1; empty rows stay empty."""
     from scipy import sparse
 
@@ -69,7 +75,7 @@ def unit_rows(bags: "sparse.csr_matrix") -> "sparse.csr_matrix":  # noqa: F821, 
     return sparse.csr_matrix(sparse.diags(1 / np.maximum(norm, 1e-9)) @ bags)
 
 
-def canonical(first: "sparse.csr_matrix", second: "sparse.csr_matrix", dim: int) -> tuple[Doubles, Doubles]:  # noqa: F821, UP037
+def canonical(first: csr_matrix, second: csr_matrix, dim: int) -> tuple[Doubles, Doubles]:
     """Shared directions (T, k) of two views (N, T), the mean of both sides', and their canonical correlations (k,)."""
     count = first.shape[0]
     means = [np.asarray(m.mean(axis=0)).ravel() for m in (first, second)]
@@ -86,4 +92,5 @@ def canonical(first: "sparse.csr_matrix", second: "sparse.csr_matrix", dim: int)
 def inverse_root(covariance: Doubles) -> Doubles:
     """Symmetric inverse square root (T, T) of a covariance with `RIDGE` added."""
     values, vectors = np.linalg.eigh(covariance + RIDGE * np.eye(len(covariance)))
-    return (vectors / np.sqrt(values)) @ vectors.T
+    root: Doubles = (vectors / np.sqrt(values)) @ vectors.T
+    return root
