@@ -1,15 +1,15 @@
 """Batches: who is in one step, and the tensors of it.
 
 Notable: the order of examples is a function of (seed, epoch, step) alone, so a resumed run continues with the very
-batch that was next. Two kinds of step exist. A *profile* step draws hand-overs (from one snapshot where the objective contrasts the
-whole roster, so that the roster is encoded once). A *memory* step draws hand-overs that lie together in time, so
-that one sample of recent history serves them all.
+batch that was next. Two kinds of step exist. A *profile* step draws hand-overs (from one snapshot where the objective
+contrasts the whole roster, so that the roster is encoded once). A *memory* step draws hand-overs that lie together in
+time, so that one sample of recent history serves them all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from train.prepare import TrainingSet
+from twotower.errors import ConfigError, DataError
 from twotower.towers.two_tower import ContactOutput, TwoTower
 
 Indices = npt.NDArray[np.int64]
@@ -37,11 +38,24 @@ class Texts:
     text: Tensor | None = None
 
     def outputs(self, model: TwoTower) -> ContactOutput:
-        """The contact tower's output."""
+        """The contact tower's output. Raises DataError where neither tokens nor text vectors are given."""
         if self.text is not None:
             return model.contact_tower.head(self.text, self.categories, self.numbers)
-        assert self.tokens is not None
+        if self.tokens is None:
+            raise DataError("contacts of a batch: neither tokens nor text vectors are given; one of them was expected")
         return model.contact_tower.outputs(self.tokens, self.categories, self.numbers)
+
+
+class Roster(NamedTuple):
+    """The whole roster at one snapshot, as a profile step contrasts it.
+
+    `features` (J, G), `identity` (J,), `mask` (B, J) bool, `log_exposure` (J,).
+    """
+
+    features: Tensor
+    identity: Tensor
+    mask: Tensor
+    log_exposure: Tensor
 
 
 @dataclass
@@ -61,6 +75,12 @@ class ProfileBatch:
     roster_identity: Tensor | None = None
     mask: Tensor | None = None
     log_exposure: Tensor | None = None
+
+    def whole_roster(self) -> Roster:
+        """What an objective over the roster reads. Raises ConfigError where the step does not carry it."""
+        if self.roster is None or self.roster_identity is None or self.mask is None or self.log_exposure is None:
+            raise ConfigError("a step without the roster: an objective over the roster needs sampling 'by_snapshot'")
+        return Roster(self.roster, self.roster_identity, self.mask, self.log_exposure)
 
 
 @dataclass
@@ -89,14 +109,15 @@ class Step:
 
     def to(self, device: torch.device) -> Step:
         """All tensors moved to a device."""
-        return _move(self, device)
+        moved: Step = _move(self, device)
+        return moved
 
 
-def _move(value: object, device: torch.device) -> object:
+def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if hasattr(value, "__dataclass_fields__"):
-        return replace(value, **{f.name: _move(getattr(value, f.name), device) for f in fields(value)})  # type: ignore
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _move(getattr(value, f.name), device) for f in fields(value)})
     return value
 
 
@@ -131,7 +152,8 @@ class StepDataset(Dataset[Step]):
         """Hand-overs that a memory of `handled` learns from: not unresolved, in order of the contact's arrival."""
         good = self.positions[self.data.resolved[self.positions] != 0]
         order = np.lexsort((good, self.data.arrived_at[self.data.contact[good]]))
-        return good[order]
+        ordered: Indices = good[order]
+        return ordered
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the order of one epoch."""
@@ -166,7 +188,9 @@ class StepDataset(Dataset[Step]):
         return max(len(self._profile), len(self._memory))
 
     def __getitem__(self, index: int) -> Step:
-        profile = profile_batch(self.data, self._profile[index], self.profile == "by_snapshot") if self._profile else None
+        profile = (
+            profile_batch(self.data, self._profile[index], self.profile == "by_snapshot") if self._profile else None
+        )
         memory = (
             memory_batch(self.data, self._memory[index], self.row_positions, self.memory_rows) if self._memory else None
         )
@@ -237,4 +261,3 @@ def memory_batch(data: TrainingSet, positions: Indices, rows: Indices, most: int
         torch.from_numpy(visible),
         torch.from_numpy((customer[:, None] == row_customer[None, :]) & (customer[:, None] >= 0)),
     )
-

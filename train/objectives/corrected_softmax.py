@@ -4,10 +4,10 @@ Given that x was resolved, P(a | x, resolved) ∝ P(resolved | x, a) · π₀(a 
 
     L = − mean log softmax_{a ∈ eligible(x)} [ log σ(z(x, a)) + log π₀(a | x) ]_{the CSA who resolved it}.
 
-With π₀ in the logits the model need not explain why the queue chose; what is left is success, up to a constant per contact
-(σ ≈ exp for small z, and the level cancels where σ is far from saturation). π₀ is estimated by each CSA's decayed share of
-recent hand-overs; within the eligible set its normaliser cancels. Compare logQ correction (Yi et al., RecSys 2019).
-Use where the log holds successes only.
+With π₀ in the logits the model need not explain why the queue chose; what is left is success, up to a constant per
+contact (σ ≈ exp for small z, and the level cancels where σ is far from saturation). π₀ is estimated by each CSA's
+decayed share of recent hand-overs; within the eligible set its normaliser cancels. Compare logQ correction (Yi et al.,
+RecSys 2019). Use where the log holds successes only.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ class CorrectedSoftmax:
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss over the hand-overs not known to be unresolved."""
-        assert batch.roster is not None and batch.roster_identity is not None
-        assert batch.mask is not None and batch.log_exposure is not None
+        roster = batch.whole_roster()
         contacts = batch.contacts.outputs(model)
-        logits = model.cross_logits(contacts, model.csa_tower.members(batch.roster, batch.roster_identity))
+        logits = model.cross_logits(contacts, model.csa_tower.members(roster.features, roster.identity))
         logits = logits + contacts.level[:, None, None]
-        return corrected_softmax(logits, batch.log_exposure, batch.mask, batch.csa, batch.resolved != 0)
+        return corrected_softmax(logits, roster.log_exposure, roster.mask, batch.csa, batch.resolved != 0)
 
 
 def corrected_softmax(logits: Tensor, log_exposure: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
-    """Mean loss of logits (B, M, J) with log π₀ (J,), eligibility (B, J), who resolved it (B,), which rows count (B,)."""
+    """Mean loss of logits (B, M, J): log π₀ (J,), eligibility (B, J), who resolved it (B,), which rows count (B,)."""
     scores = functional.logsigmoid(logits) + log_exposure
     scores = scores.masked_fill(~mask[:, None, :], -torch.inf)
     log_p = scores.gather(2, csa[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1) - scores.logsumexp(dim=-1)
