@@ -1,8 +1,9 @@
 """Where nothing else trained it, the memory takes its metric from the profile.
 
-Notable: two contacts are alike for *success* if CSAs do equally well on them, and that is what the profile's contact side measures:
-with v(a) ~ N(0, I), the logits of x and y over CSAs covary as u(x)·u(y). So the memory's linear map becomes the
-leading principal components of u, centred, and the kernel of outcome residuals works in the space that outcomes taught.
+Notable: two contacts are alike for *success* if CSAs do equally well on them, and that is what the profile's contact
+side measures: with v(a) ~ N(0, I), the logits of x and y over CSAs covary as u(x)·u(y). So the memory's linear map
+becomes the leading principal components of u, centred, and the kernel of outcome residuals works in the space that
+outcomes taught.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
     for start in range(0, len(order), batch):
         rows = contacts[order[start : start + batch]]
         part = (data.tokens.pad(rows), data.categories[rows], data.numbers[rows])
-        pieces.append(tuple(t.float().cpu() for t in model.contact_tower(*(torch.from_numpy(t).to(device) for t in part))))
+        pieces.append(
+            tuple(t.float().cpu() for t in model.contact_tower(*(torch.from_numpy(t).to(device) for t in part)))
+        )
     model.train(was_training)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))

@@ -1,8 +1,9 @@
 """The Lightning module: the towers, their objectives, and what validation measures.
 
-Notable: random numbers of a step are seeded by (seed, step), so a run that was interrupted anywhere goes on with the same
-noise; the model is built when the data are known (`configure_model`). The profile's rate follows one cycle over the run, which variational
-training wants; the text table, where it is trained at all, moves at a rate of its own, because it is pretrained.
+Notable: random numbers of a step are seeded by (seed, step), so a run that was interrupted anywhere goes on with the
+same noise; the model is built when the data are known (`configure_model`). The profile's rate follows one cycle over
+the run, which variational training wants; the text table, where it is trained at all, moves at a rate of its own,
+because it is pretrained.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What validation measures, on the latest part of the log, with nothing that was not known yet.
 
 Notable: early stopping watches a ranking metric, `val_rank`: the AUC of outcomes where the log has failures, the mean
-reciprocal rank of who took the contact where it has none or where the memory is trained; their sum where there are both.
+reciprocal rank of who took the contact where it has none or where the memory is trained; their sum where there are
+both.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def validation_metrics(
     return found | {"val_rank": float(sum(parts))}
 
 
-def profile_logits(model: TwoTower, data: TrainingSet, positions: Indices, vectors: ContactVectors) -> npt.NDArray[np.float32]:
+def profile_logits(
+    model: TwoTower, data: TrainingSet, positions: Indices, vectors: ContactVectors
+) -> npt.NDArray[np.float32]:
     """Profile logit (B,) of each hand-over's own pair; vectors of the contacts in the same order."""
     snapshot = data.snapshot[data.contact[positions]]
     out = np.empty(len(positions), dtype=np.float32)

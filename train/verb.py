@@ -10,13 +10,15 @@ from twotower.cli import Report, Verb
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of tables")
-    parser.add_argument("--until", metavar="TIME", help="use nothing known only at TIME or later (2026-01-31T00:00:00Z)")
+    parser.add_argument(
+        "--until", metavar="TIME", help="use nothing known only at TIME or later (2026-01-31T00:00:00Z)"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; see configs/")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder to write, must not exist")
     parser.epilog = (
         "Further --key value pairs go to Lightning: --model.lr 0.001, --data.towers.backbone transformer, "
-        "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, train.join "
-        "document each). The same command continues an interrupted run."
+        "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, "
+        "train.join document each). The same command continues an interrupted run."
     )
 
 
@@ -32,8 +34,9 @@ def _run(args: argparse.Namespace) -> Report:
     if done is None:
         return Report("", {})
     facts = done.facts
+    data, until = facts["data"], facts["window"]["until_time"]
     lines = [
-        f"{facts['data']['handovers']:,} hand-overs, {facts['data']['csas']:,} CSAs, until {facts['window']['until_time']}",
+        f"{data['handovers']:,} hand-overs, {data['csas']:,} CSAs, until {until}",
         f"objective {facts['objective']} ({_why(facts)}), memory {facts['memory']}, backbone {facts['backbone']}",
         "validation: " + ", ".join(f"{k.removeprefix('val_')} {v:.4f}" for k, v in facts["metrics"].items()),
         f"run {done.folder}" + (" (continued)" if done.resumed else ""),

@@ -1,11 +1,13 @@
 """Who takes it: a mixture over recent hand-overs, each voting for the CSA who took it.
 
-    P(a | x) = Σ_{i of a} K_i / Σ_i K_i,   K_i = exp(β (cos(x, x_i) − 1) − λ age_i + γ [same customer]) + ρ exp(−μ age_i)
+    P(a | x) = Σ_{i of a} K_i / Σ_i K_i,
+    K_i = exp(β (cos(x, x_i) − 1) − λ age_i + γ [same customer]) + ρ exp(−μ age_i)
 
 The normaliser runs over all visible rows, so a softmax over the roster costs one pass over the sample and no
 score matrix. β, λ, γ, ρ, μ and the memory vectors are learned together; the join refits the weights of the sums
-afterwards. Rows known at or after the contact's arrival are masked; a hand-over whose CSA has no visible row teaches nothing
-and is left out. Relatives: matching networks (Vinyals et al., arXiv 1606.04080), neural kNN-LM (Khandelwal et al., 1911.00172).
+afterwards. Rows known at or after the contact's arrival are masked; a hand-over whose CSA has no visible row teaches
+nothing and is left out. Relatives: matching networks (Vinyals et al., arXiv 1606.04080), neural kNN-LM (Khandelwal et
+al., 1911.00172).
 """
 
 from __future__ import annotations

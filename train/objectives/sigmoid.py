@@ -5,8 +5,8 @@ With z_m(x, a) = u_m(x)·v_m(a) + b_m(a) + level(x) for member m and r ∈ {0, 1
     L = mean over hand-overs and members of  softplus(z) − r z  =  −log [σ(z)^r (1 − σ(z))^(1−r)].
 
 Who was assigned does not enter, so the queue's habits do not either (outcomes are assumed independent of the assignment
-given contact and CSA). Form: the pairwise sigmoid loss of SigLIP (Zhai et al., arXiv 2303.15343) with observed labels in
-the place of the batch's off-diagonal pairs. Use where the log has failures.
+given contact and CSA). Form: the pairwise sigmoid loss of SigLIP (Zhai et al., arXiv 2303.15343) with observed labels
+in the place of the batch's off-diagonal pairs. Use where the log has failures.
 """
 
 from __future__ import annotations
