@@ -1,7 +1,8 @@
 """Options and configuration of a training run: LightningCLI over the data module, the module and the join.
 
-Notable: every option is a constructor argument with a type and a sentence, readable in YAML (`configs/`) and on the command line
-(`--model.lr 0.001`); what was resolved is written beside the run, so that a run is rebuilt from its config and its data.
+Notable: every option is a constructor argument with a type and a sentence, readable in YAML (`configs/`) and on the
+command line (`--model.lr 0.001`); what was resolved is written beside the run, so that a run is rebuilt from its config
+and its data.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from twotower.errors import ConfigError
 from twotower.progress import visible
 
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_epochs": 20,
+    "max_epochs": None,  # as the log suggests: see run.epochs_for
     "logger": False,
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # StepDataset shards by rank itself
@@ -78,8 +79,8 @@ def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, 
             trainer_defaults={**TRAINER_DEFAULTS, "enable_progress_bar": visible()},
             parser_kwargs={"exit_on_error": False},
         )
-    except ArgumentError as error:
-        raise ConfigError(f"option or configuration: {str(error).strip()}") from None
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(f"option or configuration: {str(error).strip().splitlines()[0]}") from None
 
 
 def resolved_config(cli: MatcherCLI) -> str:

@@ -7,9 +7,11 @@ Notable: validation is the last part of the log in time, never a random part; th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from train.batches import Step, StepDataset
@@ -18,7 +20,7 @@ from train.prepare import TrainingSet, prepare
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 from twotower.tables.log import Log
-from twotower.towers.config import TowerConfig
+from twotower.towers.config import VIEW_DIM, TowerConfig
 
 
 class FromStep(Sampler[int]):
@@ -44,7 +46,7 @@ class MatcherData(lightning.LightningDataModule):
         towers: sizes that decide what is tokenised and computed beforehand.
         objective: profile objective, or `auto`.
         memory: train the memory: `auto` does where nobody else chose (no eligible lists), `on`, `off`.
-        validation_share: share of the contacts, the latest, that validation sees; null: 3,000 contacts, at most a tenth.
+        validation_share: share of the contacts, the latest, that validation sees; null: 3,000, at most a tenth.
         batch_size: hand-overs in a profile step.
         memory_batch: hand-overs in a memory step.
         memory_rows: recent hand-overs sampled beside them.
@@ -77,6 +79,13 @@ class MatcherData(lightning.LightningDataModule):
         self._set: TrainingSet | None = None
 
     @property
+    def tables(self) -> Log:
+        """The log as it was read. Raises ConfigError before `setup`."""
+        if self.log is None:
+            raise ConfigError("the data module has not been set up yet")
+        return self.log
+
+    @property
     def training_set(self) -> TrainingSet:
         """The prepared log. Raises ConfigError before `setup`."""
         if self._set is None:
@@ -90,13 +99,17 @@ class MatcherData(lightning.LightningDataModule):
     @property
     def with_memory(self) -> bool:
         """Whether the memory is trained on who took what."""
-        return self.memory_choice == "on" or (self.memory_choice == "auto" and self.training_set.eligible is None)
+        return self.memory_choice == "on" or (self.memory_choice == "auto" and self.tables.contacts.eligible is None)
 
     def setup(self, stage: str) -> None:
         """Load, check and prepare the log, once."""
         if self._set is None:
             self.log = Log.load(self.folder, None if self.until is None else parse_time(self.until, "--until"))
+            if self.towers.view_dim is None:
+                # A trained memory trains the text as well, and measured better from the encoder's table alone.
+                self.towers = replace(self.towers, view_dim=0 if self.with_memory else VIEW_DIM)
             self._set = prepare(self.log, self.towers, self.validation_share)
+            choose(self.objective_name, self._set.has_failures)  # refuse before anything is written
 
     def train_dataloader(self) -> DataLoader[Step]:
         """Steps of the current epoch, from where a resumed run stopped."""
@@ -111,7 +124,7 @@ class MatcherData(lightning.LightningDataModule):
         if trainer is not None:
             epoch = trainer.current_epoch
             loop = trainer.fit_loop.epoch_loop
-            start = loop.batch_progress.current.completed if loop.restarting else 0
+            start = loop.batch_progress.current.processed if loop.restarting else 0
         dataset.set_epoch(epoch)
         return DataLoader(
             dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,
@@ -122,6 +135,6 @@ class MatcherData(lightning.LightningDataModule):
         """One item: the module validates on the whole window at once."""
         return [0]
 
-    def transfer_batch_to_device(self, batch: object, device: object, dataloader_idx: int) -> object:
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
         """Steps are dataclasses, which Lightning does not move by itself."""
-        return batch.to(device) if isinstance(batch, Step) else batch  # type: ignore[arg-type]
+        return batch.to(device) if isinstance(batch, Step) else batch

@@ -2,12 +2,13 @@
 
 Notable: the parts are computed by the very code that serves (`Memory.parts`), for each validation contact as of its
 arrival, so the weights meet in the router what they met here. *handled* is a conditional logit over the candidates
-(McFadden, 1974), *success* a logistic regression of the outcome; both are convex with a Gaussian prior, fitted in float64
-by L-BFGS. Half-lives come as shares of the log's span and sharpness in plenty; the fit decides.
+(McFadden, 1974), *success* a logistic regression of the outcome; both are convex with a Gaussian prior, fitted in
+float64 by L-BFGS. Half-lives come as shares of the log's span and sharpness in plenty; the fit decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ def fit_success(
         )[0]
     columns = np.column_stack([contacts.level, logit - contacts.level, parts])
     centre = np.array([1.0, 1.0, *np.zeros(len(kernels))])
-    weights, intercept = logistic(columns, data.resolved[positions] == 1, centre, options.ridge)
+    weights, intercept = logistic(columns, data.resolved[positions] == 1, centre, 10 * options.ridge)
     return RankWeights(
         kernels, profile=float(weights[1]), level=float(weights[0]), intercept=intercept,
         kernel_weights=tuple(float(w) for w in weights[2:]),
@@ -149,13 +150,13 @@ def logistic(columns: Doubles, outcome: npt.NDArray[np.bool_], centre: Doubles, 
     def loss() -> Tensor:
         logits = x @ theta[:-1] + theta[-1]
         nll = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="sum")
-        return nll + 0.5 * ridge * (((theta[:-1] - start) * scale) ** 2).sum() * 10
+        return nll + 0.5 * ridge * (((theta[:-1] - start) * scale) ** 2).sum()
 
     solved = minimise(loss, theta)
     return solved[:-1], float(solved[-1])
 
 
-def minimise(loss: object, theta: Tensor) -> Doubles:
+def minimise(loss: Callable[[], Tensor], theta: Tensor) -> Doubles:
     """Minimum of a smooth convex loss by L-BFGS with strong Wolfe line search."""
     optimiser = torch.optim.LBFGS(
         [theta], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-7, tolerance_change=1e-10
@@ -163,11 +164,11 @@ def minimise(loss: object, theta: Tensor) -> Doubles:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        value: Tensor = loss()  # type: ignore[operator]
+        value = loss()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call, arg-type]
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return theta.detach().numpy()
 
 
@@ -190,9 +191,7 @@ def fit_handled(
             vectors = {snapshot: csa_vectors(model, data, snapshot)}
         columns[i, :, 0] = vectors[snapshot] @ one.profile[0]
         columns[i, :, 1] = log_success(draft, one, memory, everyone, vectors[snapshot])
-        columns[i, :, 2:] = memory.parts(
-            kernels, one.memory[0], int(one.customer[0]), int(one.arrived_at[0]), everyone
-        )
+        columns[i, :, 2:] = memory.parts(kernels, one.memory[0], int(one.customer[0]), int(one.arrived_at[0]), everyone)
     weights = conditional_logit(columns, data.csa[positions], mask, options.ridge)
     return RankWeights(
         kernels, profile=float(weights[0]), success=float(weights[1]),
@@ -234,4 +233,5 @@ def conditional_logit(
         nll = (scores.logsumexp(dim=1) - scores.gather(1, index).squeeze(1)).double().sum()
         return nll + 0.5 * ridge * (theta**2).sum()
 
-    return minimise(loss, theta) / scale.numpy()
+    weights: Doubles = minimise(loss, theta) / scale.numpy()
+    return weights

@@ -1,8 +1,8 @@
 """From tables to tensors: everything a training run reads, computed once and kept in one folder.
 
-Notable: texts are tokenised once into memory-mapped arrays; what every CSA looked like is kept as snapshots (S, J, G), never
-pair by pair; the validation window is the last part of the log, and a training hand-over is one whose outcome was known
-before that window opened. The folder is keyed by the data and the options, so a resumed run reads the same bytes.
+Notable: texts are tokenised once into memory-mapped arrays; what every CSA looked like is kept as snapshots (S, J, G),
+never pair by pair; the validation window is the last part of the log, and a training hand-over is one whose outcome was
+known before that window opened. The folder is keyed by the data and the options, so a resumed run reads the same bytes.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class TrainingSet:
     """What a run learns from; N contacts, M hand-overs sorted by known_at, J CSAs, S snapshots.
 
     `tokens` ragged (N); `categories` i8 (N, C), `numbers` f4 (N, F), `base` f4 (N, K); `csa_features` f4 (S, J, G) at
-    `moments` i8 (S,) µs; `exposure` f4 (S, J) decayed hand-overs of each CSA; `snapshot` i8 (N,), the snapshot a contact
-    reads; `contact`, `csa`, `resolved`, `known_at` of the hand-overs; `arrived_at`, `customer` (N,); `eligible` or None;
-    `split` µs, where validation opens; `end` µs, just after the last thing the log knows; `roster_features` f4 (J, G) and
-    `engine`, the history state, as of `end`; `frozen_text` f4 (N, width), the text vectors where the backbone is frozen.
+    `moments` i8 (S,) µs; `exposure` f4 (S, J) decayed hand-overs of each CSA; `snapshot` i8 (N,), the snapshot a
+    contact reads; `contact`, `csa`, `resolved`, `known_at` of the hand-overs; `arrived_at`, `customer` (N,); `eligible`
+    or None; `split` µs, where validation opens; `end` µs, just after the last thing the log knows; `roster_features` f4
+    (J, G) and `engine`, the history state, as of `end`; `frozen_text` f4 (N, width), the text vectors where the
+    backbone is frozen.
     """
 
     schema: FeatureSchema
@@ -107,7 +108,9 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     handovers = log.handovers
     usable = np.flatnonzero(handovers.known_at < NEVER)
     if len(usable) < LEAST_HANDOVERS:
-        raise DataError(f"interactions.parquet: {len(usable)} hand-overs with a known end, {LEAST_HANDOVERS} are needed to train")
+        raise DataError(
+            f"interactions.parquet: {len(usable)} hand-overs with a known end, {LEAST_HANDOVERS} are needed to train"
+        )
     arrived = log.contacts.arrived_at
     share = min(0.1, ENOUGH_TO_VALIDATE / len(arrived)) if validation_share is None else validation_share
     split = int(arrived[int(len(arrived) * (1 - share))])
@@ -122,8 +125,11 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     )
     base = embed_tokens(encoder, tokens)
     known = KnownHandovers(
-        handovers.csa[usable], handovers.known_at[usable], handovers.resolved[usable],
-        handovers.handle_time_s[usable], base[handovers.contact[usable]],
+        handovers.csa[usable],
+        handovers.known_at[usable],
+        handovers.resolved[usable],
+        handovers.handle_time_s[usable],
+        base[handovers.contact[usable]],
     )
     moments = snapshot_times(int(arrived[0]), int(arrived[-1]), schema.granularity_us)
     engine = HistoryEngine(len(log.csas.ids), config.base_dim, schema.history_half_life_s, int(moments[0]))
@@ -148,19 +154,22 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
 
 
 def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight: Floats, before: int) -> Floats:
-    """Static token embeddings (V, text_dim + view_dim): the encoder's, then those fitted on the first `before` contacts.
+    """Static token embeddings (V, text_dim + view_dim): the encoder's, then those of the first `before` contacts.
 
     Blocks are scaled so that a component weighs about the same in either.
     """
     distilled = static_table(config.encoder, config.text_dim)
     if not config.view_dim:
         return distilled
-    views = [tokenizer.encode_corpus(column[:before].to_pylist()) for column in (log.contacts.intent_text, log.contacts.transcript)]
+    views = [
+        tokenizer.encode_corpus(column[:before].to_pylist())
+        for column in (log.contacts.intent_text, log.contacts.transcript)
+    ]
     fitted = view_table(views[0], views[1], log_weight, config.view_dim)
     norm = np.linalg.norm(fitted, axis=1)
     if not norm.any():
         return np.concatenate([distilled, fitted], axis=1)
-    share = np.float32((config.text_dim / config.view_dim) ** 0.5)
+    share = np.float32((distilled.shape[1] / fitted.shape[1]) ** 0.5)
     return np.concatenate([distilled * share, fitted / norm[norm > 0].mean()], axis=1)
 
 
@@ -175,4 +184,5 @@ def embed_tokens(encoder: StaticBackbone, tokens: TokenArrays, batch: int = 4096
 
 def embed_texts(encoder: StaticBackbone, tokenizer: Tokenizer, texts: Sequence[str]) -> Floats:
     """Vectors (N, width) of texts."""
-    return encoder(torch.from_numpy(tokenizer.encode(texts))).detach().numpy()
+    vectors: Floats = encoder(torch.from_numpy(tokenizer.encode(texts))).detach().numpy()
+    return vectors

@@ -1,7 +1,8 @@
 """A training run from tables to a folder that appears whole or not at all, and resumes where it was interrupted.
 
-Notable: checkpoints live in a hidden folder beside the output, marked with a fingerprint of data and configuration; the same command
-continues there, another one is refused in a line. The finished folder holds all that export needs and no checkpoint.
+Notable: checkpoints live in a hidden folder beside the output, marked with a fingerprint of data and configuration; the
+same command continues there, another one is refused in a line. The finished folder holds all that export needs and no
+checkpoint.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from twotower.files import atomic_directory, atomic_write, sha256_file
 from twotower.scoring.join import Join
 from twotower.towers.store import save
 
+MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 20
 PROBE = 512  # late hand-overs kept for parity and recall checks at export
 
 
@@ -53,18 +55,26 @@ def run_training(
     work = output.absolute().with_name(f".{output.name}.training")
     cli = build_cli(config, folder, until, work, options)
     cli.datamodule.setup("fit")
+    if cli.config["trainer.max_epochs"] is None:
+        cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory)
     last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / "last.ckpt"
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
+    resumed = last.is_file()
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if resumed else None, weights_only=True)
+    except SystemExit:  # how Lightning ends on an interrupt
+        raise KeyboardInterrupt from None
     if not cli.trainer.is_global_zero:
         return None
     best = Path(cli.trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     restore(cli.model, best)
-    resumed = last.is_file() and cli.trainer.fit_loop.restarting
     facts = write_run(cli, output)
     shutil.rmtree(work)
     return Finished(output, facts, resumed)
+
+
+def epochs_for(with_memory: bool) -> int:
+    """Epochs of a run that names none: a trained memory overfits early, the variational profile only gets better."""
+    return MEMORY_EPOCHS if with_memory else PROFILE_EPOCHS
 
 
 def fingerprint(cli: MatcherCLI, folder: Path) -> str:
@@ -81,9 +91,10 @@ def claim(work: Path, mark: str) -> Path:
     Raises ConfigError where an unfinished run of other data or options stands there.
     """
     marker = work / "fingerprint"
-    if marker.is_file() and marker.read_text() != mark:
+    if (work / "last.ckpt").is_file() and marker.is_file() and marker.read_text() != mark:
         raise ConfigError(
-            f"{work}: an unfinished run on other data or options is there: repeat its command to finish it, or remove it"
+            f"{work}: an unfinished run on other data or options is there: "
+            "repeat its command to finish it, or remove it"
         )
     work.mkdir(parents=True, exist_ok=True)
     atomic_write(marker, mark)
@@ -124,8 +135,8 @@ def write_arrays(
     module: MatcherModule, data_module: MatcherData, data: TrainingSet, options: JoinOptions, folder: Path
 ) -> None:
     """The roster, the memory without customers, and the probe, as npz without pickled objects."""
-    log = data_module.log
-    assert log is not None
+    log = data_module.tables
+    row_arrays = ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")
     np.savez(
         folder / "csas.npz",
         ids=np.array(log.csas.ids.to_pylist(), dtype=np.str_),
@@ -138,7 +149,7 @@ def write_arrays(
     np.savez(
         folder / "history.npz",
         contact_ids=np.array(log.contacts.ids.take(rows.contact).to_pylist(), dtype=np.str_),
-        **{name: getattr(rows, name) for name in ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")},
+        **{name: getattr(rows, name) for name in row_arrays},
     )
     late = data.validation()[-PROBE:]
     contacts = data.contact[late]

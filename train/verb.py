@@ -26,10 +26,12 @@ def _run(args: argparse.Namespace) -> Report:
     import logging
     import warnings
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
     from train.run import run_training
 
+    # After the import, which sets these levels anew.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     done = run_training(args.data, args.output, args.until, args.config, args.rest)
     if done is None:
         return Report("", {})

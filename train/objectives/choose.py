@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from train.objectives.base import ProfileObjective
 from train.objectives.corrected_softmax import CorrectedSoftmax
 from train.objectives.in_batch import InBatchSoftmax
 from train.objectives.sigmoid import SigmoidContrast
 from twotower.errors import ConfigError, DataError
 
-PROFILE: dict[str, type[ProfileObjective]] = {
-    c.name: c for c in (SigmoidContrast, CorrectedSoftmax, InBatchSoftmax)  # type: ignore[type-abstract]
+PROFILE: dict[str, Callable[[], ProfileObjective]] = {
+    SigmoidContrast.name: SigmoidContrast,
+    CorrectedSoftmax.name: CorrectedSoftmax,
+    InBatchSoftmax.name: InBatchSoftmax,
 }
 
 
@@ -26,6 +30,6 @@ def choose(name: str, has_failures: bool) -> ProfileObjective:
     if objective.needs_failures and not has_failures:
         raise DataError(
             f"interactions.parquet: no hand-over has resolved = false, which objective {name!r} needs: "
-            f"use --model.objective {CorrectedSoftmax.name}, which learns from successes only"
+            f"use --data.objective {CorrectedSoftmax.name}, which learns from successes only"
         )
     return objective

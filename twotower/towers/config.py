@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from twotower.errors import ConfigError
 
+VIEW_DIM = 384  # of the embeddings fitted on the log, where the text is not trained
+
 
 @dataclass(frozen=True)
 class TowerConfig:
@@ -17,8 +19,8 @@ class TowerConfig:
     """The sentence-transformers encoder: weights of `transformer`, teacher of the static table."""
     text_dim: int = 64
     """Width of the static token embeddings distilled from the encoder."""
-    view_dim: int = 384
-    """Width of the static token embeddings fitted on the log's own texts (0: none); see `views`."""
+    view_dim: int | None = None
+    """Width of the static token embeddings fitted on the log's own texts (`views`); 0: none; null: as the log suggests."""
     base_dim: int = 48
     """Width of the frozen base embedding that history features average."""
     profile_dim: int = 16
@@ -38,10 +40,13 @@ class TowerConfig:
     feature_std: float = 0.05
     """Prior standard deviation of the CSA features' weights."""
     history: str = "none"
-    """What of the decayed history the CSA vector reads: `none`, `rates` (counts, rate, time) or `all` (embeddings too)."""
-    identity_dropout: float = 0.02
-    """Share of training rows that see a CSA as a stranger, so that strangers have a sensible vector."""
-    category_dropout: float = 0.02
+    """What the CSA vector reads of the decayed history: `none`, `rates` (counts, rate, time), `all` (embeddings too)."""
+    identity_dropout: float = 0.0
+    """Share of training rows that see a CSA as a stranger.
+
+    The identity's prior does the same in expectation, at less noise.
+    """
+    category_dropout: float = 0.0
     """Share of category codes read as unknown while training."""
     max_tokens: int = 256
     """Tokens read of a text."""
@@ -53,7 +58,7 @@ class TowerConfig:
             raise ConfigError(f"history {self.history!r}: 'none', 'rates' or 'all' was expected")
         if not 0 < self.base_dim <= self.text_dim or self.memory_dim <= 0 or self.members <= 0 or self.profile_dim <= 0:
             raise ConfigError("dimensions must be positive, and base_dim at most text_dim")
-        if self.view_dim < 0 or min(self.identity_std, self.bias_std, self.map_std, self.feature_std) <= 0:
+        if (self.view_dim or 0) < 0 or min(self.identity_std, self.bias_std, self.map_std, self.feature_std) <= 0:
             raise ConfigError("view_dim must not be negative, prior standard deviations must be positive")
         for name in ("identity_dropout", "category_dropout"):
             if not 0 <= getattr(self, name) < 1:

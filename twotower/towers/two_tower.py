@@ -1,11 +1,11 @@
 """The towers: contact → (profile, memory, level, base), CSA → vector.
 
 Notable: the profile part is a bilinear logit u(x)·v(a) in which *both* factors are random while training. Weights and
-identities have Gaussian posteriors under Gaussian priors (variational Bayes), so what the data do not decide is averaged over rather
-than fitted, and training longer does not make it worse. Several small *members* train side by side; what is served is their
-posterior mean, folded into one inner product, `profile · vector + level`, so an ensemble costs one FAISS search.
-The CSA vector is a linear map of the CSA's features plus an identity: features carry the stranger, identity what only
-their own hand-overs tell. Standardisation of raw features lives inside the towers.
+identities have Gaussian posteriors under Gaussian priors (variational Bayes), so what the data do not decide is
+averaged over rather than fitted, and training longer does not make it worse. Several small *members* train side by
+side; what is served is their posterior mean, folded into one inner product, `profile · vector + level`, so an ensemble
+costs one FAISS search. The CSA vector is a linear map of the CSA's features plus an identity: features carry the
+stranger, identity what only their own hand-overs tell. Standardisation of raw features lives inside the towers.
 
 Sources: Blundell et al., "Weight uncertainty in neural networks", 2015; Kingma, Salimans and Welling, "Variational
 dropout and the local reparameterization trick", 2015, whose trick samples logits instead of weights.
@@ -110,7 +110,10 @@ class ContactTower(nn.Module):
         if self.training and self.config.category_dropout:
             keep = torch.rand(categories.shape, device=categories.device) >= self.config.category_dropout
             categories = categories * keep
-        known = [functional.embedding(categories[:, i], self.get_buffer(f"indicator_{i}")) for i in range(self.category_count)]
+        known = [
+            functional.embedding(categories[:, i], self.get_buffer(f"indicator_{i}"))
+            for i in range(self.category_count)
+        ]
         return torch.cat([text * text.shape[-1] ** 0.5, *known, self.standardise(numbers)], dim=-1)
 
     def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
@@ -143,11 +146,11 @@ class CsaTower(nn.Module):
         out = config.members * (config.profile_dim + 1)
         self.standardise = Standardise(features)
         self.to_vector = nn.Linear(features, out, bias=False)
-        self.identity = nn.Parameter(torch.randn(identities + 1, out) * 0.05)
+        self.identities = nn.Parameter(torch.randn(identities + 1, out) * 0.05)
         self.log_std = nn.Parameter(torch.full((identities + 1, out), IDENTITY_LOG_STD))
         with torch.no_grad():
             self.to_vector.weight.zero_()
-            self.identity[0] = 0  # a stranger is what their features say
+            self.identities[0] = 0  # a stranger is what their features say
 
     def members(self, features: Tensor, identity: Tensor) -> CsaOutput:
         """Means and variances of every member's vector and bias."""
@@ -156,7 +159,7 @@ class CsaTower(nn.Module):
             chance = torch.rand(known.shape, device=known.device)
             known = known & (chance >= self.config.identity_dropout)
         shape = (-1, self.config.members, self.config.profile_dim + 1)
-        own = functional.embedding(identity, self.identity) * known
+        own = functional.embedding(identity, self.identities) * known
         mean = (self.to_vector(self.standardise(features)) + own).view(shape)
         # A stranger's spread is the prior's.
         variance = functional.embedding(identity, (2 * self.log_std).exp()).view(shape)
@@ -197,7 +200,7 @@ class TwoTower(nn.Module):
         """KL of all posteriors from their priors, and −log prior of the feature map, per member (scalar, nats)."""
         contact, csa, config = self.contact_tower, self.csa_tower, self.csa_tower.config
         shape = (-1, config.members, config.profile_dim + 1)
-        mean, log_std = csa.identity[1:].view(shape), csa.log_std[1:].view(shape)
+        mean, log_std = csa.identities[1:].view(shape), csa.log_std[1:].view(shape)
         total = (
             kl_gaussian(contact.weight, contact.log_std, config.map_std)
             + kl_gaussian(mean[..., :-1], log_std[..., :-1], config.identity_std)
