@@ -124,7 +124,8 @@ class MatcherData(lightning.LightningDataModule):
         if trainer is not None:
             epoch = trainer.current_epoch
             loop = trainer.fit_loop.epoch_loop
-            start = loop.batch_progress.current.processed if loop.restarting else 0
+            # Lightning types the tracker by its base, which lacks the count.
+            start = loop.batch_progress.current.processed if loop.restarting else 0  # type: ignore[attr-defined]
         dataset.set_epoch(epoch)
         return DataLoader(
             dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,

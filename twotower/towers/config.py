@@ -20,7 +20,7 @@ class TowerConfig:
     text_dim: int = 64
     """Width of the static token embeddings distilled from the encoder."""
     view_dim: int | None = None
-    """Width of the static token embeddings fitted on the log's own texts (`views`); 0: none; null: as the log suggests."""
+    """Width of the token embeddings fitted on the log's own texts (`views`); 0: none; null: as the log suggests."""
     base_dim: int = 48
     """Width of the frozen base embedding that history features average."""
     profile_dim: int = 16
@@ -40,7 +40,7 @@ class TowerConfig:
     feature_std: float = 0.05
     """Prior standard deviation of the CSA features' weights."""
     history: str = "none"
-    """What the CSA vector reads of the decayed history: `none`, `rates` (counts, rate, time), `all` (embeddings too)."""
+    """What the CSA vector reads of a decayed history: `none`, `rates` (counts, rate, time), `all` (embeddings too)."""
     identity_dropout: float = 0.0
     """Share of training rows that see a CSA as a stranger.
 
