@@ -160,7 +160,9 @@ class StepDataset(Dataset[Step]):
         rng = np.random.default_rng([self.seed, epoch])
         profile = self._profile_order(rng)
         memory = self._memory_order(rng)
-        steps = max(len(profile), len(memory)) // self.world
+        # The same number in every epoch, whatever the phase of the windows: schedules count on it.
+        windows = -(-len(self.memory_positions) // self.memory_batch) + 1 if memory else 0
+        steps = max(len(profile), windows) // self.world
         self._profile = [profile[(i * self.world + self.rank) % len(profile)] for i in range(steps)] if profile else []
         self._memory = [memory[(i * self.world + self.rank) % len(memory)] for i in range(steps)] if memory else []
 
