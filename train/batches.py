@@ -160,9 +160,7 @@ class StepDataset(Dataset[Step]):
         rng = np.random.default_rng([self.seed, epoch])
         profile = self._profile_order(rng)
         memory = self._memory_order(rng)
-        # The same number in every epoch, whatever the phase of the windows: schedules count on it.
-        windows = -(-len(self.memory_positions) // self.memory_batch) + 1 if memory else 0
-        steps = max(len(profile), windows) // self.world
+        steps = max(len(profile), len(memory)) // self.world
         self._profile = [profile[(i * self.world + self.rank) % len(profile)] for i in range(steps)] if profile else []
         self._memory = [memory[(i * self.world + self.rank) % len(memory)] for i in range(steps)] if memory else []
 
@@ -184,6 +182,10 @@ class StepDataset(Dataset[Step]):
         # Windows start at a random phase, so that epochs cut time differently.
         cuts = np.arange(int(rng.integers(1, self.memory_batch + 1)), count, self.memory_batch)
         windows = np.split(self.memory_positions, cuts)
+        if len(windows) <= -(-count // self.memory_batch) and count > 1:
+            # The same number in every epoch, whatever the phase: the cycle of rates counts on it.
+            longest = int(np.argmax([len(w) for w in windows]))
+            windows[longest : longest + 1] = np.array_split(windows[longest], 2)
         return [windows[i] for i in rng.permutation(len(windows))]
 
     def __len__(self) -> int:

@@ -143,7 +143,7 @@ def test_a_trained_run_goes_all_the_way(tmp_path: Path) -> None:
 
     run = fakes.write_run(fakes.write_tables(fakes.tables(), tmp_path / "data"), tmp_path / "run")
     schema = module.Run.load(run).schema
-    config = TowerConfig(text_dim=16, base_dim=8, profile_dim=4, members=2, memory_dim=6, hidden_dim=8)
+    config = TowerConfig(text_dim=16, base_dim=8, profile_dim=4, members=2, memory_dim=6, view_dim=0)
     save(towers(schema), config, run)
     manifest = export_bundle(run, tmp_path / "bundle")
     assert manifest.model["profile_width"] == 2 * 4 + 1

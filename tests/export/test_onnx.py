@@ -34,7 +34,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> FeatureSchema:
 def towers(schema: FeatureSchema, seed: int = 0) -> TwoTower:
     """Small towers with random weights everywhere, also where training starts from zero."""
     torch.manual_seed(seed)
-    config = TowerConfig(text_dim=16, base_dim=8, profile_dim=4, members=2, memory_dim=6, hidden_dim=8)
+    config = TowerConfig(text_dim=16, base_dim=8, profile_dim=4, members=2, memory_dim=6, view_dim=0)
     table, weight = torch.randn(WORDS, 16), torch.randn(WORDS)
     model = assemble(config, schema, StaticBackbone(table, weight, 0), StaticBackbone(table[:, :8], weight, 0))
     with torch.no_grad():
