@@ -1,0 +1,30 @@
+"""Every configuration that ships is read by the parser that training uses, and loggers take what they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from train.cli import build_cli, resolved_config
+from train.run import run_training
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[c.stem for c in CONFIGS])
+def test_a_configuration_is_understood(config, tmp_path):
+    # A machine without a GPU still has to read the GPU's options.
+    options = ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--trainer.logger", "false"]
+    cli = build_cli(config, tmp_path, None, tmp_path / "work", options)
+    assert "batch_size" in resolved_config(cli)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_logger_writes_what_was_measured(name, centre, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = next(c for c in CONFIGS if c.stem == name)
+    options = ["--trainer.max_epochs=1", "--data.towers.view_dim=0", "--data.towers.members=1"]
+    assert run_training(centre, tmp_path / "run", None, config, options) is not None
+    written = [p for p in tmp_path.rglob("*") if p.name.startswith("events.out") or p.name == "mlflow.db"]
+    assert written and all(p.stat().st_size > 0 for p in written)
