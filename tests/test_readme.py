@@ -109,14 +109,6 @@ def test_benchmarks_and_their_options_exist(page: str, words: list[str]) -> None
     assert all(f'"{word}"' in text for word in words if word.startswith("--"))
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_configurations_are_read(config: Path, tmp_path: Path) -> None:
-    from train.cli import build_cli
-
-    cli = build_cli(config, tmp_path, None, tmp_path / "work", [])
-    assert cli.trainer.max_epochs is not None
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
