@@ -9,7 +9,7 @@ float64 by L-BFGS. Half-lives come as shares of the log's span and sharpness in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights, log_sigmoid, sigmoid
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.memory import Memory
-from twotower.scoring.rows import HistoryRows, build_rows
+from twotower.scoring.rows import HistoryRows, build_rows, expiry
 from twotower.towers.two_tower import TwoTower
 
 Doubles = npt.NDArray[np.float64]
@@ -67,8 +67,11 @@ def success_kernels(options: JoinOptions) -> tuple[Kernel, ...]:
     return (*memory, Kernel("pair", "residual", 0.0, None, prior))
 
 
-def history_rows(model: TwoTower, data: TrainingSet, per_csa: int) -> HistoryRows:
-    """The memory of the whole training log: vectors of the trained tower, residuals against its level."""
+def history_rows(model: TwoTower, data: TrainingSet) -> HistoryRows:
+    """All hand-overs of the training log that ended, unbounded: the pairs, and what `bounded` cuts the memory from.
+
+    Vectors are the trained tower's, residuals are against its level. It reads every text, hence once a run.
+    """
     used, place = np.unique(data.contact, return_inverse=True)
     vectors = encode(model, data, used)
     return build_rows(
@@ -79,18 +82,23 @@ def history_rows(model: TwoTower, data: TrainingSet, per_csa: int) -> HistoryRow
         resolved=data.resolved,
         customer=data.customer[data.contact],
         contact=data.contact,
-        per_csa=per_csa,
+        per_csa=max(1, len(data.contact)),
     )
 
 
-def fit_join(model: TwoTower, data: TrainingSet, options: JoinOptions, with_handled: bool, calibrated: bool) -> Join:
+def bounded(rows: HistoryRows, per_csa: int) -> HistoryRows:
+    """The same rows under a bound of `per_csa` a CSA: only the moments differ until which each counts."""
+    return replace(rows, until=expiry(rows.csa, rows.known_at, per_csa))
+
+
+def fit_join(
+    model: TwoTower, data: TrainingSet, memory: Memory, options: JoinOptions, with_handled: bool, calibrated: bool
+) -> Join:
     """Fit both meanings of a rank on the validation window.
 
-    with_handled: exposure is worth modelling (else `handled` is not offered); calibrated: the log has failures.
+    memory: over the rows of the training log, bounded as served, with pairs; with_handled: exposure is worth modelling
+    (else `handled` is not offered); calibrated: the log has failures.
     """
-    rows = history_rows(model, data, options.history_per_csa)
-    pairs = build_pairs(rows, model, data)
-    memory = Memory(rows, len(data.identity), pairs)
     span_s = float(data.arrived_at[-1] - data.arrived_at[0]) / 1e6
     ranks: dict[Rank, RankWeights] = {}
     ranks["success"] = (
@@ -102,11 +110,6 @@ def fit_join(model: TwoTower, data: TrainingSet, options: JoinOptions, with_hand
         draft = Join(dict(ranks), "success", calibrated)
         ranks["handled"] = fit_handled(model, data, memory, draft, handled_kernels(span_s, options), options)
     return Join(ranks, "success" if calibrated else "handled" if with_handled else "success", calibrated)
-
-
-def build_pairs(rows: HistoryRows, model: TwoTower, data: TrainingSet) -> HistoryRows:
-    """The hand-overs of known customers, not bounded per CSA."""
-    return history_rows(model, data, len(data.contact)) if (data.customer >= 0).any() else rows
 
 
 def spread(positions: Indices, most: int) -> Indices:

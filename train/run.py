@@ -20,7 +20,7 @@ import numpy as np
 from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
 from train.data import MatcherData
-from train.join import JoinOptions, fit_join, history_rows
+from train.join import JoinOptions, bounded, fit_join, history_rows
 from train.module import MatcherModule
 from train.prepare import TrainingSet
 from train.validate import outcome_metrics
@@ -28,6 +28,8 @@ from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
 from twotower.files import atomic_directory, atomic_write, sha256_file
 from twotower.scoring.join import Join
+from twotower.scoring.memory import Memory
+from twotower.scoring.rows import HistoryRows
 from twotower.towers.store import save
 
 MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 20
@@ -117,7 +119,10 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     calibrated = data.has_failures and module.objective.name == "sigmoid"
     if calibrated and not data_module.with_memory:
         align_memory(module.towers, data)
-    join = fit_join(module.towers, data, options, data_module.with_memory, calibrated)
+    handovers = history_rows(module.towers, data)
+    rows = bounded(handovers, options.history_per_csa)
+    memory = Memory(rows, len(data.identity), pairs=handovers)
+    join = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
     facts = run_facts(cli, data, options, join)
     with atomic_directory(output) as folder:
         save(module.towers, data_module.towers, folder)
@@ -126,15 +131,13 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
         join.save(folder / "calibration.json")
         data.engine.save(folder / "features.state")
         (folder / "config.yaml").write_text(resolved_config(cli), encoding="utf-8")
-        write_arrays(module, data_module, data, options, folder)
+        write_arrays(data_module, data, rows, folder)
         (folder / "run.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return facts
 
 
-def write_arrays(
-    module: MatcherModule, data_module: MatcherData, data: TrainingSet, options: JoinOptions, folder: Path
-) -> None:
-    """The roster, the memory without customers, and the probe, as npz without pickled objects."""
+def write_arrays(data_module: MatcherData, data: TrainingSet, rows: HistoryRows, folder: Path) -> None:
+    """The roster, the memory (`rows` that still count) without customers, and the probe, as npz without pickles."""
     log = data_module.tables
     row_arrays = ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")
     np.savez(
@@ -144,7 +147,6 @@ def write_arrays(
         identity=data.identity,
         active=log.csas.active_at(data.end),
     )
-    rows = history_rows(module.towers, data, options.history_per_csa)
     rows = rows.take(rows.until == NEVER)
     np.savez(
         folder / "history.npz",

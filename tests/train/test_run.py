@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors.numpy import load_file
 
 from tests.train.runs import FILES, digests, interrupted, train, work_of
-from twotower.scoring.join import Join
+from train.encode import encode
+from train.prepare import TrainingSet
+from twotower.scoring.join import ContactVectors, Join
+from twotower.towers.two_tower import TwoTower
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,20 @@ def test_no_customer_is_in_a_run(trained):
     with np.load(trained / "history.npz", allow_pickle=False) as history:
         assert "customer" not in history.files
         assert len(history["csa"]) > 2000
+
+
+def test_all_hand_overs_are_encoded_once_a_run(centre, tmp_path, monkeypatch):
+    sizes: list[int] = []
+
+    def counted(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64]) -> ContactVectors:
+        sizes.append(len(contacts))
+        return encode(model, data, contacts)
+
+    monkeypatch.setattr("train.join.encode", counted)
+    assert train(centre, tmp_path / "run", "--trainer.max_epochs=1") == 0
+    with np.load(tmp_path / "run" / "history.npz", allow_pickle=False) as history:
+        handed_over = len(np.unique(history["contact_ids"]))
+    assert sum(size >= handed_over for size in sizes) == 1
 
 
 def test_the_same_command_gives_the_same_bytes(centre, trained, tmp_path):
