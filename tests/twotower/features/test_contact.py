@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support import at
 from twotower.clock import DAY, HOUR
-from twotower.features.contact import CATEGORIES, NUMBERS, contact_categories, contact_numbers, size
+from twotower.features.contact import CATEGORIES, FEW, NUMBERS, Characters, contact_categories, contact_numbers, size
 from twotower.features.schema import log_columns
 from twotower.tables import Log
 
@@ -93,13 +93,43 @@ def test_categories_are_coded_from_one_and_the_unknown_is_zero():
     assert contact_categories(columns, vocabularies).tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
-@given(st.lists(st.tuples(st.text(max_size=20), st.one_of(st.none(), st.text(max_size=20))), min_size=1, max_size=8))
+# Nothing, NUL, all of ASCII; capitals of several alphabets and planes, title case, a Roman numeral, a sharp s, other
+# digits; capitals that came with Unicode 14, 15.1 and 16; a long text.
+TEXTS = (
+    "", "\0", "a\0B\0?1", "".join(map(chr, range(128))), "ÉÀЖ ß ẞ", "𝐀𞤀Ⓐ", "ǅ ǲ", "Ⅷ", "٣３", "\uff01\u037e\u2047",
+    "\u2c2f\ua7c0", "\u1c89\ua7cb\ua7da", "Why? NO! 42 " * 2000,
+)  # fmt: skip
+Rows = st.lists(
+    st.tuples(
+        st.one_of(st.sampled_from(TEXTS), st.text(max_size=20)),
+        st.one_of(st.none(), st.sampled_from(TEXTS), st.text(max_size=20)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(Rows)
 def test_a_contact_alone_and_in_a_batch_has_the_same_features(rows):
     names = [n for n in NUMBERS if not n.startswith("hour")]
     together = contact_numbers(columns_of(rows), names)
+    many = contact_numbers(columns_of(rows * FEW + rows), names)  # past FEW rows Arrow counts
     alone = np.concatenate([contact_numbers(columns_of([row]), names) for row in rows])
     assert np.array_equal(together, alone)
+    assert np.array_equal(many, np.tile(alone, (FEW + 1, 1)))
     assert np.isfinite(together).all()
+
+
+@pytest.mark.parametrize("pattern", [r"\p{Lu}", r"[0-9]", r"\?", r"!", r"\p{L}"])
+def test_few_rows_and_many_are_counted_alike(pattern):
+    few, many = Characters(pattern), Characters(pattern)
+    texts = pa.array(TEXTS, pa.large_string())
+    expected = many.count(pa.array(TEXTS * FEW, pa.large_string()))[: len(TEXTS)].tolist()
+    assert len(TEXTS) <= FEW
+    assert few.count(texts).tolist() == expected
+    assert few.count(texts).tolist() == expected  # now that every character is known
+    assert [few.count(texts.slice(i, 1)).item() for i in range(len(TEXTS))] == expected
+    assert few.count(texts.slice(0, 0)).tolist() == []
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.one_of(st.none(), st.text(max_size=20))), min_size=1, max_size=8))
