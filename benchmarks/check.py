@@ -10,34 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measured import measure_verb
 
 from twotower.clock import SECOND, to_arrow
+from twotower.files import atomic_write
 from twotower.progress import track
 
 CSAS = 2_000
 ELIGIBLE = 25
 BLOCK = 500_000
 START = 1_700_000_000 * SECOND
-
-# The kernel's high-water mark of the process itself: what getrusage says of a child includes its parent at the fork.
-CHILD = """
-import re, sys
-from pathlib import Path
-from twotower.cli import main
-status = main(["check", sys.argv[1], "--json"])
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1), file=sys.stderr)
-sys.exit(status)
-"""
 
 
 def main() -> None:
@@ -60,29 +48,19 @@ def main() -> None:
     text = json.dumps(figures, indent=2)
     print(text)
     if args.output:
-        args.output.write_text(text + "\n")
+        atomic_write(args.output, text + "\n")
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Runs `twotower check` on one core and reads off time and peak resident memory."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    if cores:
-        os.sched_setaffinity(0, {min(cores)})
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", CHILD, str(folder)], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begun
-    if cores:
-        os.sched_setaffinity(0, cores)
-    if done.returncode:
-        raise SystemExit(f"check failed: {done.stderr or done.stdout}")
-    tables = json.loads(done.stdout)["tables"]
-    contacts = tables["contacts"]["rows"]
+    """Time and peak memory of `twotower check`, and how much it read."""
+    found = measure_verb("check", str(folder))
+    contacts = found.report["tables"]["contacts"]
     return {
-        "contacts": contacts,
-        "eligible": tables["contacts"]["eligible"]["named"],
-        "seconds": round(seconds, 1),
-        "contacts_per_second": round(contacts / seconds),
-        "peak_gb": round(int(done.stderr.split()[-1]) / 2**20, 2),
+        "contacts": contacts["rows"],
+        "eligible": contacts["eligible"]["named"],
+        "seconds": round(found.seconds, 1),
+        "contacts_per_second": round(contacts["rows"] / found.seconds),
+        "peak_gb": round(found.peak_gb, 2),
     }
 
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measured import measure_verb, one_core
+
+from twotower.files import atomic_write
 
 ROWS_PER_GROUP = 32_768
 TARGET_S = 120.0
@@ -33,11 +32,12 @@ def main() -> None:
     parser.add_argument("--csas", type=int, default=240)
     parser.add_argument("--output", type=Path, default=None, help="write the figures here as JSON")
     args = parser.parse_args()
-    one_core()
+    pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "centre"
         figures = {"contacts": args.contacts, "csas": args.csas, **generate(folder, args.contacts, args.csas)}
-        figures["floor_s"] = round(write_again(folder, Path(scratch)), 2)
+        with one_core():
+            figures["floor_s"] = round(write_again(folder, Path(scratch)), 2)
     per_million = figures["seconds"] * 1e6 / args.contacts
     figures["seconds_per_million"] = round(per_million, 1)
     figures["floor_s_per_million"] = round(figures["floor_s"] * 1e6 / args.contacts, 1)
@@ -50,31 +50,17 @@ def main() -> None:
     text = json.dumps(figures, indent=2)
     print(text)
     if args.output:
-        args.output.write_text(text + "\n")
-
-
-def one_core() -> None:
-    """Binds this process and those it starts to one core."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    pa.set_cpu_count(1)
+        atomic_write(args.output, text + "\n")
 
 
 def generate(folder: Path, contacts: int, csas: int) -> dict[str, float]:
-    """Runs `twotower generate` and reads off time, start of the interpreter included, and peak resident memory."""
-    options = ["--contacts", str(contacts), "--csas", str(csas), "--output", str(folder), "--json"]
-    begun = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "twotower", "generate", *options], capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - begun
-    if done.returncode:
-        raise SystemExit(f"generate failed: {done.stderr or done.stdout}")
+    """Time and peak memory of `twotower generate`, and what it wrote."""
+    found = measure_verb("generate", "--contacts", str(contacts), "--csas", str(csas), "--output", str(folder))
     return {
-        "seconds": round(seconds, 2),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
+        "seconds": round(found.seconds, 2),
+        "peak_gb": round(found.peak_gb, 2),
         "megabytes": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 1),
-        "handovers": json.loads(done.stdout)["handovers"],
+        "handovers": found.report["handovers"],
     }
 
 
