@@ -7,14 +7,14 @@ Notable: captured is the share of the oracle's uplift over the queue that the fi
 contacts, in true probabilities; *of the ceiling* divides by what one captures who knows the true needs and learns the
 CSAs from the same hand-overs. Beside the default configuration stands the naive peer, an in-batch softmax over assigned
 pairs, trained on the same tables with the same towers. Options that are not listed by --help go to both trainings.
+Figures are printed and written after every centre; centres that an earlier run with the same settings wrote stay in the
+file and count for the means.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from real_logs import trained_bundle
+from record import Record, measure_each
 
 from evaluation.ceiling import ceiling
 from evaluation.generate.centre import generate
@@ -34,11 +35,11 @@ from evaluation.ranking_model import ModelRanker
 from evaluation.ranking_outcomes import mean_of_ratio
 from evaluation.report_text import table
 from evaluation.truth import Truth
-from twotower.files import atomic_write
 from twotower.metrics import Bootstrap, Interval
 from twotower.tables.log import Log
 
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {"default": (), "in-batch softmax": ("--data.objective=in_batch",)}
+SHARES = {"captured": "captured of the oracle's uplift", "of the ceiling": "of the ceiling"}  # in the JSON, in print
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Worth:
         wanted = np.array([place[csa] for csa in csa_ids])
         hit = self.truth.csa == wanted[self.truth.rows]
         if hit.sum() != len(wanted):
-            raise SystemExit("a chosen CSA was not eligible: the model ranks whom it must not")
+            raise ValueError("a chosen CSA was not eligible: the model ranks whom it must not")
         return self.truth.p_resolved[hit]
 
     def shares(self, model: np.ndarray[Any, np.dtype[np.float64]], seed: int) -> dict[str, Interval]:
@@ -83,8 +84,8 @@ class Worth:
         }
 
 
-def measure(args: argparse.Namespace, seed: int, options: Sequence[str]) -> list[dict[str, Any]]:
-    """One centre: the ceiling's row and one per configuration."""
+def measure(args: argparse.Namespace, seed: int, options: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """One centre: the ceiling's row and one per configuration for the JSON, and their table."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "centre"
         made = generate(Settings(contacts=args.contacts, csas=args.csas, seed=seed, eligible=args.eligible), folder)
@@ -99,7 +100,7 @@ def measure(args: argparse.Namespace, seed: int, options: Sequence[str]) -> list
             ranker = ModelRanker.load(place / "bundle", log, "success", name)
             choices = choose(ranker, log, test, worth, seed)
             rows.append(figures(name, seed, made.mean_eligible, worth.shares(choices, seed), seconds, facts))
-        return rows
+    return rows, as_table(rows)
 
 
 def choose(
@@ -122,21 +123,28 @@ def figures(
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """One line per centre and learner, and the mean over the centres."""
-    lines = [["seed  learner", "captured of the oracle's uplift", "of the ceiling", "training"]]
+    """One line per learner of a centre."""
+    lines = [["seed  learner", *SHARES.values(), "training"]]
     for row in rows:
-        cells = ["{value:.3f} [{low:.3f}, {high:.3f}]".format(**row[s]) for s in ("captured", "of the ceiling")]
+        cells = ["{value:.3f} [{low:.3f}, {high:.3f}]".format(**row[share]) for share in SHARES]
         took = "" if row["training_s"] is None else f"{row['training_s']:.0f} s"
         lines.append([f"{row['seed']:>4}  {row['name']}", *cells, took])
+    return table(lines)
+
+
+def means(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per learner: the means over its centres."""
+    lines = [["centres  mean of", *SHARES.values()]]
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
-        means = [f"{np.mean([row[s]['value'] for row in mine]):.3f}" for s in ("captured", "of the ceiling")]
-        lines.append([f"mean  {name}", *means, ""])
+        lines.append(
+            [f"{len(mine):>7}  {name}", *(f"{np.mean([row[s]['value'] for row in mine]):.3f}" for s in SHARES)]
+        )
     return table(lines)
 
 
 def main() -> None:
-    """Parse options, measure each centre, print, write."""
+    """Parse options, measure each centre, print the means; exit status 1 where a centre failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--contacts", type=int, default=60_000)
     parser.add_argument("--csas", type=int, default=240)
@@ -146,13 +154,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args, options = parser.parse_known_args()
     options += [] if args.epochs is None else [f"--trainer.max_epochs={args.epochs}"]
-    rows = [row for seed in args.seeds for row in measure(args, seed, options)]
-    print(as_table(rows))
-    if args.output:
-        settings = {"contacts": args.contacts, "csas": args.csas, "eligible": args.eligible, "options": options}
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(args.output, json.dumps({"centres": settings, "machine": machine, "rows": rows}, indent=1) + "\n")
+    settings = {"contacts": args.contacts, "csas": args.csas, "eligible": args.eligible, "options": options}
+    own = {name: list(chosen) for name, chosen in CONFIGURATIONS.items()}
+    record = Record(args.output, {"centres": settings, "configurations": own}, "rows", "seed")
+    whole = measure_each(record, args.seeds, lambda seed: measure(args, seed, options))
+    print(means(record.rows))
+    if not whole:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

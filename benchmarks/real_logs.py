@@ -6,15 +6,15 @@
 Notable: nothing of the last tenth of contacts reaches training, which is cut where that tenth begins; history then
 rolls forward with every arrival for the model and the baselines alike. Time scales and weights of the baselines are
 chosen on the tenth before. Differences are paired by contact. Options that are not listed by --help go to training.
+Figures are printed and written after every log; logs that an earlier run with the same options wrote stay in the file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import platform
+import sys
 import tempfile
 import time
 import warnings
@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from record import Record, measure_each
+
 from evaluation.ranking import split_log
 from evaluation.ranking_run import Evaluation, evaluate
 from evaluation.report_text import json_report, short, signed, table
 from export.bundle import export_bundle
 from train.run import run_training
 from twotower.clock import format_time
-from twotower.files import atomic_write
 from twotower.scoring.join import Rank
 from twotower.tables.log import Log
 
@@ -53,20 +54,20 @@ def trained_bundle(data: Path, until: int, scratch: Path, options: Sequence[str]
     return {} if finished is None else finished.facts, seconds
 
 
-def measure(data: Path, ranks: Sequence[Rank], options: Sequence[str], seed: int) -> dict[str, Any]:
-    """One log: train once, judge by each meaning of a rank."""
+def measure(data: Path, ranks: Sequence[Rank], options: Sequence[str], seed: int) -> tuple[list[dict[str, Any]], str]:
+    """One log: train once, judge by each meaning of a rank; its row of the JSON and its tables."""
     log = Log.load(data)
     start = int(log.contacts.arrived_at[split_log(log).start])
     with tempfile.TemporaryDirectory() as folder:
         facts, seconds = trained_bundle(data, start, Path(folder), options)
         found = {rank: evaluate(Path(folder) / "bundle", data, start, rank, seed=seed) for rank in ranks}
-    return {
+    row = {
         "log": data.name,
         "training_s": round(seconds, 1),
         "run": facts,
         "ranks": {rank: case(one) for rank, one in found.items()},
-        "text": {rank: case_table(data.name, one, seconds) for rank, one in found.items()},
     }
+    return [row], "\n\n".join(case_table(data.name, one, seconds) for one in found.values())
 
 
 def case(found: Evaluation) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def case_table(name: str, found: Evaluation, seconds: float) -> str:
 
 
 def main() -> None:
-    """Parse options, measure each log, print, write."""
+    """Parse options, measure each log; exit status 1 where one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--logs", nargs="+", choices=CASES, default=list(CASES), help="which logs (default: all)")
     parser.add_argument("--epochs", type=int, help="train at most so long; default: the default configuration's")
@@ -106,17 +107,9 @@ def main() -> None:
         return
     options += [f"--seed_everything={args.seed}"]
     options += [] if args.epochs is None else [f"--trainer.max_epochs={args.epochs}"]
-    results = []
-    for name in args.logs:
-        found = measure(Path(root) / name, CASES[name], options, args.seed)
-        print("\n\n".join(found.pop("text").values()), end="\n\n", flush=True)
-        results.append(found)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(
-            args.output, json.dumps({"options": options, "machine": machine, "logs": results}, indent=1) + "\n"
-        )
+    record = Record(args.output, {"options": options}, "logs", "log")
+    if not measure_each(record, args.logs, lambda name: measure(Path(root) / name, CASES[name], options, args.seed)):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
