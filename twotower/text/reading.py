@@ -27,10 +27,9 @@ EMOTICONS = {
 _LOUD = frozenset("!?！？؟")
 _ENDS = _LOUD | frozenset(".…\n。")  # of a sentence
 _MARKS = _ENDS | frozenset(",;:¿¡，،")  # of a clause
-_TOKEN = re.compile(
-    rf"{WORD}|{NUMBER}|[:;=][-']?[)DP(](?!\w)|[!?！？؟]+|\.+|[,;:\n…。¿¡，،]|[{''.join(''.join(_FACES))}]"
-)
+_TOKEN = re.compile(rf"{WORD}|{NUMBER}|[:;=][-']?[)DP(](?!\w)|[!?！？؟]+|\.+|[,;:\n…。¿¡，،]|[{''.join(_FACES)}]")
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S*", re.IGNORECASE)
+_BULLETS = " \t-*•–0123456789"  # what a text that begins with a list may begin with
 _LISTED = re.compile(r"(?:^|\n)[ \t]*(?:[-*•–]|\d{1,2}[.)])[ \t]|(?<=\s)[1-9]\)[ \t]")
 
 
@@ -81,11 +80,15 @@ class Reading:
             self.feelings[-1] *= TURNED_PRAISE
         self._felt_at = self._negated_to = self._scaled_to = 0
 
-    def mark(self, token: str) -> None:
-        """Punctuation that may end a sentence."""
+    def sentence_ends(self) -> None:
+        """A sentence has at least a word."""
         if self.words > self._sentence_from:
             self.sentences += 1
             self._sentence_from = self.words
+
+    def mark(self, token: str) -> None:
+        """Punctuation that ends a sentence."""
+        self.sentence_ends()
         if token[0] in _LOUD:
             asked = sum(map(token.count, "?？؟"))
             self.questions += asked > 0
@@ -137,7 +140,7 @@ def read(text: str, lexicon: Lexicon) -> Reading:
     reading = Reading()
     tokens = _TOKEN.findall(text)
     _walk(tokens, reading, lexicon)
-    if reading.numbers or "\n" in text or text[:1] in "-*•–":
+    if "\n" in text or ") " in text or ")\t" in text or text[:1] in _BULLETS:
         reading.listed = len(_LISTED.findall(text))
     return reading
 
@@ -164,7 +167,7 @@ def _walk(tokens: list[str], reading: Reading, lexicon: Lexicon) -> None:
             if first in _ENDS:
                 reading.mark(token)
     reading.clause_ends(lexicon.negators_reach_back)
-    reading.sentences += reading.words > reading._sentence_from
+    reading.sentence_ends()
 
 
 def _take(found: Word, tokens: list[str], i: int, reading: Reading, lexicon: Lexicon) -> int:
