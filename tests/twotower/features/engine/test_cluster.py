@@ -1,0 +1,72 @@
+"""The walk on Ray equals the local one to the bit; without Ray one line says what to install."""
+
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+
+from tests.twotower.features.engine.histories import BEGIN, CSAS, END, FAMILIES, SETTINGS, draw_table
+from twotower.clock import DAY
+from twotower.errors import MissingExtraError
+from twotower.features.engine.cluster import RayWalk
+from twotower.features.engine.csa import CsaHistory
+from twotower.features.engine.roll import walk
+
+NAMES = [name for name, _ in FAMILIES]
+MOMENTS = np.arange(BEGIN + 7 * DAY, END + 2 * DAY, 7 * DAY)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'twotower-matcher[cluster]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    yield ray
+    ray.shutdown()
+
+
+def test_shards_on_ray_are_the_local_walk_to_the_bit(ray):
+    table = draw_table(np.random.default_rng(0), 400)
+    handovers, work = table.handovers(), table.work()
+    begun, local = CsaHistory(SETTINGS, CSAS), CsaHistory(SETTINGS, CSAS)
+    for history in (begun, local):
+        history.advance(handovers, BEGIN + 3 * DAY, work)
+    remote = RayWalk(begun, handovers, work, shards=2)
+    readings = list(remote.walk(MOMENTS, NAMES))
+    assert len(readings) == len(MOMENTS)
+    for found, expected in zip(readings, walk(local, handovers, work, MOMENTS, NAMES), strict=True):
+        arrays = [name for name, value in vars(expected).items() if isinstance(value, np.ndarray)]
+        assert {n: getattr(found, n).tobytes() for n in arrays} == {n: getattr(expected, n).tobytes() for n in arrays}
+        for name in NAMES:
+            assert found.groups[name].sums.tobytes() == expected.groups[name].sums.tobytes()
+            assert found.groups[name].csa.tolist() == expected.groups[name].csa.tolist()
+    gone_on, state = remote.history().state(), local.state()
+    assert {name: array.tobytes() for name, array in gone_on.items()} == {n: a.tobytes() for n, a in state.items()}
+    assert begun.moment == BEGIN + 3 * DAY
+    remote.close()
+
+
+def test_compiled_shards_are_the_local_walk_to_the_bit(ray):
+    numba = pytest.importorskip("numba", reason="numba is not installed: pip install 'twotower-matcher[train]'")
+    table = draw_table(np.random.default_rng(1), 400)
+    handovers, local = table.handovers(), CsaHistory(SETTINGS, CSAS)
+    local.advance(handovers, END)
+    remote = RayWalk(CsaHistory(SETTINGS, CSAS), handovers, None, shards=2, compiler=numba.njit)
+    (reading,) = remote.walk([END])
+    assert reading.sums.tobytes() == local.read().sums.tobytes()
+    assert reading.embeddings.tobytes() == local.read().embeddings.tobytes()
+    remote.close()
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch):
+    def absent(name, *args, **kwargs):
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", absent)
+    handovers = draw_table(np.random.default_rng(0), 9).handovers()
+    with pytest.raises(MissingExtraError, match=r"twotower-matcher\[cluster\]"):
+        RayWalk(CsaHistory(SETTINGS, CSAS), handovers, None, 2)

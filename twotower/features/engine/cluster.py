@@ -1,0 +1,131 @@
+"""The walk through a log on Ray: shards of CSAs in processes of their own, read together snapshot by snapshot.
+
+Notable: nothing is implemented a second time. Each actor holds a `CsaHistory` of its CSAs and calls the same `step` as
+the local walk; readings are put together in order, so what comes out equals `walk` to the bit, and at most two
+snapshots are under way at once. Needs the extra [cluster].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.errors import MissingExtraError
+from twotower.features.engine.core import TWIN, compiled
+from twotower.features.engine.csa import CsaHistory
+from twotower.features.engine.events import KnownHandovers, Work
+from twotower.features.engine.readout import CsaReading
+from twotower.features.engine.roll import gathered, positions, shard_of, step, together
+from twotower.features.engine.settings import CsaSettings
+
+Longs = npt.NDArray[np.int64]
+Compiler = Callable[..., Any]
+
+
+class Shard:
+    """One shard's history and its part of the streams; an ordinary object, which Ray makes an actor of."""
+
+    def __init__(
+        self,
+        settings: CsaSettings,
+        state: dict[str, npt.NDArray[Any]],
+        handovers: KnownHandovers,
+        work: Work | None,
+        compiler: Compiler | None,
+    ) -> None:
+        # Machine code does not travel: it is made, or found in its cache, where it runs. Arrays that Ray hands out are
+        # read-only; `restored` copies them.
+        core = TWIN if compiler is None else compiled(compiler)
+        self.history, self.handovers, self.work = CsaHistory.restored(settings, state, core), handovers, work
+
+    def step(self, moment: int, families: Sequence[str]) -> CsaReading:
+        """`roll.step` for this shard."""
+        return step(self.history, self.handovers, self.work, moment, families)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """`CsaHistory.state` of this shard."""
+        return self.history.state()
+
+
+class RayWalk:
+    """A walk by `shards` Ray actors, from a history that is not changed itself.
+
+    compiler: `numba.njit`, or None for the numpy loops. Ray is started by the caller (`ray.init`), or locally by
+    default. Raises MissingExtraError where Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        history: CsaHistory,
+        handovers: KnownHandovers,
+        work: Work | None,
+        shards: int,
+        compiler: Compiler | None = None,
+    ) -> None:
+        self._ray = _ray()
+        self._csas, self._settings = history.csas, history.settings
+        self._mine = positions(history.csas, shards)
+        actor = self._ray.remote(Shard)
+        self._actors = [
+            actor.remote(
+                history.settings,
+                part_of(history, mine),
+                shard_of(handovers, history.csas, mine),
+                None if work is None else shard_of(work, history.csas, mine),
+                compiler,
+            )
+            for mine in self._mine
+        ]
+
+    def walk(self, moments: Sequence[int] | Longs, families: Sequence[str] = ()) -> Iterator[CsaReading]:
+        """As `roll.walk`."""
+        coming: list[list[Any]] = []
+        for moment in moments:
+            coming.append([actor.step.remote(int(moment), families) for actor in self._actors])
+            if len(coming) == 2:
+                yield together(self._ray.get(coming.pop(0)), self._mine)
+        for parts in coming:
+            yield together(self._ray.get(parts), self._mine)
+
+    def history(self) -> CsaHistory:
+        """The whole history as the walk left it, to be saved or gone on with."""
+        states = self._ray.get([actor.state.remote() for actor in self._actors])
+        parts = [CsaHistory.restored(self._settings, state) for state in states]
+        return gathered(parts, self._mine, self._csas)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors = []
+
+
+def part_of(history: CsaHistory, mine: Longs) -> dict[str, npt.NDArray[Any]]:
+    """The state (`CsaHistory.state`) of some CSAs, in the order of `mine`."""
+    state, codes = history.state(), int(history.settings.offsets[-1])
+    place = np.full(history.csas, -1, np.int64)
+    place[mine] = np.arange(len(mine))
+    part = {name: array if array.ndim == 0 else array[mine] for name, array in state.items() if name not in APART}
+    part.update({name: state[name] for name in ("origin", "load_origin")})
+    owner = place[state["cells"] // codes] if codes else np.empty(0, np.int64)
+    kept = np.flatnonzero(owner >= 0)
+    cells = owner[kept] * codes + state["cells"][kept] % codes if codes else state["cells"]
+    order = np.argsort(cells)
+    part.update(cells=cells[order], groups=state["groups"][kept][order])
+    return part
+
+
+APART = ("origin", "load_origin", "cells", "groups")
+
+
+def _ray() -> Any:
+    try:
+        import ray  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise MissingExtraError(
+            "Ray is not installed: pip install 'twotower-matcher[cluster]', or walk in one process"
+        ) from None
+    return ray
