@@ -40,7 +40,8 @@ from twotower.tables.log import Log
 
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "in-batch softmax": ("--data.objective=in_batch", "--data.batch_size=256"),  # as configs/naive.yaml
+    # as configs/naive.yaml
+    "in-batch softmax": ("--data.objective=in_batch", "--data.batch_size=256", "--early_stopping.patience=5"),
 }
 SHARES = {"captured": "captured of the oracle's uplift", "of the ceiling": "of the ceiling"}  # in the JSON, in print
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT = "centre", "run", "bundle", "report"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
-PEER_OPTIONS = ("--data.objective=in_batch", "--data.memory=off")
+PEER_OPTIONS = (
+    "--data.objective=in_batch", "--data.memory=off", "--data.batch_size=256", "--early_stopping.patience=5",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

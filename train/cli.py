@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from train.data import MatcherData
 from train.join import JoinOptions
 from train.module import MatcherModule
+from train.stopping import StopEarly
 from twotower.errors import ConfigError
 from twotower.progress import visible
 
@@ -39,13 +40,10 @@ class MatcherCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `join`, early stopping and checkpoints; ties the seeds together."""
         parser.add_class_arguments(JoinOptions, "join")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "early_stopping.monitor": "val_rank",
-                "early_stopping.mode": "max",
-                "early_stopping.patience": 5,
                 "checkpoint.monitor": "val_rank",
                 "checkpoint.mode": "max",
                 "checkpoint.save_last": True,

@@ -3,7 +3,8 @@
 Notable: the parts are computed by the very code that serves (`Memory.parts`), for each validation contact as of its
 arrival, so the weights meet in the router what they met here. *handled* is a conditional logit over the candidates
 (McFadden, 1974), *success* a logistic regression of the outcome; both are convex with a Gaussian prior, fitted in
-float64 by L-BFGS. Half-lives come as shares of the log's span and sharpness in plenty; the fit decides.
+float64 by L-BFGS, *success* with no weight below 0. Half-lives come as shares of the log's span and sharpness in
+plenty; the fit decides.
 """
 
 from __future__ import annotations
@@ -141,22 +142,36 @@ def fit_success(
 
 
 def logistic(columns: Doubles, outcome: npt.NDArray[np.bool_], centre: Doubles, ridge: float) -> tuple[Doubles, float]:
-    """Weights (K,) and intercept of a logistic regression with prior N(centre, 1/ridge) on standardised weights.
+    """Weights (K,), none below 0, and intercept of a logistic regression with prior N(centre, 1/ridge) on standardised
+    weights.
 
-    columns (n, K). The prior's strength is per weight times the column's scale, so units do not matter.
+    columns (n, K). The prior's strength is per weight times the column's scale, so units do not matter. Every column
+    speaks for success, and a part that shares most of its evidence with another one must not count against it.
     """
-    x, y = torch.from_numpy(columns.astype(np.float64)), torch.from_numpy(outcome.astype(np.float64))
-    scale = x.std(dim=0, unbiased=False).clamp_min(1e-9)
-    start = torch.from_numpy(centre)
-    theta = torch.cat([start, torch.zeros(1, dtype=torch.float64)]).requires_grad_()
+    from scipy.optimize import minimize
+    from scipy.special import expit
 
-    def loss() -> Tensor:
-        logits = x @ theta[:-1] + theta[-1]
-        nll = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="sum")
-        return nll + 0.5 * ridge * (((theta[:-1] - start) * scale) ** 2).sum()
+    x = np.column_stack([columns.astype(np.float64), np.ones(len(columns))])
+    y = outcome.astype(np.float64)
+    precision = np.append(ridge * columns.std(axis=0, dtype=np.float64) ** 2, 0.0)
+    start = np.append(centre, 0.0)
 
-    solved = minimise(loss, theta)
-    return solved[:-1], float(solved[-1])
+    # Steps are taken in units of each column's scale; without that the search is slow where units differ.
+    unit = np.append(np.maximum(columns.std(axis=0, dtype=np.float64), 1e-9), 1.0)
+
+    def loss(scaled: Doubles) -> tuple[float, Doubles]:
+        theta = scaled / unit
+        logits, gap = x @ theta, theta - start
+        value = np.logaddexp(0, logits).sum() - y @ logits + 0.5 * (precision * gap) @ gap
+        return float(value), (x.T @ (expit(logits) - y) + precision * gap) / unit
+
+    bounds = [(0, None)] * len(centre) + [(-30, 30)]
+    found = minimize(
+        loss, start * unit, jac=True, bounds=bounds, method="L-BFGS-B",
+        options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-8},
+    )  # fmt: skip
+    theta: Doubles = found.x / unit
+    return theta[:-1], float(theta[-1])
 
 
 def minimise(loss: Callable[[], Tensor], theta: Tensor) -> Doubles:

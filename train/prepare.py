@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from twotower.clock import NEVER
@@ -25,6 +27,7 @@ from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
 from twotower.towers.backbones import StaticBackbone, sif_log_weights
 from twotower.towers.config import TowerConfig
 from twotower.towers.encoders import encoder_path, static_table
+from twotower.towers.translate import Pivot
 from twotower.towers.views import view_table
 
 Floats = npt.NDArray[np.float32]
@@ -165,12 +168,20 @@ def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight:
         tokenizer.encode_corpus(column[:before].to_pylist())
         for column in (log.contacts.intent_text, log.contacts.transcript)
     ]
-    fitted = view_table(views[0], views[1], log_weight, config.view_dim)
+    pivot = Pivot(codes_of(log.contacts.language, before), codes_of(log.contacts.intent, before))
+    fitted = view_table(views[0], views[1], log_weight, config.view_dim, pivot)
     norm = np.linalg.norm(fitted, axis=1)
     if not norm.any():
         return np.concatenate([distilled, fitted], axis=1)
     share = np.float32((distilled.shape[1] / fitted.shape[1]) ** 0.5)
     return np.concatenate([distilled * share, fitted / norm[norm > 0].mean()], axis=1)
+
+
+def codes_of(values: pa.Array, count: int) -> npt.NDArray[np.int64]:
+    """Codes (count,) of the first values in order of the alphabet, −1 for null."""
+    first = values.slice(0, count)
+    known = pa.array(sorted(pc.unique(pc.drop_null(first)).to_pylist()), first.type)
+    return np.asarray(pc.fill_null(pc.index_in(first, known), -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def embed_tokens(encoder: StaticBackbone, tokens: TokenArrays, batch: int = 4096) -> Floats:

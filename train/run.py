@@ -21,8 +21,8 @@ from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
 from train.data import MatcherData
 from train.join import JoinOptions, bounded, fit_join, history_rows
-from train.module import MatcherModule
 from train.prepare import TrainingSet
+from train.stopping import StopEarly
 from train.validate import outcome_metrics
 from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
@@ -32,7 +32,7 @@ from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
 from twotower.towers.store import save
 
-MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 20
+MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 40
 PROBE = 512  # late hand-overs kept for parity and recall checks at export
 
 
@@ -67,8 +67,7 @@ def run_training(
         raise KeyboardInterrupt from None
     if not cli.trainer.is_global_zero:
         return None
-    best = Path(cli.trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
-    restore(cli.model, best)
+    settle(cli)
     facts = write_run(cli, output)
     shutil.rmtree(work)
     return Finished(output, facts, resumed)
@@ -103,13 +102,15 @@ def claim(work: Path, mark: str) -> Path:
     return work / "last.ckpt"
 
 
-def restore(module: MatcherModule, checkpoint: Path) -> None:
-    """Load the best epoch's weights."""
+def settle(cli: MatcherCLI) -> None:
+    """Put the weights that are kept into the module: the best epoch's, or those at the end (see `train.stopping`)."""
     import torch
 
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
-    module.to("cpu").eval()
+    stopping = next(c for c in cli.trainer.callbacks if isinstance(c, StopEarly))  # type: ignore[attr-defined]
+    if stopping.keeps_best(cli.datamodule.with_memory):
+        best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        cli.model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    cli.model.to("cpu").eval()
 
 
 def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from train.join import bounded, conditional_logit, logistic, spread
 from twotower.clock import NEVER
 from twotower.scoring.rows import HistoryRows
 
-TRUE = np.array([1.5, -0.7, 0.3])
+TRUE = np.array([1.5, 0.7, 0.3])
 UNITS = np.array([1.0, 100.0, 0.01])  # columns in units of very different size
 
 
@@ -100,6 +100,14 @@ def test_the_prior_pulls_the_weights_to_its_centre_and_leaves_the_intercept():
         lambda b: float(np.logaddexp(0, np.where(resolved, -1, 1) * (columns @ centre + b)).sum()), 0.0
     ).x[0]
     assert intercept == pytest.approx(expected, abs=1e-2)
+
+
+def test_no_weight_counts_against_success():
+    columns, _ = outcomes(2000, seed=4)
+    p = expit(columns @ (np.array([1.5, -0.7, 0.3]) / UNITS))
+    weights, _ = logistic(columns, np.random.default_rng(4).random(2000) < p, np.zeros(3), ridge=1e-4)
+    assert weights[1] == 0
+    assert (weights[[0, 2]] > 0).all()
 
 
 def test_outcomes_that_never_failed_still_have_finite_weights():

@@ -4,6 +4,8 @@ Notable: the stated need and the transcript are two tellings of one contact. Wha
 about; what they do not share, greetings and turns of phrase, is noise to a matcher. Canonical correlation analysis of
 the two bags of words finds the shared directions without a label; each token's row in those directions, scaled by its
 canonical correlation, is its embedding. A static backbone then reads a text by summing rows, as with any token table.
+Where contacts come in several languages and carry intent labels, words are first brought together across languages
+(`translate`).
 
 Sources: Hotelling, "Relations between two sets of variates", 1936; for text, Dhillon, Foster and Ungar, "Eigenwords",
 2015.
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twotower.text.tokens import TokenArrays
+from twotower.towers.translate import Pivot, translation
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -29,13 +32,18 @@ RIDGE = 1e-4  # on covariances of unit-length bags
 
 
 def view_table(
-    needs: TokenArrays, transcripts: TokenArrays, log_weight: npt.NDArray[np.float32], dim: int
+    needs: TokenArrays,
+    transcripts: TokenArrays,
+    log_weight: npt.NDArray[np.float32],
+    dim: int,
+    pivot: Pivot | None = None,
 ) -> npt.NDArray[np.float32]:
     """Token embeddings (V, dim) float32 of the canonical directions of two views of N contacts.
 
-    log_weight (V,): SIF log-weights. Columns beyond the number of tokens, and rows of rare tokens, are zero; everything
-    is zero where fewer than `LEAST_TEXTS` contacts have both views. Columns have the spread over texts that equals
-    their canonical correlation, in decreasing order.
+    log_weight (V,): SIF log-weights; pivot: languages and labels of the N contacts, None: all are of one language.
+    Columns beyond the number of tokens, and rows of rare tokens, are zero; everything is zero where fewer than
+    `LEAST_TEXTS` contacts have both views. Columns have the spread over texts that equals their canonical correlation,
+    in decreasing order.
     """
     from scipy import sparse
 
@@ -49,12 +57,18 @@ def view_table(
     kept = np.flatnonzero((seen >= LEAST_SEEN) & (log_weight > -9))
     kept = np.sort(kept[np.argsort(-seen[kept], kind="stable")][:MOST_TOKENS])
     weight = sparse.diags(np.exp(log_weight[kept].astype(np.float64)))
-    bags = [unit_rows(m[:, kept] @ weight) for m in (first, second, first + second)]
+    counts = [m[:, kept] for m in (first, second, first + second)]
+    meaning = sparse.identity(len(kept)) if pivot is None else translation(counts[2], _of(pivot, both))
+    bags = [unit_rows(m @ weight @ meaning) for m in counts]
     directions, correlation = canonical(bags[0], bags[1], dim)
     spread = np.asarray(bags[2] @ directions).std(axis=0)
-    width = directions.shape[1]
-    table[kept, :width] = directions * (correlation / np.maximum(spread, 1e-9))
+    embedding = np.asarray(meaning @ (directions * (correlation / np.maximum(spread, 1e-9))))
+    table[kept, : embedding.shape[1]] = embedding
     return table
+
+
+def _of(pivot: Pivot, rows: npt.NDArray[np.bool_]) -> Pivot:
+    return Pivot(pivot.language[rows], pivot.label[rows])
 
 
 def bag_of_words(tokens: TokenArrays, vocabulary: int) -> csr_matrix:
