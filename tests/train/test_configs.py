@@ -9,7 +9,8 @@ import pytest
 from train.cli import build_cli, resolved_config
 from train.run import run_training
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+PLACE = Path(__file__).parents[2] / "configs"
+CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem != "redaction"]  # the others are for training
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=[c.stem for c in CONFIGS])
