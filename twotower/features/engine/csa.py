@@ -18,7 +18,7 @@ import numpy.typing as npt
 from twotower.clock import NEVER, NULL_TIME
 from twotower.errors import DataError
 from twotower.features.engine.core import TWIN, Core
-from twotower.features.engine.decay import Decay, faded, moved
+from twotower.features.engine.decay import Decay, faded, may_be_old, moved
 from twotower.features.engine.events import KnownHandovers, Work, between, take
 from twotower.features.engine.readout import CsaReading, GroupReading, csa_features
 from twotower.features.engine.settings import CsaSettings
@@ -100,17 +100,18 @@ class CsaHistory:
             raise ValueError(f"the history stands at {self.moment} and does not know what it was at {at}")
         fade = self.decay.fade(at)
         half_lives, width = len(self.settings.half_lives_us), self.settings.width
+        old = may_be_old(int(self.first.min(initial=NEVER)), at, self.settings.half_lives_us)
         return CsaReading(
             moment=at,
             counts=self.counts[:, 0].astype(np.int64),
-            sums=faded(self.sums, fade),
-            squares=faded(self.squares, fade, [2] * len(SQUARED)),
-            embeddings=faded(self.embeddings, fade).reshape(self.csas, 2, half_lives, width),
+            sums=faded(self.sums, fade, None, old),
+            squares=faded(self.squares, fade, [2] * len(SQUARED), old),
+            embeddings=faded(self.embeddings, fade, None, old).reshape(self.csas, 2, half_lives, width),
             load=faded(self.load, self.load_decay.fade(at))[:, :, 0],
             work=self.work[:, 0].astype(np.int64),
             first=self.first.copy(),
             last=self.last.copy(),
-            groups={name: self._read_family(name, fade) for name in families},
+            groups={name: self._read_family(name, fade, old) for name in families},
         )
 
     def features(self) -> Floats:
@@ -173,14 +174,16 @@ class CsaHistory:
         column = self.settings.group_half_life
         moved(self.groups, shift[column : column + 1], GROUP_POWERS)
 
-    def _read_family(self, name: str, fade: Doubles) -> GroupReading:
+    def _read_family(self, name: str, fade: Doubles, old: list[bool]) -> GroupReading:
         family, column = self.settings.family(name), self.settings.group_half_life
         offsets = self.settings.offsets
         # In the order of cells, not of rows: sums over groups must not tell in which order these were first seen.
-        of_family = self.row_of.reshape(self.csas, -1)[:, offsets[family] : offsets[family + 1]]
-        csa, code = np.nonzero(of_family >= 0)
-        sums = faded(self.groups[of_family[csa, code]], fade[column : column + 1], GROUP_POWERS)[:, 0]
-        return GroupReading(csa, code, sums, self.settings.families[family][1])
+        codes = self.settings.families[family][1]
+        of_family = self.row_of.reshape(self.csas, -1)[:, offsets[family] : offsets[family + 1]].ravel()
+        cells = np.flatnonzero(of_family >= 0)
+        own, sums = slice(column, column + 1), self.groups[of_family[cells]]
+        faded(sums, fade[own], GROUP_POWERS, old[own], out=sums)
+        return GroupReading(cells // codes, cells % codes, sums[:, 0], codes)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that `restored` needs, as arrays without objects; the same history gives the same arrays."""

@@ -147,7 +147,7 @@ class CustomerHistory:
                 who[part], at[part], weights, values[part], self.count, self.last, self.style,
                 stops[q] - part.start, asked[q], out["count"][q], out["last"][q], out["style"][q],
             )  # fmt: skip
-            out["style"][q] = faded(out["style"][q], self.decay.fade(moments[q]))
+            faded(out["style"][q], self.decay.fade(moments[q]), out=out["style"][q])
 
     def _remember(
         self, handovers: KnownHandovers, asked: Longs, moments: Longs, out: dict[str, npt.NDArray[Any]]
@@ -167,7 +167,7 @@ class CustomerHistory:
                 self.pair_csa, self.pair_last, self.pair_end, self.pair_sums, stops[q] - part.start, asked[q],
                 out["pair_csa"][q], out["pair_last"][q], out["pair_end"][q], out["pair_sums"][q],
             )  # fmt: skip
-            out["pair_sums"][q] = faded(out["pair_sums"][q], self.pair_decay.fade(moments[q]))
+            faded(out["pair_sums"][q], self.pair_decay.fade(moments[q]), out=out["pair_sums"][q])
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that `restored` needs, as arrays without objects; the same history gives the same arrays."""

@@ -87,11 +87,32 @@ def moved(table: Doubles, shift: Longs, powers: Sequence[int] | None = None) -> 
     np.ldexp(table, -(shift[:, None] * power), out=table)
 
 
-def faded(table: Doubles, fade: Doubles, powers: Sequence[int] | None = None) -> Doubles:
-    """A copy of a table (R, H, W) as of the moment that `fade` (H,) or (R, H) stands for."""
+def faded(
+    table: Doubles,
+    fade: Doubles,
+    powers: Sequence[int] | None = None,
+    old: Sequence[bool] | None = None,
+    out: Doubles | None = None,
+) -> Doubles:
+    """A table (R, H, W) as of the moment that `fade` (H,) or (R, H) stands for, as a copy or in `out`.
+
+    old: for which half-lives (H,) there may be sums so faded that they read as nothing; None: for all (`may_be_old`).
+    """
     factor = fade[..., None]
     if powers is not None:
         factor = np.where(np.array(powers) == 2, factor * factor, factor)
-    out = table * factor
-    out[np.abs(out) < NOTHING] = 0
-    return np.asarray(out)
+    found = np.asarray(np.multiply(table, factor, out=out))
+    for h in range(found.shape[1]):
+        if old is None or old[h]:
+            part = found[:, h]
+            part[np.abs(part) < NOTHING] = 0
+    return found
+
+
+def may_be_old(first: int, moment: int, half_lives_us: Sequence[int]) -> list[bool]:
+    """Whether anything that became known at `first` or later can have faded to nothing by `moment`, by half-life (H,).
+
+    Squares of single precision are 2^−298 at least, and 100 half-lives make that 2^−398, not below `NOTHING`; what is
+    summed with squared weights are ones.
+    """
+    return [moment - first > 100 * half_life for half_life in half_lives_us]

@@ -76,7 +76,7 @@ class Work:
         who = np.concatenate([csa, csa[ended]]).astype(np.int32)
         at = np.concatenate([assigned_at, ended_at[ended]])
         change = np.repeat(np.array([1, -1], np.int8), [len(csa), int(ended.sum())])
-        order = np.lexsort((change, who, at))
+        order = np.argsort(at, kind="stable")  # of what ties, a CSA's load is the same in any order
         return cls(who[order], at[order], change[order])
 
 

@@ -40,7 +40,7 @@ def group_features(reading: CsaReading, settings: CsaSettings, family: str, code
     asked = np.asarray(codes, dtype=np.int64)
     place = _places(group, len(reading.last), asked)
     size = effective(cells["outcomes"], cells["outcomes_squares"])
-    rate = _rate(group, cells, csa, squares, asked, place)
+    rate = _rate(group, {**cells, "size": size}, csa, squares, asked, place)
     log_time = _log_time(group, cells, csa, squares, asked, place)
     return np.stack([rate, log_time, np.log1p(_at(size, place))], axis=-1).astype(np.float32)
 
@@ -52,9 +52,8 @@ def _rate(group: GroupReading, cells: Named, csa: Named, squares: Named, asked: 
     resolved, outcomes, of_squares = _by_code(group, cells, ("resolved", "outcomes", "outcomes_squares"))
     of_code = shrunk(resolved, outcomes, level, rate_strength(resolved, outcomes, effective(outcomes, of_squares)))
     shift = _logit(np.append(of_code, level)) - _logit(level)  # the last, at −1, is that of no code
-    size = effective(cells["outcomes"], cells["outcomes_squares"])
     expected = _sigmoid(_logit(own)[group.csa] + shift[group.code])
-    strength = rate_strength(cells["resolved"], cells["outcomes"], size, expected)
+    strength = rate_strength(cells["resolved"], cells["outcomes"], cells["size"], expected)
     prior = _sigmoid(_logit(own)[None] + shift[asked][:, None])
     return shrunk(_at(cells["resolved"], place), _at(cells["outcomes"], place), prior, strength) - level
 

@@ -6,6 +6,7 @@ computed once from all of them. What a CSA is like for a group, such as an inten
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,14 +79,19 @@ def csa_names(settings: CsaSettings) -> list[str]:
 def csa_features(reading: CsaReading, settings: CsaSettings) -> Floats:
     """Features (J, G) float32. Rates and means are shrunken, and relative to the centre's; counts are log(1 + x);
     `idle` and `known_for` log(1 + days)."""
-    blocks = [_numbers(reading, h) for h in range(len(settings.half_lives_us))]
+    half_lives = range(len(settings.half_lives_us))
     known = reading.last != NULL_TIME
     idle = np.where(known, (reading.moment - np.where(known, reading.last, 0)) / DAY, LONG_DAYS)
     known_for = np.where(known, (reading.moment - np.where(known, reading.first, 0)) / DAY, 0)
     times = np.log1p(np.column_stack([reading.load, reading.open, idle, known_for.clip(0)]))
+    numbers = np.concatenate([*(_numbers(reading, h) for h in half_lives), times], axis=1)
     # One prior for both: what went well and what did not are told apart by their share of all that was handled.
-    shares = reading.embeddings / (reading.sums[:, None, :, :1] + PRIOR)
-    return np.column_stack([*blocks, times, shares.reshape(len(known), -1)]).astype(np.float32)
+    shares = 1 / (reading.sums[:, None, :, :1] + PRIOR)
+    out = np.empty((len(known), numbers.shape[1] + math.prod(reading.embeddings.shape[1:])), dtype=np.float32)
+    out[:, : numbers.shape[1]] = numbers
+    vectors = out[:, numbers.shape[1] :].reshape(reading.embeddings.shape)
+    np.multiply(reading.embeddings, shares, out=vectors, casting="same_kind")
+    return out
 
 
 def _numbers(reading: CsaReading, half_life: int) -> Doubles:

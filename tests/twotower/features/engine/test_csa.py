@@ -147,6 +147,15 @@ def test_one_hand_over_at_a_time_changes_no_bit(table, moment):
     assert bits(single.read(moment, NAMES)) == bits(whole.read(families=NAMES))
 
 
+@given(tables(most=12), st.integers(0, 3000), st.lists(st.integers(0, 400), max_size=3))
+def test_steps_change_no_bit_when_all_but_nothing_is_left(table, days, stops):
+    """Three thousand half-lives later there are doubles that lose bits; where they begin depends on the steps."""
+    moment = END + days * DAY
+    once, often = built(table, moment), built(table, moment, [END + min(stop, days) * DAY for stop in stops])
+    often.state()  # moves the origin
+    assert bits(once.read(families=NAMES)) == bits(often.read(families=NAMES))
+
+
 def test_an_update_moves_the_moment_just_behind_itself():
     handovers, history = draw_table(np.random.default_rng(0), 9).handovers(), CsaHistory(SETTINGS, CSAS)
     history.update(handovers)
