@@ -119,7 +119,8 @@ def test_a_stranger_is_what_their_features_say(model, csas):
     assert not torch.allclose(model.csa_tower(features, identity)[:3], stranger[:3])
     same = features[:1].expand(2, -1)
     one, other = model.csa_tower(same, torch.zeros(2, dtype=torch.long))
-    assert torch.equal(one, other)
+    # Not to the bit: a matrix kernel may sum the rows of a batch in different orders.
+    assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_identity_dropout_makes_strangers_while_training(model, csas):
