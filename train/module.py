@@ -108,10 +108,23 @@ class MatcherModule(lightning.LightningModule):
         if text:
             groups.append({"params": text, "lr": self.text_lr, "weight_decay": 0.0})
             rates.append(float(self.text_lr or 0.0))
-        optimiser = torch.optim.AdamW(groups, fused=True)
+        # A fused step unscales fp16 gradients inside, after they would have been clipped; nothing else has a scaler.
+        optimiser = torch.optim.AdamW(groups, fused=self.trainer.scaler is None)
         steps = max(2, int(self.trainer.estimated_stepping_batches))
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=self.warm_up)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, and also where it refuses: a fused optimiser under bf16, which has no scaler."""
+        if gradient_clip_val and self.trainer.scaler is None and gradient_clip_algorithm in (None, "norm"):
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def training_step(self, step: Step, index: int) -> Tensor:
         """Mean loss of one step."""

@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
-from tests.train.runs import FILES, OPTIONS, digests, work_of
+from tests.train.runs import FILES, OPTIONS, digests, train, work_of
 
 
 def test_two_processes_train_one_run(open_centre, tmp_path):
@@ -29,3 +30,9 @@ def test_two_processes_train_one_run(open_centre, tmp_path):
     assert set(digests(run)) == FILES
     assert not work_of(run).exists()
     assert all(np.isfinite(values).all() for values in load_file(run / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_trains_with_clipped_gradients(precision, centre, tmp_path):
+    assert train(centre, tmp_path / "run", f"--trainer.precision={precision}", "--trainer.max_epochs=1") == 0
+    assert "sigmoid" in (tmp_path / "run" / "run.json").read_text()
