@@ -74,11 +74,22 @@ def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, 
             run=False,
             seed_everything_default=0,
             save_config_callback=None,
-            trainer_defaults={**TRAINER_DEFAULTS, "enable_progress_bar": visible()},
+            trainer_defaults={
+                **TRAINER_DEFAULTS,
+                "enable_progress_bar": visible(),
+                "callbacks": [every_epoch(work)],
+            },  # fmt: skip
             parser_kwargs={"exit_on_error": False},
         )
     except (ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(f"option or configuration: {str(error).strip().splitlines()[0]}") from None
+
+
+def every_epoch(work: Path) -> ModelCheckpoint:
+    """Writes `last.ckpt` after every epoch, where `save_last` writes it only beside a new best one."""
+    return ModelCheckpoint(
+        dirpath=work, filename="last", monitor=None, save_top_k=1, every_n_epochs=1, enable_version_counter=False
+    )
 
 
 def resolved_config(cli: MatcherCLI) -> str:

@@ -108,7 +108,8 @@ def settle(cli: MatcherCLI) -> None:
 
     stopping = next(c for c in cli.trainer.callbacks if isinstance(c, StopEarly))  # type: ignore[attr-defined]
     if stopping.keeps_best(cli.datamodule.with_memory):
-        best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        named = (c for c in cli.trainer.checkpoint_callbacks if getattr(c, "monitor", None) is not None)
+        best = next(named).best_model_path  # type: ignore[attr-defined]
         cli.model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     cli.model.to("cpu").eval()
 

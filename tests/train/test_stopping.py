@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.runs import train
+from tests.train.runs import train, work_of
 from train import run
 from train.cli import MatcherCLI
 from train.stopping import MEMORY_PATIENCE, StopEarly
@@ -56,3 +56,20 @@ def test_a_profile_goes_through_its_cycle_and_keeps_the_end(
 
 def test_a_named_patience_stops_it_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch, centre: Path, tmp_path: Path):
     assert epochs(monkeypatch, centre, tmp_path / "run", "--early_stopping.patience=1") == (2, 0)
+
+
+def test_a_run_that_was_interrupted_goes_on_from_its_last_epoch_and_not_from_its_best(
+    monkeypatch: pytest.MonkeyPatch, centre: Path, tmp_path: Path
+):
+    seen: list[int] = []
+
+    def falling(*_: object) -> dict[str, float]:
+        seen.append(len(seen))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return {"val_rank": -float(len(seen))}
+
+    monkeypatch.setattr("train.module.validation_metrics", falling)
+    assert train(centre, tmp_path / "run", "--trainer.max_epochs=5") != 0
+    last = torch.load(work_of(tmp_path / "run") / "last.ckpt", map_location="cpu", weights_only=True)
+    assert last["epoch"] == 2
