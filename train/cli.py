@@ -78,7 +78,7 @@ def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, 
                 **TRAINER_DEFAULTS,
                 "enable_progress_bar": visible(),
                 "callbacks": [every_epoch(work)],
-            },  # fmt: skip
+            },
             parser_kwargs={"exit_on_error": False},
         )
     except (ArgumentError, TypeError, ValueError) as error:
