@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from twotower.clock import NEVER
@@ -122,7 +120,9 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     tokens = tokenizer.encode_corpus(texts_of(log))
     before = int(np.searchsorted(arrived, split))
     log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], tokenizer.size, tokenizer.special_ids())
-    table = token_table(log, config, tokenizer, log_weight, before)
+    categories, numbers = schema.contact_inputs(log_columns(log))
+    language, intent = (categories[:before, list(schema.categories).index(name)] - 1 for name in ("language", "intent"))
+    table = token_table(log, config, tokenizer, log_weight, Pivot(language, intent))
     encoder = StaticBackbone(
         torch.from_numpy(table[:, : config.base_dim].copy()), torch.from_numpy(log_weight), tokenizer.pad_id
     )
@@ -143,7 +143,6 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     # The window's end comes from the data, not from an option, so that a cut table and a cut option give the same run.
     end = 1 + max(int(arrived[-1]), int(known.known_at[-1]))
     engine.advance(known, end)
-    categories, numbers = schema.contact_inputs(log_columns(log))
     return TrainingSet(
         schema=schema, tokenizer=tokenizer, tokens=tokens, categories=categories, numbers=numbers, base=base,
         csa_features=csa_features, exposure=np.stack(exposure), moments=moments,
@@ -156,8 +155,8 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     )  # fmt: skip
 
 
-def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight: Floats, before: int) -> Floats:
-    """Static token embeddings (V, text_dim + view_dim): the encoder's, then those of the first `before` contacts.
+def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight: Floats, pivot: Pivot) -> Floats:
+    """Static token embeddings (V, text_dim + view_dim): the encoder's, then those of the first contacts, the pivot's.
 
     Blocks are scaled so that a component weighs about the same in either.
     """
@@ -165,23 +164,15 @@ def token_table(log: Log, config: TowerConfig, tokenizer: Tokenizer, log_weight:
     if not config.view_dim:
         return distilled
     views = [
-        tokenizer.encode_corpus(column[:before].to_pylist())
+        tokenizer.encode_corpus(column[: len(pivot.label)].to_pylist())
         for column in (log.contacts.intent_text, log.contacts.transcript)
     ]
-    pivot = Pivot(codes_of(log.contacts.language, before), codes_of(log.contacts.intent, before))
     fitted = view_table(views[0], views[1], log_weight, config.view_dim, pivot)
     norm = np.linalg.norm(fitted, axis=1)
     if not norm.any():
         return np.concatenate([distilled, fitted], axis=1)
     share = np.float32((distilled.shape[1] / fitted.shape[1]) ** 0.5)
     return np.concatenate([distilled * share, fitted / norm[norm > 0].mean()], axis=1)
-
-
-def codes_of(values: pa.Array, count: int) -> npt.NDArray[np.int64]:
-    """Codes (count,) of the first values in order of the alphabet, −1 for null."""
-    first = values.slice(0, count)
-    known = pa.array(sorted(pc.unique(pc.drop_null(first)).to_pylist()), first.type)
-    return np.asarray(pc.fill_null(pc.index_in(first, known), -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def embed_tokens(encoder: StaticBackbone, tokens: TokenArrays, batch: int = 4096) -> Floats:
