@@ -119,8 +119,10 @@ def test_a_stranger_is_what_their_features_say(model, csas):
     assert not torch.allclose(model.csa_tower(features, identity)[:3], stranger[:3])
     same = features[:1].expand(2, -1)
     one, other = model.csa_tower(same, torch.zeros(2, dtype=torch.long))
-    # Not to the bit: a matrix kernel may sum the rows of a batch in different orders.
+    # Rows of one batch may be summed in different orders; alone, each is the same to the bit.
     assert torch.allclose(one, other, atol=1e-6)
+    alone = [model.csa_tower(row[None], torch.zeros(1, dtype=torch.long)) for row in same]
+    assert torch.equal(alone[0], alone[1])
 
 
 def test_identity_dropout_makes_strangers_while_training(model, csas):
