@@ -36,12 +36,13 @@ from features_peers import duckdb_csas, duckdb_customers, pandas_csas, pandas_cu
 from measured import one_core
 
 from twotower.clock import DAY, SECOND
+from twotower.features.customer import customer_features
 from twotower.features.engine.core import compiled
 from twotower.features.engine.csa import CsaHistory
-from twotower.features.engine.customers import CustomerHistory, customer_features
+from twotower.features.engine.customers import CustomerHistory
 from twotower.features.engine.events import Arrivals, KnownHandovers, Work, take
 from twotower.features.engine.groups import group_features
-from twotower.features.engine.readout import csa_features
+from twotower.features.engine.record import csa_features
 from twotower.features.engine.roll import walk
 from twotower.features.engine.settings import CsaSettings, CustomerSettings
 from twotower.files import atomic_write

@@ -97,6 +97,8 @@ def check_parity(part: str, session: Any, tower: nn.Module, feeds: Arrays, outpu
         expected = tower(*(torch.from_numpy(value) for value in feeds.values()))
     expected = (expected,) if isinstance(expected, torch.Tensor) else expected
     for name, wanted, found in zip(outputs, expected, session.run(list(outputs), feeds), strict=True):
+        if not wanted.is_floating_point():
+            continue  # a code: two that are equally probable may change places, and their probability is compared
         distance = _distance(wanted.numpy(), found)
         if not distance <= TOLERANCE:
             batch = len(next(iter(feeds.values())))
@@ -126,14 +128,15 @@ def _example(model: TwoTower, schema: FeatureSchema, part: str, batch: int, leng
     if part == "csa_tower":
         features = rng.standard_normal((batch, len(schema.csa_numbers))).astype(np.float32)
         return {"features": features, "identity": rng.integers(0, 1 + len(schema.identities), batch)}
-    backbone = model.contact_tower.backbone
-    vocabulary = model.contact_tower.base.table.shape[0]
+    tower = model.contact_tower
+    backbone = tower.backbone
+    vocabulary = len(next((backbone if tower.reader is None else tower.reader).parameters()))
     tokens = rng.integers(1, vocabulary, (batch, min(length, schema.max_tokens)))
     lengths = rng.integers(1, tokens.shape[1] + 1, batch)
     tokens[np.arange(tokens.shape[1]) >= lengths[:, None]] = backbone.pad_id
     if batch > 1:
         tokens[-1] = backbone.pad_id
-    categories = np.column_stack([rng.integers(0, 1 + len(v), batch) for v in schema.categories.values()])
+    categories = np.column_stack([rng.integers(0, size, batch) for size in tower.heads.sizes])
     numbers = rng.standard_normal((batch, len(schema.numbers))).astype(np.float32)
     return {"tokens": tokens, "categories": categories.astype(np.int64), "numbers": numbers}
 

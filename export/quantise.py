@@ -80,7 +80,7 @@ def encode_probe(path: Path, probe: Probe) -> ContactVectors:
         )
         parts.append(session.run(list(CONTACT_OUTPUTS), feeds))
     outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    profile, memory, level, base = outputs
+    profile, memory, level, base = outputs[:4]
     strangers = np.full(len(probe), -1, dtype=np.int32)
     return ContactVectors(profile, memory, level, base, probe.arrived_at, strangers)
 

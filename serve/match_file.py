@@ -113,7 +113,8 @@ class FromLog:
     def rank(self, batch: ContactBatch, k: int, rank: Rank) -> Iterator[Ranked | None]:
         """The best k for each contact, None where nobody is eligible; in the order of the batch."""
         customer = codes(batch.customer_id, self._log.customer_ids)
-        encoded = self._encoder.encode({**batch.columns, "customer_since": self._since(customer)}, quiet=True)
+        past = self._rolling.customers.at(customer, batch.arrived_at)
+        encoded = self._encoder.encode({**batch.columns, "customer_since": self._since(customer)}, past, quiet=True)
         vectors = ContactVectors(
             encoded.profile, encoded.memory, encoded.level, encoded.base, batch.arrived_at, customer
         )

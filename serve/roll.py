@@ -3,7 +3,8 @@
 Notable: two starts are possible. A contact that arrives after the bundle's data window *resumes* it: the bundle's rows
 and state, and from the log only what became known later. A contact from inside the window cannot use them, as they
 know what came after it; for it the whole log is *replayed* from nothing. CSA features move in the grid of snapshots
-that training used, every step of it, so the vectors at a moment do not depend on which contacts were asked for before.
+that training used; the engine's sums do not tell in which steps they were reached, so the vectors at a moment do not
+depend on which contacts were asked for before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
 from twotower.clock import NEVER
 from twotower.features.csa import CsaFeatures
-from twotower.features.history import HistoryEngine, KnownHandovers
+from twotower.features.engine.csa import CsaHistory
+from twotower.features.engine.roll import gathered, part_of
+from twotower.features.schema import log_columns
+from twotower.features.streams import Told, csa_streams, with_intents
 from twotower.scoring.join import sigmoid
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows, build_rows, merge_rows
@@ -46,13 +50,7 @@ class Roll:
         known = np.flatnonzero(log.handovers.known_at < NEVER)
         rows, pairs = _rows(bundle, log, contacts, known, resume)
         self.memory = Memory(rows, len(log.csas), pairs if with_pairs else None)
-        self._handovers = KnownHandovers(
-            log.handovers.csa[known],
-            log.handovers.known_at[known],
-            log.handovers.resolved[known],
-            log.handovers.handle_time_s[known],
-            contacts.base[log.handovers.contact[known]],
-        )
+        self._known, self._work = csa_streams(log, bundle.schema, told_of(bundle, log, contacts))
         self._resumed = _resumed(bundle, log) if resume else None
         self._first = self._first_moment(log)
         self._features = CsaFeatures(log.csas, bundle.schema, self._embed)
@@ -66,26 +64,19 @@ class Roll:
         if moment not in self._kept:
             if self._engine.moment > moment:
                 self._engine = self._start()
-            while self._engine.moment < moment:
-                following = (self._engine.moment // step + 1) * step
-                self._engine.advance(self._handovers, min(following, moment))
-            features = self._features.at(moment, self._engine.features())
+            self._engine.advance(self._known, moment, self._work)
+            features = self._features.at(moment, self._engine)
             self._kept[moment] = self._csa_encoder.encode(features, self._identity)
             most = max(2, CACHE_BYTES // max(1, self._kept[moment].nbytes))
             while len(self._kept) > most:
                 self._kept.popitem(last=False)
         return self._kept[moment]
 
-    def _start(self) -> HistoryEngine:
+    def _start(self) -> CsaHistory:
         """A fresh engine at the first moment of this roll."""
-        schema = self._schema
         if self._resumed is not None:
-            same = self._resumed
-            return same.resized(np.arange(len(same.last)), len(same.last))
-        engine = HistoryEngine(len(self._identity), schema.base_dim, schema.history_half_life_s, self._first)
-        if len(self._handovers.known_at):
-            engine.moment = min(self._first, int(self._handovers.known_at[0]))
-        return engine
+            return CsaHistory.restored(self._resumed.settings, self._resumed.state())
+        return CsaHistory(self._schema.csa_settings, len(self._identity))
 
     def _first_moment(self, log: Log) -> int:
         """The earliest snapshot: where the bundle's state stands, or the one before the log's first contact."""
@@ -143,11 +134,17 @@ def _bundle_rows(bundle: Bundle, log: Log) -> HistoryRows:
     )
 
 
-def _resumed(bundle: Bundle, log: Log) -> HistoryEngine:
+def _resumed(bundle: Bundle, log: Log) -> CsaHistory:
     """The bundle's history state under the log's codes; CSAs who joined since start empty."""
     saved, places = bundle.engine, _places(bundle, log)
     there = np.flatnonzero(places >= 0)
-    mine = HistoryEngine(len(log.csas), saved.good.shape[1], saved.half_life_s, saved.moment)
-    for name in ("sums", "good", "bad", "last"):
-        getattr(mine, name)[places[there]] = getattr(saved, name)[there]
-    return mine
+    kept = CsaHistory.restored(saved.settings, part_of(saved, there))
+    return gathered([kept], [places[there]], len(log.csas))
+
+
+def told_of(bundle: Bundle, log: Log, contacts: Encoded) -> Told:
+    """What was known on arrival of all contacts of a log, as the bundle's towers tell it."""
+    schema = bundle.schema
+    signals = schema.rows(log_columns(log)).signals if schema.has("upset") else None
+    filled = with_intents(schema, contacts.categories, contacts.intent)
+    return Told(contacts.base, filled, contacts.complexity, signals)

@@ -18,6 +18,7 @@ from serve.matcher import Matcher, Ranked
 from serve.roll import Roll
 from twotower.bundle.sessions import Encoded
 from twotower.features.schema import log_columns
+from twotower.features.streams import CustomerPast
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Rank, Scored
 from twotower.tables.log import Log
@@ -113,7 +114,15 @@ class RollingMatcher:
 
     @cached_property
     def _encoded(self) -> Encoded:
-        return self._bundle.contact_encoder.encode(log_columns(self.log))
+        contacts = self.log.contacts
+        past = self.customers.at(contacts.customer, contacts.arrived_at)
+        return self._bundle.contact_encoder.encode(log_columns(self.log), past)
+
+    @cached_property
+    def customers(self) -> CustomerPast:
+        """What was known of the log's customers at any moment."""
+        schema = self._bundle.schema
+        return CustomerPast(self.log, schema, schema.rows(log_columns(self.log)))
 
     @cached_property
     def _resumed(self) -> Roll:

@@ -23,7 +23,8 @@ def align_memory(model: TwoTower, data: TrainingSet) -> None:
     tower = model.contact_tower
     contacts = np.flatnonzero(data.arrived_at < data.split)
     contacts = contacts[np.linspace(0, len(contacts) - 1, min(len(contacts), MOST_CONTACTS)).astype(np.int64)]
-    profile = encode(model, data, contacts).profile[:, :-1].astype(np.float64) * tower.config.members
+    width = tower.config.members * tower.config.profile_dim
+    profile = encode(model, data, contacts).profile[:, :width].astype(np.float64) * tower.config.members
     centre = profile.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov((profile - centre).T))
     side = min(tower.config.memory_dim, profile.shape[1])

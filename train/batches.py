@@ -29,21 +29,27 @@ DAY_US = 86_400_000_000
 class Texts:
     """Contacts as the contact tower reads them: tokens (B, L), categories (B, C), numbers (B, F).
 
-    Where the text backbone is frozen, `text` (B, width) holds its output and `tokens` is None.
+    `told` (B, T) is complexity as it was known on arrival, NaN where it was not. Where the text backbone is frozen,
+    `text` (B, width) holds its output and `tokens` is None; `read` (B, W) are the frozen vectors that the heads read,
+    None where they are the text's own.
     """
 
     tokens: Tensor | None
     categories: Tensor
     numbers: Tensor
+    told: Tensor
     text: Tensor | None = None
+    read: Tensor | None = None
 
     def outputs(self, model: TwoTower) -> ContactOutput:
         """The contact tower's output. Raises DataError where neither tokens nor text vectors are given."""
+        tower = model.contact_tower
         if self.text is not None:
-            return model.contact_tower.head(self.text, self.categories, self.numbers)
+            read = self.text if self.read is None else self.read
+            return tower.head(self.text, read, self.categories, self.numbers, self.told)
         if self.tokens is None:
             raise DataError("contacts of a batch: neither tokens nor text vectors are given; one of them was expected")
-        return model.contact_tower.outputs(self.tokens, self.categories, self.numbers)
+        return tower.outputs(self.tokens, self.categories, self.numbers, self.told)
 
 
 class Roster(NamedTuple):
@@ -204,11 +210,14 @@ class StepDataset(Dataset[Step]):
 def texts(data: TrainingSet, contacts: Indices) -> Texts:
     """Tensors of the contacts (B,)."""
     frozen = data.frozen_text
+    apart = frozen is not None and frozen is not data.read
     return Texts(
         None if frozen is not None else torch.from_numpy(data.tokens.pad(contacts)),
         torch.from_numpy(data.categories[contacts]),
         torch.from_numpy(data.numbers[contacts]),
+        torch.from_numpy(data.told[contacts]),
         None if frozen is None else torch.from_numpy(frozen[contacts]),
+        torch.from_numpy(data.read[contacts]) if apart else None,
     )
 
 

@@ -12,6 +12,8 @@ from twotower.progress import track
 from twotower.scoring.join import ContactVectors
 from twotower.towers.two_tower import TwoTower
 
+VECTORS = 4  # outputs of the contact tower that a score is made of
+
 
 @torch.inference_mode()
 def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], batch: int = 2048) -> ContactVectors:
@@ -24,13 +26,12 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
     for start in range(0, len(order), batch):
         rows = contacts[order[start : start + batch]]
         part = (data.tokens.pad(rows), data.categories[rows], data.numbers[rows])
-        pieces.append(
-            tuple(t.float().cpu() for t in model.contact_tower(*(torch.from_numpy(t).to(device) for t in part)))
-        )
+        out = model.contact_tower(*(torch.from_numpy(t).to(device) for t in part))[:VECTORS]
+        pieces.append(tuple(t.float().cpu() for t in out))
     model.train(was_training)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    profile, memory, level, base = (torch.cat([p[i] for p in pieces]).numpy()[back] for i in range(4))
+    profile, memory, level, base = (torch.cat([p[i] for p in pieces]).numpy()[back] for i in range(VECTORS))
     return ContactVectors(profile, memory, level, base, data.arrived_at[contacts], data.customer[contacts])
 
 

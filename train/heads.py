@@ -179,7 +179,7 @@ def complexity_heads(rows: Rows, arrived_at: Longs, facts: dict[str, Target], sp
     known_at before its first arrival, contacts at `split` or later those of facts known before `split`. The spread is
     the same regression of |value − told| for handle times: told is what the handle-time head said in the block where
     the fact became known, so the error is out of sample. A head of fewer than `LEAST_FACTS` facts has weight 0, bias 0
-    and tells 0: a constant, which says nothing.
+    and tells nothing, NaN.
     """
     edges, following = _edges(arrived_at, split)
     sorted_facts = {name: _sorted(facts[name]) for name in _NAMES if name != "handle_time_spread"}
@@ -250,8 +250,9 @@ class _Heads:
         return cls(np.zeros((many, width), np.float32), np.zeros(many, np.float32), np.zeros(many, bool))
 
     def tell(self, x: Floats) -> Floats:
-        """Predictions (n, T) for inputs (n, D)."""
+        """Predictions (n, T) for inputs (n, D), NaN by heads of too few facts."""
         told: Floats = np.clip(x @ self.weight.T + self.bias, _LOW, _HIGH)
+        told[:, ~self.enough] = np.nan
         return told
 
 

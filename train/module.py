@@ -8,6 +8,7 @@ because it is pretrained.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from train.objectives.choose import choose
 from train.objectives.memory import MemoryMixture
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
+from twotower.towers.backbones import StaticBackbone
 from twotower.towers.store import build
 from twotower.towers.two_tower import TwoTower
 
@@ -77,10 +79,13 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         torch.manual_seed(self.data.seed)
         self.objective = choose(self.data.objective_name, data.has_failures)
-        model = build(self.data.towers, data.schema, data.table, data.log_weight, data.tokenizer.pad_id)
+        pad_id = data.tokenizer.pad_id
+        model = build(self.data.towers, data.schema, data.table, data.log_weight, pad_id, deepcopy(data.heads))
         before = data.arrived_at < data.split
-        model.contact_tower.standardise.fit(torch.from_numpy(data.numbers[before]))
-        model.csa_tower.standardise.fit(torch.from_numpy(data.csa_features[data.moments <= data.split]))
+        numbers, told = (torch.from_numpy(values[before]) for values in (data.numbers, data.told))
+        model.contact_tower.fit_standardise(numbers, told)
+        csas = torch.from_numpy(data.csa_features[data.moments <= data.split])
+        model.csa_tower.standardise.fit(csas[..., : model.csa_tower.plain])
         rate = data.resolved[data.training()]
         if self.objective.name == "sigmoid":
             share = float((rate == 1).sum() / max((rate >= 0).sum(), 1))
@@ -91,7 +96,11 @@ class MatcherModule(lightning.LightningModule):
             self.text_lr = 3e-4 if self.data.with_memory else 0.0
         if self.text_lr == 0:
             model.contact_tower.backbone.requires_grad_(False)
-            self.data.replace_training_set(replace(data, frozen_text=text_vectors(model, data)))
+            # A static backbone starts as what the heads read, and stays so.
+            static = isinstance(model.contact_tower.backbone, StaticBackbone)
+            self.data.replace_training_set(
+                replace(data, frozen_text=data.read if static else text_vectors(model, data))
+            )
         self.model = model
 
     def configure_optimizers(self) -> Any:

@@ -26,6 +26,7 @@ from train.stopping import StopEarly
 from train.validate import outcome_metrics
 from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
+from twotower.features.engine.store import save_csas
 from twotower.files import atomic_directory, atomic_write, sha256_file
 from twotower.scoring.join import Join
 from twotower.scoring.memory import Memory
@@ -131,7 +132,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
         data.tokenizer.save(folder / "tokenizer.json")
         join.save(folder / "calibration.json")
-        data.engine.save(folder / "features.state")
+        save_csas(data.engine, folder / "features.state")
         (folder / "config.yaml").write_text(resolved_config(cli), encoding="utf-8")
         write_arrays(data_module, data, rows, folder)
         (folder / "run.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")

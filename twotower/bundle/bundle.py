@@ -20,7 +20,7 @@ from twotower.errors import BundleError
 
 if TYPE_CHECKING:
     from twotower.bundle.sessions import ContactEncoder, CsaEncoder
-    from twotower.features.history import HistoryEngine
+    from twotower.features.engine.csa import CsaHistory
     from twotower.features.schema import FeatureSchema
     from twotower.index.vectors import VectorIndex
     from twotower.scoring.join import Join
@@ -103,11 +103,11 @@ class Bundle:
         return self._history[1]
 
     @cached_property
-    def engine(self) -> HistoryEngine:
-        """A history engine resumed from `features.state`; it is mutable, so take a fresh bundle for a second one."""
-        from twotower.features.history import HistoryEngine
+    def engine(self) -> CsaHistory:
+        """The CSAs' history resumed from `features.state`; it is mutable, so take a fresh bundle for a second one."""
+        from twotower.features.engine.store import load_csas
 
-        return HistoryEngine.load(self.file("features.state"))
+        return load_csas(self.file("features.state"))
 
     @cached_property
     def contact_encoder(self) -> ContactEncoder:

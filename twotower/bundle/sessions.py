@@ -8,7 +8,7 @@ vectors must not depend, in any bit, on the contacts encoded with it. For these 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from twotower.errors import BundleError
 from twotower.progress import bar
 
 if TYPE_CHECKING:
+    from twotower.features.customer import CustomerRows
     from twotower.features.schema import FeatureSchema
     from twotower.text.tokens import Tokenizer
 
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 CONTACT_INPUTS = ("tokens", "categories", "numbers")
-CONTACT_OUTPUTS = ("profile", "memory", "level", "base")
+CONTACT_OUTPUTS = ("profile", "memory", "level", "base", "intent", "intent_p", "complexity")
 CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector",)
 # Contacts per round: their tokens and columns are in memory at once.
 ROUND = 4096
@@ -58,12 +59,18 @@ def open_session(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> o
 
 @dataclass(frozen=True)
 class Encoded:
-    """Outputs of the contact tower for B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K)."""
+    """Outputs of the contact tower for B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K),
+    `intent` i8 (B,) the most probable code with `intent_p` (B,), `complexity` (B, T); and the `categories` i8 (B, C)
+    that it was given."""
 
     profile: Floats
     memory: Floats
     level: Floats
     base: Floats
+    intent: Integers
+    intent_p: Floats
+    complexity: Floats
+    categories: Integers
 
     def __len__(self) -> int:
         return len(self.level)
@@ -77,34 +84,41 @@ class ContactEncoder:
         self._tokenizer = tokenizer
         self._schema = schema
 
-    def encode_one(self, contact: Mapping[str, Any]) -> Encoded:
-        """Vectors of one contact, keys as in `contacts.parquet`; absent keys and None are unknown."""
+    def encode_one(self, contact: Mapping[str, Any], past: CustomerRows | None = None) -> Encoded:
+        """Vectors of one contact, keys as in `contacts.parquet`; absent keys and None are unknown; past: of its
+        customer, None where nothing is known."""
         columns = {name: [value] for name, value in contact.items()} or {"intent_text": [None]}
         tokens = self._tokenizer.encode(self._texts(columns))
-        return Encoded(*self._run(tokens, *self._schema.contact_inputs(columns)))
+        categories, numbers = self._schema.contact_inputs(columns, past)
+        return _encoded(self._run(tokens, categories, numbers), categories)
 
-    def encode(self, columns: Mapping[str, Any], quiet: bool = False) -> Encoded:
-        """Vectors of many contacts; columns of equal length N, lists or Arrow arrays. `quiet`: no progress bar."""
+    def encode(self, columns: Mapping[str, Any], past: CustomerRows | None = None, quiet: bool = False) -> Encoded:
+        """Vectors of many contacts; columns of equal length N, lists or Arrow arrays; past: of their customers.
+        `quiet`: no progress bar."""
         size = len(next(iter(columns.values())))
-        rounds = [self._encode_round(_slice(columns, start, ROUND)) for start in _rounds(size, quiet)]
+        rounds = [
+            self._encode_round(_slice(columns, start, ROUND), None if past is None else past.part(start, ROUND))
+            for start in _rounds(size, quiet)
+        ]
+        names = [field.name for field in fields(Encoded)]
         if not rounds:
-            empty = self._encode_round({"intent_text": [""]})
-            rounds = [Encoded(*(getattr(empty, name)[:0] for name in CONTACT_OUTPUTS))]
-        return Encoded(*(np.concatenate([getattr(r, name) for r in rounds]) for name in CONTACT_OUTPUTS))
+            empty = self._encode_round({"intent_text": [""]}, None)
+            rounds = [Encoded(*(getattr(empty, name)[:0] for name in names))]
+        return Encoded(*(np.concatenate([getattr(r, name) for r in rounds]) for name in names))
 
-    def _encode_round(self, columns: Mapping[str, Any]) -> Encoded:
+    def _encode_round(self, columns: Mapping[str, Any], past: CustomerRows | None) -> Encoded:
         tokens = self._tokenizer.encode_corpus(self._texts(columns))
-        categories, numbers = self._schema.contact_inputs(columns)
-        outputs: list[Floats] = []
+        categories, numbers = self._schema.contact_inputs(columns, past)
+        outputs: list[npt.NDArray[Any]] = []
         for i in range(len(tokens)):
             row = slice(i, i + 1)
             results = self._run(tokens.pad(np.array([i])), categories[row], numbers[row])
-            outputs = outputs or [np.empty((len(tokens), *r.shape[1:]), np.float32) for r in results]
+            outputs = outputs or [np.empty((len(tokens), *r.shape[1:]), r.dtype) for r in results]
             for whole, part in zip(outputs, results, strict=True):
                 whole[i] = part[0]
-        return Encoded(*outputs)
+        return _encoded(outputs, categories)
 
-    def _run(self, tokens: Integers, categories: Integers, numbers: Floats) -> list[Floats]:
+    def _run(self, tokens: Integers, categories: Integers, numbers: Floats) -> list[npt.NDArray[Any]]:
         feeds = {"tokens": tokens, "categories": categories, "numbers": _aligned(numbers)}
         return [np.asarray(o) for o in self._session.run(CONTACT_OUTPUTS, feeds)]
 
@@ -115,6 +129,11 @@ class ContactEncoder:
         size = len(next(iter(columns.values())))
         need, said = (_strings(columns.get(name), size) for name in ("intent_text", "transcript"))
         return [compose_text(a, b) for a, b in zip(need, said, strict=True)]
+
+
+def _encoded(outputs: Sequence[npt.NDArray[Any]], categories: Integers) -> Encoded:
+    named: dict[str, Any] = dict(zip(CONTACT_OUTPUTS, outputs, strict=True))
+    return Encoded(**named, categories=categories)
 
 
 class CsaEncoder:

@@ -1,13 +1,15 @@
-"""Contact and customer features: what is known the moment a contact arrives, from its own row.
+"""Contact features: what is known the moment a contact arrives, from its own row.
 
 Notable: features are computed column by column in Arrow, so a batch of a million costs seconds; only the counts of
 characters go another way for few rows, to the same numbers, so that one contact in the router costs microseconds.
-Nothing here looks at other contacts; what the past says of a customer is the pairing memory's part.
+Nothing here looks at other contacts; what the past says of a customer is in `features/customer.py`. A language that is
+not given is identified from the text, and a regional one ("pt-BR") counts as its base language.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,19 +18,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twotower.clock import DAY, HOUR
+from twotower.features.feature import Feature, table
+from twotower.text.identify import base_language, identify
+from twotower.text.signals import SIGNALS, signals
 from twotower.text.tokens import clean
 
-CATEGORIES = ("channel", "queue", "language", "intent")
-TEXT = "intent_text and transcript"  # the column that contact_numbers adds: no table can have one of this name
 FEW = 64  # rows up to which Python counts characters sooner than Arrow has compiled the expression
 Columns = Mapping[str, Any]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
-def _text(columns: Columns) -> pa.Array:
-    need = pc.fill_null(strings(columns, "intent_text"), "")
-    said = pc.fill_null(strings(columns, "transcript"), "")
-    return pc.binary_join_element_wise(need, said, pa.scalar("\n", pa.large_string()))
+class ContactRows:
+    """N contacts as columns named as in contacts.parquet, with what several features read computed once.
+
+    Any column may be absent; `arrived_at` and `customer_since` are microseconds. languages: those that the centre
+    serves (base languages), which identification is told where it knows them.
+    """
+
+    def __init__(self, columns: Columns, languages: Collection[str] = ()) -> None:
+        self.columns, self._served = columns, frozenset(languages)
+
+    def __len__(self) -> int:
+        return size(self.columns)
+
+    @cached_property
+    def text(self) -> pa.Array:
+        """The stated need and the transcript, a line each."""
+        need = pc.fill_null(strings(self.columns, "intent_text"), "")
+        said = pc.fill_null(strings(self.columns, "transcript"), "")
+        return pc.binary_join_element_wise(need, said, pa.scalar("\n", pa.large_string()))
+
+    @cached_property
+    def languages(self) -> list[str | None]:
+        """Base language of each contact: of its tag where it has one, else identified from its text, else None."""
+        coded = pc.dictionary_encode(strings(self.columns, "language"))
+        bases = [base_language(tag) for tag in coded.dictionary.to_pylist()]
+        found = [None if i is None else bases[i] for i in coded.indices.to_pylist()]
+        missing = [i for i, base in enumerate(found) if base is None]
+        for i in missing:
+            found[i] = identify(self.text[i].as_py(), self._served or None).language
+        return found
+
+    @cached_property
+    def signals(self) -> Floats:
+        """`twotower.text.signals` (N, S) of the texts in their languages."""
+        # The tag of a private language, which no lexicon speaks: what was looked for is not looked for again.
+        return signals(self.text.to_pylist(), [base or "x" for base in self.languages])
 
 
 def strings(columns: Columns, name: str) -> pa.Array:
@@ -56,11 +92,6 @@ def numeric(columns: Columns, name: str) -> npt.NDArray[np.float64]:
 def size(columns: Columns) -> int:
     """Number of rows."""
     return len(next(iter(columns.values()))) if columns else 0
-
-
-def _log_length(column: pa.Array) -> Floats:
-    length: npt.NDArray[np.int32] = pc.utf8_length(pc.fill_null(column, "")).to_numpy(zero_copy_only=False)
-    return np.log1p(length).astype(np.float32)
 
 
 class Characters:
@@ -94,80 +125,110 @@ class Characters:
         self._belongs.update(zip(asked, found.to_pylist(), strict=True))
 
 
-def _share(pattern: str) -> Callable[[Columns], Floats]:
+Compute = Callable[[ContactRows], npt.NDArray[Any]]
+
+
+def _length(name: str) -> Compute:
+    return lambda rows: np.log1p(_characters(pc.fill_null(strings(rows.columns, name), "")))
+
+
+def _characters(text: pa.Array) -> npt.NDArray[np.int32]:
+    length: npt.NDArray[np.int32] = pc.utf8_length(text).to_numpy(zero_copy_only=False)
+    return length
+
+
+def _share(pattern: str) -> Compute:
     characters = Characters(pattern)
-
-    def share(columns: Columns) -> Floats:
-        text = columns[TEXT]
-        length: npt.NDArray[np.int32] = pc.utf8_length(text).to_numpy(zero_copy_only=False)
-        return (characters.count(text) / np.maximum(length, 1)).astype(np.float32)
-
-    return share
+    return lambda rows: characters.count(rows.text) / np.maximum(_characters(rows.text), 1)
 
 
-def _count(pattern: str) -> Callable[[Columns], Floats]:
+def _count(pattern: str) -> Compute:
     characters = Characters(pattern)
-
-    def count(columns: Columns) -> Floats:
-        return np.log1p(characters.count(columns[TEXT])).astype(np.float32)
-
-    return count
+    return lambda rows: np.log1p(characters.count(rows.text))
 
 
-def _hour(function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Callable[[Columns], Floats]:
-    def hour(columns: Columns) -> Floats:
-        of_day = (numeric(columns, "arrived_at") % DAY) / HOUR
-        return np.nan_to_num(function(of_day * (2 * np.pi / 24))).astype(np.float32)
+def _hour(function: Callable[[Doubles], Doubles]) -> Compute:
+    def hour(rows: ContactRows) -> Doubles:
+        of_day = (numeric(rows.columns, "arrived_at") % DAY) / HOUR
+        return np.nan_to_num(function(of_day * (2 * np.pi / 24)))
 
     return hour
 
 
-def _known(name: str) -> Callable[[Columns], Floats]:
-    def known(columns: Columns) -> Floats:
-        valid: npt.NDArray[np.bool_] = pc.is_valid(strings(columns, name)).to_numpy(zero_copy_only=False)
-        return valid.astype(np.float32)
-
-    return known
+def _known(rows: ContactRows) -> npt.NDArray[np.bool_]:
+    valid: npt.NDArray[np.bool_] = pc.is_valid(strings(rows.columns, "customer_id")).to_numpy(zero_copy_only=False)
+    return valid
 
 
-def _priority(columns: Columns) -> Floats:
-    return np.nan_to_num(numeric(columns, "priority")).astype(np.float32)
+def _tenure(rows: ContactRows) -> Doubles:
+    days = (numeric(rows.columns, "arrived_at") - numeric(rows.columns, "customer_since")) / DAY
+    elapsed: Doubles = np.nan_to_num(np.maximum(days, 0))
+    return np.log1p(elapsed)
 
 
-def _tenure(columns: Columns) -> Floats:
-    days = (numeric(columns, "arrived_at") - numeric(columns, "customer_since")) / DAY
-    elapsed: npt.NDArray[np.float64] = np.nan_to_num(np.maximum(days, 0))
-    return np.log1p(elapsed).astype(np.float32)
+def _arrival(
+    name: str, family: str, unit: str, low: float, high: float, meaning: str, compute: Compute
+) -> Feature[ContactRows]:
+    return Feature(name, "contact", family, unit, low, high, meaning, "arrival", compute)
 
 
-# name -> (what it means, its values (N,) float32; a missing input gives 0)
-NUMBERS: dict[str, tuple[str, Callable[[Columns], Floats]]] = {
-    "need_length": ("log(1 + characters of intent_text)", lambda c: _log_length(strings(c, "intent_text"))),
-    "transcript_length": ("log(1 + characters of transcript)", lambda c: _log_length(strings(c, "transcript"))),
-    "questions": ("log(1 + question marks)", _count(r"\?")),
-    "exclamations": ("log(1 + exclamation marks)", _count(r"!")),
-    "capitals": ("share of capital letters", _share(r"\p{Lu}")),
-    "digits": ("share of digits", _share(r"[0-9]")),
-    "hour_sin": ("sine of the hour of arrival (UTC)", _hour(np.sin)),
-    "hour_cos": ("cosine of the hour of arrival (UTC)", _hour(np.cos)),
-    "priority": ("priority as given, 0 where null", _priority),
-    "customer_known": ("1 where the customer is identified", _known("customer_id")),
-    "customer_tenure": ("log(1 + days since customers.since), 0 where unknown", _tenure),
-}
+def _signal(place: int) -> Feature[ContactRows]:
+    one = SIGNALS[place]
+    return _arrival(
+        f"said_{one.name}", "signals", one.unit, one.low, one.high, one.meaning, lambda rows: rows.signals[:, place]
+    )
 
 
-def contact_numbers(columns: Columns, names: Sequence[str]) -> Floats:
-    """Raw number features (N, F) float32 in the order of `names`."""
-    if not names:
-        return np.zeros((size(columns), 0), dtype=np.float32)
-    columns = {**columns, TEXT: _text(columns)}
-    return np.column_stack([NUMBERS[name][1](columns) for name in names]).astype(np.float32)
+LOG = np.inf  # a count has no upper bound
+NUMBERS: tuple[Feature[ContactRows], ...] = (
+    _arrival("need_length", "form", "log(1 + characters)", 0, LOG, "of intent_text", _length("intent_text")),
+    _arrival("transcript_length", "form", "log(1 + characters)", 0, LOG, "of transcript", _length("transcript")),
+    _arrival("questions", "form", "log(1 + n)", 0, LOG, "question marks", _count(r"\?")),
+    _arrival("exclamations", "form", "log(1 + n)", 0, LOG, "exclamation marks", _count(r"!")),
+    _arrival("capitals", "form", "share of characters", 0, 1, "capital letters", _share(r"\p{Lu}")),
+    _arrival("digits", "form", "share of characters", 0, 1, "digits", _share(r"[0-9]")),
+    _arrival("hour_sin", "clock", "1", -1, 1, "sine of the hour of arrival (UTC)", _hour(np.sin)),
+    _arrival("hour_cos", "clock", "1", -1, 1, "cosine of the hour of arrival (UTC)", _hour(np.cos)),
+    _arrival(
+        "priority", "priority", "the log's own", -LOG, LOG, "priority as given, 0 where null",
+        lambda rows: np.nan_to_num(numeric(rows.columns, "priority")),
+    ),
+    _arrival("customer_known", "customer", "0 or 1", 0, 1, "whether the customer is identified", _known),
+    _arrival("customer_tenure", "customer", "log(1 + days)", 0, LOG, "since customers.since, 0 where unknown", _tenure),
+    *(_signal(i) for i in range(len(SIGNALS))),
+)  # fmt: skip
 
 
-def contact_categories(columns: Columns, vocabularies: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
+def _label(name: str, meaning: str) -> Feature[ContactRows]:
+    return Feature(
+        name, "contact", "labels", "code", 0, LOG, f"{meaning}; 0 is unknown", "arrival",
+        lambda rows: category(rows, name),
+    )  # fmt: skip
+
+
+LABELS: tuple[Feature[ContactRows], ...] = (
+    _label("channel", "how the contact came"),
+    _label("queue", "the queue that it would have waited in"),
+    _label("language", "base language, identified from the text where it is not given"),
+    _label("intent", "label as given, else by the contact tower's own head"),
+)
+CATEGORIES = tuple(label.name for label in LABELS)
+
+
+def contact_numbers(rows: ContactRows, features: Sequence[Feature[ContactRows]]) -> Floats:
+    """Raw number features (N, F) float32 in the order of `features`."""
+    return table(tuple(features), rows, len(rows), None)
+
+
+def contact_categories(rows: ContactRows, vocabularies: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
     """Codes (N, C) int64, one column a category: 1 + the position in its vocabulary, 0 for null or unseen."""
     coded = []
     for name, vocabulary in vocabularies.items():
-        found = pc.index_in(strings(columns, name), pa.array(vocabulary, pa.large_string()))
+        found = pc.index_in(category(rows, name), pa.array(vocabulary, pa.large_string()))
         coded.append(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1)
-    return np.column_stack(coded) if coded else np.zeros((size(columns), 0), dtype=np.int64)
+    return np.column_stack(coded) if coded else np.zeros((len(rows), 0), dtype=np.int64)
+
+
+def category(rows: ContactRows, name: str) -> pa.Array:
+    """Values (N,) of a category as large_string, null where unknown."""
+    return pa.array(rows.languages, pa.large_string()) if name == "language" else strings(rows.columns, name)

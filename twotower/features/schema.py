@@ -1,7 +1,8 @@
 """The feature schema: which features the towers read, in which order, with the vocabularies fitted on the log.
 
 Notable: everything that turns a table's row into a tensor is in this object and its JSON (`features.json`), so a
-bundle needs nothing else of training, and its digest says whether two bundles read the same features.
+bundle needs nothing else of training, and its digest says whether two bundles read the same features. Which features
+there are is declared elsewhere (`registry.py`); the schema picks families of them and fits their vocabularies.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,39 +21,51 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twotower.clock import DAY
-from twotower.errors import BundleError
-from twotower.features.contact import CATEGORIES, NUMBERS, Columns, contact_categories, contact_numbers, strings
-from twotower.features.history import HISTORY_NUMBERS, history_names
+from twotower.errors import BundleError, ConfigError
+from twotower.features import contact, customer
+from twotower.features.contact import CATEGORIES, Columns, ContactRows, category, contact_categories, contact_numbers
+from twotower.features.csa import CSA, base_languages
+from twotower.features.customer import CustomerRows
+from twotower.features.engine.customers import CustomerHistory
+from twotower.features.engine.record import RECORD
+from twotower.features.engine.settings import CsaSettings
+from twotower.features.feature import Feature, table
+from twotower.features.registry import DEFAULT, FAMILIES, FEATURES
 
 if TYPE_CHECKING:
     from twotower.tables.log import Log
 
-VERSION = 1
+VERSION = 2
 MOST_VALUES = 512  # of a contact category; rarer values read as unknown
 CSA_VALUES = ("languages", "skills", "site", "team", "kind")
-MOST_CSA_VALUES = 64  # columns for languages, skills, sites, teams and kinds each
+MOST_CSA_VALUES = 64  # columns for languages, skills, sites, teams, kinds and the codes of a family of groups, each
+GROUPS = ("intent", "language", "channel")  # beside the bands of complexity
+HALF_LIVES = (7 * DAY, 30 * DAY, 90 * DAY)  # of a CSA's past
+Some = TypeVar("Some", bound=Feature[Any])
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FeatureSchema:
     """What the towers read.
 
-    `categories`: contact category → vocabulary (code = 1 + position, 0 unknown). `numbers`: contact numbers, in order.
-    `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `identities`: CSA ids with an
-    identity embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base embedding. `granularity_us` between
-    history snapshots, `history_half_life_s` of the history sums, `max_tokens` read of a text, `history` (`none`,
-    `rates` or `all`) how much of the engine's features the CSA tower reads.
+    `families` of features that are on. `categories`: contact category → vocabulary (code = 1 + position, 0 unknown).
+    `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `groups`: family of groups → values
+    that have cells of their own; `bands`, the upper edges of the bands of predicted handle time, log(1 + s).
+    `identities`: CSA ids with an identity embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base
+    embedding. `granularity_us` between history snapshots, `max_tokens` read of a text.
     """
 
+    families: list[str]
     categories: dict[str, list[str]]
-    numbers: list[str]
     csa_values: dict[str, list[str]]
+    groups: dict[str, list[str]]
+    bands: list[float]
     identities: list[str]
     base_dim: int
     max_tokens: int
     granularity_us: int
-    history_half_life_s: float
-    history: str = "none"
     version: int = VERSION
 
     @classmethod
@@ -60,62 +74,108 @@ class FeatureSchema:
         log: Log,
         base_dim: int,
         max_tokens: int,
-        half_life_days: float = 90.0,
+        families: Sequence[str] = DEFAULT,
         snapshots: int = 128,
-        history: str = "none",
     ) -> FeatureSchema:
         """Fit the vocabularies on a log.
 
-        Snapshots are a day apart, or further where the log's span would need more than `snapshots` of them.
+        Snapshots are a day apart, or further where the log's span would need more than `snapshots` of them. Raises
+        ConfigError for an unknown family, and where a tower would have nothing to read.
         """
-        columns = log_columns(log)
+        rows = ContactRows(log_columns(log))
         arrived = log.contacts.arrived_at
         span = int(arrived[-1] - arrived[0]) if len(arrived) else 0
-        return cls(
-            categories={name: _vocabulary(strings(columns, name), MOST_VALUES) for name in CATEGORIES},
-            numbers=list(NUMBERS),
+        schema = cls(
+            families=in_order(families),
+            categories={name: _vocabulary(category(rows, name), MOST_VALUES) for name in CATEGORIES},
             csa_values={name: _vocabulary(_values(log, name), MOST_CSA_VALUES) for name in CSA_VALUES},
+            groups={name: _vocabulary(category(rows, name), MOST_CSA_VALUES) for name in GROUPS},
+            bands=[],
             identities=log.csas.ids.to_pylist(),
             base_dim=base_dim,
             max_tokens=max_tokens,
             granularity_us=max(1, -(-span // (snapshots * DAY))) * DAY,
-            history_half_life_s=half_life_days * 86400,
-            history=history,
         )
+        if not schema.numbers or not schema.csa_numbers:
+            raise ConfigError(f"families {', '.join(families)}: each tower needs a feature, such as form and profile")
+        return schema
+
+    def has(self, *families: str) -> bool:
+        """Whether one of the families is on."""
+        return not set(families).isdisjoint(self.families)
+
+    def chosen(self, features: Sequence[Some]) -> tuple[Some, ...]:
+        """Those whose family is on, in their order."""
+        return tuple(feature for feature in features if feature.family in self.families)
+
+    @cached_property
+    def numbers(self) -> list[str]:
+        """Names of the contact tower's numbers, in the tensor's order; those of the relationship come last."""
+        declared: tuple[Feature[Any], ...] = (*contact.NUMBERS, *customer.NUMBERS, *customer.RELATIONSHIP)
+        return [name for feature in self.chosen(declared) for name in feature.names(self)]
 
     @property
+    def relationship(self) -> int:
+        """How many of the last numbers, and of the last CSA features (a third as many), code who met whom."""
+        return len(customer.RELATIONSHIP) * customer.SIGNATURE if self.has("relationship") else 0
+
+    @cached_property
     def csa_numbers(self) -> list[str]:
         """Names of the CSA features, in the tensor's order."""
-        texts = [f"{part}_{i}" for part in ("profile", "skills") for i in range(self.base_dim)]
-        values = [f"{name}={value}" for name, known in self.csa_values.items() for value in known]
-        past = history_names(self.base_dim)[: self.history_columns]
-        return [*texts, *values, "tenure", "tenure_known", "skill_level", *past]
+        return [name for feature in self.chosen(CSA) for name in feature.names(self._widths(feature))]
+
+    @cached_property
+    def csa_settings(self) -> CsaSettings:
+        """What the history engine keeps of CSAs."""
+        width = self.base_dim if self.has("history", "similarity") else 0
+        codes = {**{name: len(values) for name, values in self.groups.items()}, "complexity": self._bands}
+        families = tuple((name, count) for name, count in codes.items() if count) if self.has("groups") else ()
+        return CsaSettings(width, HALF_LIVES, families=families)
 
     @property
-    def history_columns(self) -> int:
-        """How many of the columns of `HistoryEngine.features` the CSA tower reads."""
-        return {"none": 0, "rates": len(HISTORY_NUMBERS), "all": len(HISTORY_NUMBERS) + 2 * self.base_dim}[self.history]
+    def _bands(self) -> int:
+        return len(self.bands) + 1 if self.bands else 0
 
-    def contact_inputs(self, columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """(categories (N, C) int64, numbers (N, F) float32) of rows given as columns named as in contacts.parquet.
+    def _widths(self, feature: Feature[Any]) -> Any:
+        return self.csa_settings if feature in RECORD else self
 
-        `arrived_at` and `customer_since` are microseconds; absent columns and nulls are allowed everywhere.
+    def rows(self, columns: Columns) -> ContactRows:
+        """Contacts given as columns named as in contacts.parquet; absent columns and nulls are allowed everywhere.
+
+        `arrived_at` and `customer_since` are microseconds.
         """
-        return contact_categories(columns, self.categories), contact_numbers(columns, self.numbers)
+        return ContactRows(columns, self.categories["language"])
 
-    def identity_of(self, csa_ids: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
+    def contact_inputs(self, columns: Columns | ContactRows, past: CustomerRows | None = None) -> tuple[Codes, Floats]:
+        """(categories (N, C) int64, numbers (N, F) float32) of contacts; past: of their customers, None: not known."""
+        rows = columns if isinstance(columns, ContactRows) else self.rows(columns)
+        vocabularies = self.categories if self.has("labels") else {name: [] for name in self.categories}
+        parts = [contact_numbers(rows, self.chosen(contact.NUMBERS))]
+        of_customer = self.chosen((*customer.NUMBERS, *customer.RELATIONSHIP))
+        if of_customer:
+            parts.append(table(of_customer, nobody(len(rows)) if past is None else past, len(rows), self))
+        return contact_categories(rows, vocabularies), np.concatenate(parts, axis=1)
+
+    def identity_of(self, csa_ids: Sequence[str] | pa.Array) -> Codes:
         """Identity codes (J,) of CSA ids, 0 for those without an identity embedding."""
         ids = csa_ids if isinstance(csa_ids, pa.Array) else pa.array(csa_ids, pa.string())
         found = pc.index_in(ids.cast(pa.string()), pa.array(self.identities, pa.string()))
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1)
 
+    def described(self) -> list[dict[str, Any]]:
+        """Every feature that is on, with its columns: what a reader of the tensors, or a drift monitor, needs."""
+        return [
+            {**feature.describe(self._widths(feature)), "watched": feature.watched} for feature in self.chosen(FEATURES)
+        ]
+
+    def monitored(self) -> list[str]:
+        """Columns of which drift means something, in the order of the tensors."""
+        return [name for one in self.described() if one["watched"] for name in one["columns"]]
+
     def to_json(self) -> str:
         """Canonical JSON: equal schemas give equal text."""
-        described = {
-            **asdict(self),
-            "contact": {"categories": list(self.categories), "numbers": {n: NUMBERS[n][0] for n in self.numbers}},
-            "csa": {"numbers": self.csa_numbers},
-        }
+        order = {"categories": list(self.categories), "numbers": self.numbers, "csa_numbers": self.csa_numbers}
+        described = {**asdict(self), "order": order, "features": self.described()}
         return json.dumps(described, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
     @property
@@ -125,31 +185,51 @@ class FeatureSchema:
 
     @classmethod
     def load(cls, path: Path | str) -> FeatureSchema:
-        """Read `features.json`. Raises BundleError for a schema of another version or with unknown features."""
+        """Read `features.json`. Raises BundleError for a schema of another version or with other features."""
         try:
             data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             if (version := data["version"]) == VERSION:
                 fields = {name: data[name] for name in cls.__dataclass_fields__}
                 # JSON sorts keys; the order of the tensor's columns is the stated one.
-                fields["categories"] = {name: fields["categories"][name] for name in data["contact"]["categories"]}
-                fields["csa_values"] = {name: fields["csa_values"][name] for name in CSA_VALUES}
-                unknown = [n for n in fields["numbers"] if n not in NUMBERS]
-                unknown += [n for n in fields["categories"] if n not in CATEGORIES]
-                unknown += [n for n in [fields["history"]] if n not in ("none", "rates", "all")]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+                for name, order in (("categories", CATEGORIES), ("csa_values", CSA_VALUES), ("groups", GROUPS)):
+                    fields[name] = {key: fields[name][key] for key in order}
+                unknown = [n for n in fields["families"] if n not in FAMILIES]
+                schema = cls(**fields)
+                same = not unknown and schema._order_of(data["order"])
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{path}: not a features.json ({type(error).__name__}: {error})") from None
         if version != VERSION:
             raise BundleError(f"{path}: feature schema {version!r}, this program reads {VERSION}: export again with it")
         if unknown:
             raise BundleError(f"{path}: unknown feature {unknown[0]!r}: written by a newer program, export again")
-        return cls(**fields)
+        if not same:
+            raise BundleError(f"{path}: its features are not those of this program: train and export again with it")
+        return schema
+
+    def _order_of(self, order: dict[str, Any]) -> bool:
+        """Whether the tensors that were written down are the ones that this program makes."""
+        mine = {"categories": list(self.categories), "numbers": self.numbers, "csa_numbers": self.csa_numbers}
+        return {name: list(order[name]) for name in mine} == mine
+
+
+def in_order(families: Sequence[str]) -> list[str]:
+    """Families without repetition, in the registry's order. Raises ConfigError for an unknown one."""
+    if unknown := [name for name in families if name not in FAMILIES]:
+        raise ConfigError(f"family {unknown[0]!r} is unknown: {', '.join(FAMILIES)} were expected")
+    return [name for name in FAMILIES if name in families]
+
+
+def nobody(rows: int) -> CustomerRows:
+    """What is known of the customers of contacts (N,) of whom nothing is."""
+    history = CustomerHistory(customer.SETTINGS, 0, 0)
+    return CustomerRows(history.read(np.full(rows, -1)), customer.signatures([""]))
 
 
 def _values(log: Log, name: str) -> pa.Array:
     values = getattr(log.csas, name)
     if name == "skills":
         return pc.struct_field(pc.list_flatten(values), "name")
-    return pc.list_flatten(values) if name == "languages" else values
+    return base_languages(pc.list_flatten(values)) if name == "languages" else values
 
 
 def _vocabulary(values: pa.Array, most: int) -> list[str]:

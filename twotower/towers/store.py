@@ -16,16 +16,19 @@ from twotower.errors import ConfigError
 from twotower.features.schema import FeatureSchema
 from twotower.towers.backbones import Backbone, StaticBackbone, TransformerBackbone, load_transformer
 from twotower.towers.config import TowerConfig
-from twotower.towers.two_tower import ContactTower, CsaTower, TwoTower
+from twotower.towers.heads import Heads
+from twotower.towers.two_tower import KINDS_MET, ContactTower, CsaTower, TwoTower
 
 Table = npt.NDArray[np.float32]
 
 
-def build(config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: Table, pad_id: int) -> TwoTower:
+def build(
+    config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: Table, pad_id: int, heads: Heads
+) -> TwoTower:
     """A fresh model.
 
     table (V, text_dim + view_dim): static token embeddings, those of the encoder first, by principal component;
-    log_weight (V,): SIF log-weights.
+    log_weight (V,): SIF log-weights; heads: fitted on that table's text vectors.
     """
     tokens, weights = torch.from_numpy(table), torch.from_numpy(log_weight)
     backbone: Backbone
@@ -35,26 +38,50 @@ def build(config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: 
         backbone = StaticBackbone(tokens, weights, pad_id)
     if backbone.pad_id != pad_id:
         raise ConfigError(f"the tokenizer pads with {pad_id}, the encoder with {backbone.pad_id}")
-    base = StaticBackbone(tokens[:, : config.base_dim], weights, pad_id)
-    return assemble(config, schema, backbone, base)
+    return assemble(config, schema, backbone, StaticBackbone(tokens, weights, pad_id), heads)
 
 
-def assemble(config: TowerConfig, schema: FeatureSchema, backbone: Backbone, base: StaticBackbone) -> TwoTower:
-    """Both towers around given backbones."""
-    sizes = [1 + len(values) for values in schema.categories.values()]
-    contact = ContactTower(config, backbone, base, sizes, len(schema.numbers))
-    return TwoTower(contact, CsaTower(config, len(schema.csa_numbers), len(schema.identities)))
+def heads_for(config: TowerConfig, schema: FeatureSchema, width: int) -> Heads:
+    """Heads that nothing has been fitted into, on text vectors of a width."""
+    labelled = schema.has("labels")
+    sizes = [1 + len(values) if labelled else 1 for values in schema.categories.values()]
+    return Heads(width, sizes, list(schema.categories).index("intent"), config.category_gain)
+
+
+def assemble(
+    config: TowerConfig, schema: FeatureSchema, backbone: Backbone, reader: StaticBackbone | None, heads: Heads
+) -> TwoTower:
+    """Both towers around given backbones; reader None: the backbone reads for the heads too."""
+    relationship = schema.relationship
+    contact = ContactTower(config, backbone, reader, heads, len(schema.numbers), relationship, schema.has("complexity"))
+    csa = CsaTower(config, len(schema.csa_numbers), len(schema.identities), relationship // KINDS_MET)
+    return TwoTower(contact, csa)
 
 
 def save(model: TwoTower, config: TowerConfig, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json` into an existing folder."""
+    """Write `model.safetensors` and `model.json` into an existing folder.
+
+    A reader that is its backbone to the bit, since that was frozen, is not written twice.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tower = model.contact_tower
+    tied = tower.reader is None or _same(tower.backbone, tower.reader)
+    if tied:
+        state = {name: value for name, value in state.items() if not name.startswith(READER)}
     save_file(state, folder / "model.safetensors")
-    backbone = model.contact_tower.backbone
-    facts: dict[str, Any] = {"config": asdict(config), "pad_id": backbone.pad_id}
-    if isinstance(backbone, TransformerBackbone):
-        facts["transformer"] = json.loads(backbone.model.config.to_json_string())
+    facts: dict[str, Any] = {"config": asdict(config), "pad_id": tower.backbone.pad_id, "tied": tied}
+    if isinstance(tower.backbone, TransformerBackbone):
+        facts["transformer"] = json.loads(tower.backbone.model.config.to_json_string())
     (folder / "model.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+READER = "contact_tower.reader."
+
+
+def _same(backbone: Backbone, reader: StaticBackbone) -> bool:
+    return isinstance(backbone, StaticBackbone) and all(
+        torch.equal(mine, its) for mine, its in zip(backbone.parameters(), reader.parameters(), strict=True)
+    )
 
 
 def load(folder: Path | str) -> TwoTower:
@@ -68,22 +95,26 @@ def load(folder: Path | str) -> TwoTower:
         state = load_file(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: not a training run ({error})") from None
-    config, pad_id = TowerConfig(**facts["config"]), int(facts["pad_id"])
+    config = TowerConfig(**{**facts["config"], "families": tuple(facts["config"]["families"])})
+    pad_id = int(facts["pad_id"])
     schema = FeatureSchema.load(folder / "features.json")
-    base_table = state["contact_tower.base.table"]
-    base = StaticBackbone(base_table, torch.zeros(len(base_table)), pad_id)
     backbone: Backbone
     if config.backbone == "transformer":
         backbone = _bare_transformer(facts["transformer"], pad_id)
     else:
-        table = state["contact_tower.backbone.table"]
-        backbone = StaticBackbone(table, torch.zeros(len(table)), pad_id)
-    model = assemble(config, schema, backbone, base)
+        backbone = _bare_static(state["contact_tower.backbone.table"], pad_id)
+    reader = None if facts["tied"] else _bare_static(state[f"{READER}table"], pad_id)
+    heads = heads_for(config, schema, state["contact_tower.heads.intent_weight"].shape[1])
+    model = assemble(config, schema, backbone, reader, heads)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError(f"{folder}: weights do not fit model.json ({str(error).splitlines()[0]})") from None
     return model.eval()
+
+
+def _bare_static(table: torch.Tensor, pad_id: int) -> StaticBackbone:
+    return StaticBackbone(table, torch.zeros(len(table)), pad_id)
 
 
 def _bare_transformer(facts: dict[str, Any], pad_id: int) -> Backbone:

@@ -6,6 +6,8 @@ averaged over rather than fitted, and training longer does not make it worse. Se
 side; what is served is their posterior mean, folded into one inner product, `profile · vector + level`, so an ensemble
 costs one FAISS search. The CSA vector is a linear map of the CSA's features plus an identity: features carry the
 stranger, identity what only their own hand-overs tell. Standardisation of raw features lives inside the towers.
+Beside the members, both vectors can carry who met whom: sums of the signatures of a customer's earlier CSAs, weighed by
+three learned gains, meet the CSA's own signature in the same inner product (`features/customer.py`).
 
 Sources: Blundell et al., "Weight uncertainty in neural networks", 2015; Kingma, Salimans and Welling, "Variational
 dropout and the local reparameterization trick", 2015, whose trick samples logits instead of weights.
@@ -20,28 +22,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from twotower.features.customer import RELATIONSHIP
 from twotower.towers.backbones import Backbone, StaticBackbone, unit
 from twotower.towers.config import TowerConfig
+from twotower.towers.heads import Heads
 
 START_LOG_STD = -4.0  # of weights; small, so that training starts as plain optimisation
 IDENTITY_LOG_STD = -1.0
+KINDS_MET = len(RELATIONSHIP)  # kinds of earlier meetings, each with a gain
 
 
 class ContactOutput(NamedTuple):
-    """`members` (B, M, d), sampled while training; `memory` (B, Q) unit; `level` (B,)."""
+    """`members` (B, M, d), sampled while training; `met` (B, R) signatures of earlier CSAs, weighed; `memory` (B, Q)
+    unit; `level` (B,)."""
 
     members: Tensor
+    met: Tensor
     memory: Tensor
     level: Tensor
 
 
 class CsaOutput(NamedTuple):
-    """Posterior means `vectors` (B, M, d) and `bias` (B, M), and variances of both in the same shapes."""
+    """Posterior means `vectors` (B, M, d) and `bias` (B, M), and variances of both in the same shapes; `signature`
+    (B, R)."""
 
     vectors: Tensor
     bias: Tensor
     vector_var: Tensor
     bias_var: Tensor
+    signature: Tensor
 
 
 def kl_gaussian(mean: Tensor, log_std: Tensor, prior_std: float) -> Tensor:
@@ -61,37 +70,45 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
     def fit(self, values: Tensor) -> None:
-        """Take mean and standard deviation of values (N, width); a constant column is only centred."""
+        """Take mean and standard deviation of values (N, width); NaN is missing, a constant column is only centred."""
         flat = values.reshape(-1, values.shape[-1]).double()
-        deviation = flat.std(dim=0, unbiased=False)
-        self.mean.copy_(flat.mean(dim=0))
+        mean = flat.nanmean(dim=0).nan_to_num()
+        deviation = (flat - mean).square().nanmean(dim=0).nan_to_num().sqrt()
+        self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def forward(self, values: Tensor) -> Tensor:
-        return ((values - self.mean) / self.scale).clamp(-8.0, 8.0)
+        return ((values - self.mean) / self.scale).clamp(-8.0, 8.0).nan_to_num()  # what is missing reads as the mean
 
 
 class ContactTower(nn.Module):
     """Text, categories and numbers of a contact to its vectors.
 
-    base: a frozen static backbone of width K. category_sizes: codes of each category (with unknown).
+    reader: a frozen static backbone, which the heads and the base embedding (its first components) read; None: the
+    backbone itself, where that is frozen. numbers: width F, of which the last `relationship` code who met whom.
     """
 
     def __init__(
-        self, config: TowerConfig, backbone: Backbone, base: StaticBackbone, category_sizes: list[int], numbers: int
+        self,
+        config: TowerConfig,
+        backbone: Backbone,
+        reader: StaticBackbone | None,
+        heads: Heads,
+        numbers: int,
+        relationship: int,
+        complexity: bool,
     ) -> None:
         super().__init__()
-        self.config, self.backbone, self.base = config, backbone, base.requires_grad_(False)
-        for i, size in enumerate(category_sizes):
-            indicator = torch.eye(size) * config.category_gain
-            indicator[0] = 0  # unknown says nothing
-            self.register_buffer(f"indicator_{i}", indicator, persistent=False)
-        self.category_count = len(category_sizes)
-        self.standardise = Standardise(numbers)
-        self.width = backbone.width + sum(category_sizes) + numbers
+        self.config, self.backbone, self.heads = config, backbone, heads
+        self.reader = None if reader is None else reader.requires_grad_(False)
+        self.plain, self.complexity = numbers - relationship, complexity
+        told = len(heads.bias) if complexity else 0
+        self.standardise = Standardise(self.plain + told)
+        self.width = backbone.width + sum(heads.sizes) + self.plain + told
         out = config.members * config.profile_dim
         self.weight = nn.Parameter(torch.randn(out, self.width) * 0.3 / self.width**0.5)
         self.log_std = nn.Parameter(torch.full((out, self.width), START_LOG_STD))
+        self.gain = nn.Parameter(torch.zeros(KINDS_MET)) if relationship else None
         self.to_memory = nn.Linear(self.width, config.memory_dim)
         self.to_level = nn.Linear(self.width, 1)
         self._start()
@@ -105,47 +122,85 @@ class ContactTower(nn.Module):
                 layer.bias.zero_()
             self.to_memory.weight[:side, :side] = torch.eye(side)
 
-    def fuse(self, text: Tensor, categories: Tensor, numbers: Tensor) -> Tensor:
+    def read(self, tokens: Tensor, text: Tensor) -> Tensor:
+        """Frozen text vectors (B, W) of tokens (B, L) whose text vectors are `text`."""
+        return text if self.reader is None else self.reader(tokens)
+
+    def fit_standardise(self, numbers: Tensor, told: Tensor) -> None:
+        """Take means and scales of numbers (N, F) and of what the heads told (N, T)."""
+        plain = numbers[:, : self.plain]
+        self.standardise.fit(torch.cat([plain, told], dim=-1) if self.complexity else plain)
+
+    def fuse(self, text: Tensor, known: Tensor, numbers: Tensor, told: Tensor) -> Tensor:
         """(B, width): text of unit spread, category indicators, standardised numbers."""
+        plain = numbers[:, : self.plain]
+        plain = torch.cat([plain, told], dim=-1) if self.complexity else plain
+        return torch.cat([text * text.shape[-1] ** 0.5, known, self.standardise(plain)], dim=-1)
+
+    def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None) -> ContactOutput:
+        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
+        text = self.backbone(tokens)
+        return self.head(text, self.read(tokens, text), categories, numbers, told)
+
+    def head(
+        self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None
+    ) -> ContactOutput:
+        """The same from text vectors (B, backbone.width) and frozen ones (B, W) computed beforehand.
+
+        told (B, T): complexity as it was known when the contact arrived, None: as the heads say.
+        """
         if self.training and self.config.category_dropout:
             keep = torch.rand(categories.shape, device=categories.device) >= self.config.category_dropout
             categories = categories * keep
-        known = [
-            functional.embedding(categories[:, i], self.get_buffer(f"indicator_{i}"))
-            for i in range(self.category_count)
-        ]
-        return torch.cat([text * text.shape[-1] ** 0.5, *known, self.standardise(numbers)], dim=-1)
+        said = self.heads(read, categories)
+        return self._head(text, said.known, numbers, said.complexity if told is None else told)
 
-    def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
-        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
-        return self.head(self.backbone(tokens), categories, numbers)
-
-    def head(self, text: Tensor, categories: Tensor, numbers: Tensor) -> ContactOutput:
-        """The same from text vectors (B, backbone.width) computed beforehand."""
-        fused = self.fuse(text, categories, numbers)
+    def _head(self, text: Tensor, known: Tensor, numbers: Tensor, told: Tensor) -> ContactOutput:
+        fused = self.fuse(text, known, numbers, told)
         profile = functional.linear(fused, self.weight)
         if self.training:
             variance = functional.linear(fused**2, (2 * self.log_std).exp())
             profile = profile + torch.randn_like(profile) * (variance + 1e-9).sqrt()
         members = profile.view(-1, self.config.members, self.config.profile_dim)
-        return ContactOutput(members, unit(self.to_memory(fused)), self.to_level(fused).squeeze(-1))
+        return ContactOutput(members, self._met(numbers), unit(self.to_memory(fused)), self.to_level(fused).squeeze(-1))
 
-    def forward(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(profile (B, P), memory (B, Q), level (B,), base (B, K)); P = M·d + 1, the last component constant 1."""
-        out = self.outputs(tokens, categories, numbers)
-        profile = torch.cat([out.members.flatten(1) / self.config.members, torch.ones_like(out.level).unsqueeze(-1)], 1)
-        return profile, out.memory, out.level, self.base(tokens)
+    def _met(self, numbers: Tensor) -> Tensor:
+        """Signatures (B, R) of earlier CSAs, the kinds of meeting weighed."""
+        met = numbers[:, self.plain :]
+        if self.gain is None:
+            return met
+        kinds = met.view(-1, KINDS_MET, met.shape[1] // KINDS_MET)
+        return (kinds * self.gain[:, None]).sum(dim=1)
+
+    def forward(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        """(profile (B, P), memory (B, Q), level (B,), base (B, K), intent (B,), intent_p (B,), complexity (B, T)).
+
+        P = M·d + R + 1, the last component constant 1.
+        """
+        text = self.backbone(tokens)
+        read = self.read(tokens, text)
+        said = self.heads(read, categories)
+        out = self._head(text, said.known, numbers, said.complexity)
+        parts = [out.members.flatten(1) / self.config.members, torch.ones_like(out.level).unsqueeze(-1)]
+        if self.gain is not None:
+            parts.insert(1, out.met)
+        base = unit(read[:, : self.config.base_dim])
+        profile = torch.cat(parts, dim=1)
+        return profile, out.memory, out.level, base, said.intent, said.intent_p, said.complexity
 
 
 class CsaTower(nn.Module):
-    """Features (B, G) and identity codes (B,) of CSAs to vectors and biases of every member."""
+    """Features (B, G) and identity codes (B,) of CSAs to vectors and biases of every member.
 
-    def __init__(self, config: TowerConfig, features: int, identities: int) -> None:
+    signature: how many of the last features are passed on as they are.
+    """
+
+    def __init__(self, config: TowerConfig, features: int, identities: int, signature: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.plain = config, features - signature
         out = config.members * (config.profile_dim + 1)
-        self.standardise = Standardise(features)
-        self.to_vector = nn.Linear(features, out, bias=False)
+        self.standardise = Standardise(self.plain)
+        self.to_vector = nn.Linear(self.plain, out, bias=False)
         self.identities = nn.Parameter(torch.randn(identities + 1, out) * 0.05)
         self.log_std = nn.Parameter(torch.full((identities + 1, out), IDENTITY_LOG_STD))
         with torch.no_grad():
@@ -160,21 +215,25 @@ class CsaTower(nn.Module):
             known = known & (chance >= self.config.identity_dropout)
         shape = (-1, self.config.members, self.config.profile_dim + 1)
         own = functional.embedding(identity, self.identities) * known
-        mean = (self.to_vector(self.standardise(features)) + own).view(shape)
+        mean = (self.to_vector(self.standardise(features[:, : self.plain])) + own).view(shape)
         # A stranger's spread is the prior's.
         variance = functional.embedding(identity, (2 * self.log_std).exp()).view(shape)
         prior = torch.full_like(variance, self.config.identity_std**2)
         variance = torch.where(known.unsqueeze(-1), variance, prior)
-        return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1])
+        signature = features[:, self.plain :]
+        return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1], signature)
 
     def forward(self, features: Tensor, identity: Tensor) -> Tensor:
-        """Vector (B, P): the members' means side by side, then the mean bias."""
+        """Vector (B, P): the members' means side by side, the signature, then the mean bias."""
         out = self.members(features, identity)
-        return torch.cat([out.vectors.flatten(1), out.bias.mean(dim=1, keepdim=True)], dim=1)
+        parts = [out.vectors.flatten(1), out.bias.mean(dim=1, keepdim=True)]
+        if out.signature.shape[-1]:
+            parts.insert(1, out.signature)
+        return torch.cat(parts, dim=1)
 
 
 class TwoTower(nn.Module):
-    """Both towers. Member m's logit of success is `u_m · v_m + b_m + level`."""
+    """Both towers. Member m's logit of success is `u_m · v_m + b_m + met · signature + level`."""
 
     def __init__(self, contact_tower: ContactTower, csa_tower: CsaTower) -> None:
         super().__init__()
@@ -183,6 +242,7 @@ class TwoTower(nn.Module):
     def pair_logits(self, contacts: ContactOutput, csas: CsaOutput) -> Tensor:
         """Logits (B, M) of B pairs without the level; while training, sampled from their posterior."""
         mean = (contacts.members * csas.vectors).sum(dim=-1) + csas.bias
+        mean = mean + (contacts.met * csas.signature).sum(dim=-1, keepdim=True)
         if not self.training:
             return mean
         variance = (contacts.members**2 * csas.vector_var).sum(dim=-1) + csas.bias_var
@@ -191,6 +251,7 @@ class TwoTower(nn.Module):
     def cross_logits(self, contacts: ContactOutput, csas: CsaOutput) -> Tensor:
         """Logits (B, M, J) of every contact with every CSA without the level; sampled while training."""
         mean = torch.einsum("bmd,jmd->bmj", contacts.members, csas.vectors) + csas.bias.T
+        mean = mean + (contacts.met @ csas.signature.T)[:, None]
         if not self.training:
             return mean
         variance = torch.einsum("bmd,jmd->bmj", contacts.members**2, csas.vector_var) + csas.bias_var.T

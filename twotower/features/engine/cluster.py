@@ -18,7 +18,7 @@ from twotower.features.engine.core import TWIN, compiled
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
 from twotower.features.engine.readout import CsaReading
-from twotower.features.engine.roll import gathered, positions, shard_of, step, together
+from twotower.features.engine.roll import gathered, part_of, positions, shard_of, step, together
 from twotower.features.engine.settings import CsaSettings
 
 Longs = npt.NDArray[np.int64]
@@ -101,24 +101,6 @@ class RayWalk:
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
-
-
-def part_of(history: CsaHistory, mine: Longs) -> dict[str, npt.NDArray[Any]]:
-    """The state (`CsaHistory.state`) of some CSAs, in the order of `mine`."""
-    state, codes = history.state(), int(history.settings.offsets[-1])
-    place = np.full(history.csas, -1, np.int64)
-    place[mine] = np.arange(len(mine))
-    part = {name: array if array.ndim == 0 else array[mine] for name, array in state.items() if name not in APART}
-    part.update({name: state[name] for name in ("origin", "load_origin")})
-    owner = place[state["cells"] // codes] if codes else np.empty(0, np.int64)
-    kept = np.flatnonzero(owner >= 0)
-    cells = owner[kept] * codes + state["cells"][kept] % codes if codes else state["cells"]
-    order = np.argsort(cells)
-    part.update(cells=cells[order], groups=state["groups"][kept][order])
-    return part
-
-
-APART = ("origin", "load_origin", "cells", "groups")
 
 
 def _ray() -> Any:

@@ -3,8 +3,7 @@
 Notable: state is what the hand-overs so far add up to, one row a CSA and one row a CSA and group that was ever seen, so
 a hand-over that becomes known touches a handful of rows, and nothing else moves when time passes (`engine/decay.py`).
 Training, rolling forward and the router use this one class; they differ in the loops that they hand in
-(`engine/core.py`), which give the same bits. The seam is that of `features/history.py`: `advance(handovers, moment)`,
-then `features()`.
+(`engine/core.py`), which give the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from twotower.errors import DataError
 from twotower.features.engine.core import TWIN, Core
 from twotower.features.engine.decay import Decay, faded, may_be_old, moved
 from twotower.features.engine.events import KnownHandovers, Work, between, take
-from twotower.features.engine.readout import CsaReading, GroupReading, csa_features
+from twotower.features.engine.readout import CsaReading, GroupReading
+from twotower.features.engine.record import csa_features
 from twotower.features.engine.settings import CsaSettings
 from twotower.features.engine.values import (
     COUNTED,
@@ -114,8 +114,14 @@ class CsaHistory:
             groups={name: self._read_family(name, fade, old) for name in families},
         )
 
+    def handled(self) -> Floats:
+        """Hand-overs (J,) under the longest half-life as of `moment`."""
+        longest = int(np.argmax(self.settings.half_lives_us))
+        fade = self.decay.fade(self.moment)[..., longest : longest + 1]
+        return faded(self.sums[:, longest : longest + 1, :1], fade)[:, 0, 0].astype(np.float32)
+
     def features(self) -> Floats:
-        """Features (J, G) float32 as of `moment`, in the order of `readout.csa_names`."""
+        """Features (J, G) float32 as of `moment`, in the order of `record.csa_names`."""
         return csa_features(self.read(), self.settings)
 
     def _add(self, handovers: KnownHandovers) -> None:

@@ -9,13 +9,13 @@ here; whose they are, under keyed hashes, is the business of `engine/store.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from twotower.clock import DAY, NULL_TIME
+from twotower.clock import NULL_TIME
 from twotower.errors import DataError
 from twotower.features.engine.core import PAIR_SUMS, TWIN, Core
 from twotower.features.engine.decay import Decay, faded, moved
@@ -23,7 +23,6 @@ from twotower.features.engine.events import Arrivals, KnownHandovers, between, c
 from twotower.features.engine.settings import CustomerSettings
 
 Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
 PER_CUSTOMER = ("count", "last", "style", "pair_csa", "pair_last", "pair_end", "pair_sums")
@@ -48,6 +47,10 @@ class CustomerReading:
     pair_last: Longs
     pair_end: npt.NDArray[np.int8]
     pair_sums: Doubles
+
+    def take(self, rows: npt.NDArray[np.signedinteger[Any]]) -> CustomerReading:
+        """Some of the customers, in that order."""
+        return CustomerReading(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 class CustomerHistory:
@@ -194,24 +197,6 @@ class CustomerHistory:
                 raise DataError(f"{name}: {given.dtype}{given.shape} where {mine.dtype}{mine.shape} is expected")
             mine[...] = given
         return history
-
-
-def customer_names(settings: CustomerSettings) -> list[str]:
-    """Names of the columns of `customer_features`."""
-    ages = [f"{half_life / DAY:g}d" for half_life in settings.style_us]
-    style = [f"{of}_{name}" for of in ("style", "drift") for name in settings.signals]
-    return ["contacts", *(f"frequency_{age}" for age in ages), "since_last", "style_n", *style]
-
-
-def customer_features(reading: CustomerReading, settings: CustomerSettings) -> Floats:
-    """Features (Q, 5 + 2 S) float32: counts as log(1 + x), `since_last` as log(1 + days); `style` is the slow decayed
-    mean of a signal, `drift` the fast one less the slow one; both 0 where no contact showed style."""
-    seen = reading.last != NULL_TIME
-    days = np.where(seen, (reading.moment - np.where(seen, reading.last, 0)) / DAY, LONG_DAYS)
-    styled = reading.style[:, :, 1:2]
-    means = np.divide(reading.style[:, :, 2:], styled, out=np.zeros_like(reading.style[:, :, 2:]), where=styled > 0)
-    numbers = np.log1p(np.column_stack([reading.count, reading.style[:, :, 0], days, styled[:, 1, 0]]))
-    return np.column_stack([numbers, means[:, 1], means[:, 0] - means[:, 1]]).astype(np.float32)
 
 
 def _style_values(arrivals: Arrivals, signals: int) -> Doubles:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -104,3 +104,21 @@ def gathered(histories: Sequence[CsaHistory], mine: Sequence[Longs], csas: int) 
         order = np.argsort(np.concatenate(cells))
         state["cells"], state["groups"] = np.concatenate(cells)[order], np.concatenate(groups)[order]
     return CsaHistory.restored(first.settings, state, first.core)
+
+
+def part_of(history: CsaHistory, mine: Longs) -> dict[str, npt.NDArray[Any]]:
+    """The state (`CsaHistory.state`) of some CSAs, in the order of `mine`."""
+    state, codes = history.state(), int(history.settings.offsets[-1])
+    place = np.full(history.csas, -1, np.int64)
+    place[mine] = np.arange(len(mine))
+    part = {name: array if array.ndim == 0 else array[mine] for name, array in state.items() if name not in APART}
+    part.update({name: state[name] for name in ("origin", "load_origin")})
+    owner = place[state["cells"] // codes] if codes else np.empty(0, np.int64)
+    kept = np.flatnonzero(owner >= 0)
+    cells = owner[kept] * codes + state["cells"][kept] % codes if codes else state["cells"]
+    order = np.argsort(cells)
+    part.update(cells=cells[order], groups=state["groups"][kept][order])
+    return part
+
+
+APART = ("origin", "load_origin", "cells", "groups")

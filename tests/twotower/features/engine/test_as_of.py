@@ -26,10 +26,11 @@ from tests.twotower.features.engine.histories import (
     joined,
 )
 from twotower.clock import DAY, NEVER, SECOND
+from twotower.features.customer import customer_features
 from twotower.features.engine.csa import CsaHistory
-from twotower.features.engine.customers import CustomerHistory, customer_features
+from twotower.features.engine.customers import CustomerHistory
 from twotower.features.engine.groups import group_features
-from twotower.features.engine.readout import csa_features
+from twotower.features.engine.record import csa_features
 
 NAMES = [name for name, _ in FAMILIES]
 OUTCOME = ("resolved", "transferred", "handle_time_s", "csat", "expected", "upset", "codes", "base")

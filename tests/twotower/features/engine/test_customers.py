@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from tests.twotower.features.engine.histories import BEGIN, CUSTOMER_SETTINGS, CUSTOMERS, END, draw_table, tables
 from twotower.clock import DAY, HOUR, NULL_TIME
 from twotower.errors import DataError
+from twotower.features.customer import customer_features, customer_names
 from twotower.features.engine.customers import (
     PER_CUSTOMER,
     CustomerHistory,
     CustomerReading,
-    customer_features,
-    customer_names,
 )
 from twotower.features.engine.events import Arrivals, KnownHandovers
 from twotower.features.engine.settings import CustomerSettings

@@ -13,7 +13,7 @@ from twotower.clock import DAY, NULL_TIME
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers
 from twotower.features.engine.groups import group_features
-from twotower.features.engine.readout import LONG_DAYS, PRIOR, csa_features, csa_names
+from twotower.features.engine.record import LONG_DAYS, PRIOR, csa_features, csa_names
 from twotower.features.engine.settings import CsaSettings
 from twotower.features.engine.values import SUMS
 
@@ -58,7 +58,7 @@ def test_every_feature_is_a_number(table):
 
 def test_names_are_distinct():
     assert len(set(NAMES)) == len(NAMES)
-    assert NAMES[:3] == ["handled_1d", "outcomes_n_1d", "rate_1d"]
+    assert NAMES[:3] == ["handled_1d", "handled_5d", "handled_30d"]
     assert "assigned_1h" in NAMES
     assert NAMES[-1] == f"bad_30d_{WIDTH - 1}"
 
