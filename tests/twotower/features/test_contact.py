@@ -1,4 +1,4 @@
-"""Contact features, computed by hand."""
+"""Contact features, computed by hand; languages found where none is given."""
 
 from __future__ import annotations
 
@@ -12,13 +12,30 @@ from hypothesis import strategies as st
 
 from tests.support import at
 from twotower.clock import DAY, HOUR
-from twotower.features.contact import CATEGORIES, FEW, NUMBERS, Characters, contact_categories, contact_numbers, size
+from twotower.features.contact import (
+    CATEGORIES,
+    FEW,
+    NUMBERS,
+    Characters,
+    ContactRows,
+    contact_categories,
+    contact_numbers,
+    size,
+)
 from twotower.features.schema import log_columns
 from twotower.tables import Log
+from twotower.text.signals import SIGNALS, signals
+
+BY_NAME = {feature.name: feature for feature in NUMBERS}
+SAID = [feature.name for feature in NUMBERS if feature.family == "signals"]
+
+
+def numbers(columns: dict, names: list[str]) -> np.ndarray:
+    return contact_numbers(ContactRows(columns), [BY_NAME[name] for name in names])
 
 
 def number(name: str, **columns: object) -> list[float]:
-    return contact_numbers(columns, [name])[:, 0].tolist()
+    return numbers(columns, [name])[:, 0].tolist()
 
 
 def near(*values: float) -> object:
@@ -70,7 +87,7 @@ def test_tenure_counts_days_since_the_customer_came():
     assert number("customer_tenure", arrived_at=arrived, customer_since=since) == near(math.log(8), 0, 0)
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_absent_or_null_gives_zero_and_never_nan(name):
     assert number(name, channel=["chat"]) == [0.0]
     nulls: dict[str, list[None]] = {n: [None] for n in ("intent_text", "transcript", "priority", "arrived_at")}
@@ -80,17 +97,55 @@ def test_what_is_absent_or_null_gives_zero_and_never_nan(name):
 def test_the_order_is_the_one_that_was_asked_for():
     columns = {"intent_text": ["a?"], "priority": [3.0]}
     forth, back = (
-        contact_numbers(columns, names)[0] for names in (["questions", "priority"], ["priority", "questions"])
+        numbers(columns, names)[0] for names in (["questions", "priority"], ["priority", "questions"])
     )
     assert forth.tolist() == back.tolist()[::-1]
-    assert contact_numbers(columns, []).shape == (1, 0)
-    assert size({}) == 0
+    assert numbers(columns, []).shape == (1, 0)
+    assert size({}) == len(ContactRows({})) == 0
 
 
 def test_categories_are_coded_from_one_and_the_unknown_is_zero():
     vocabularies = {"channel": ["call", "chat"], "intent": ["refund"], "queue": []}
     columns = {"channel": ["chat", "call", "fax", None], "intent": pa.array(["refund", None, "x", "refund"])}
-    assert contact_categories(columns, vocabularies).tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    coded = contact_categories(ContactRows(columns), vocabularies)
+    assert coded.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert contact_categories(ContactRows(columns), {}).shape == (4, 0)
+
+
+def test_a_regional_tag_counts_as_its_base_language():
+    rows = ContactRows({"language": ["pt-BR", "EN_gb", "zh-Hant-TW", "en"]})
+    assert rows.languages == ["pt", "en", "zh", "en"]
+    assert contact_categories(rows, {"language": ["en", "pt"]}).tolist() == [[2], [1], [0], [1]]
+
+
+def test_a_language_that_is_not_given_is_identified_from_the_text():
+    german, french = "Wo ist mein Paket geblieben?", "Bonjour, où est ma commande"
+    rows = ContactRows({"language": [None, "und", "en", None], "intent_text": [german, french, german, None]})
+    assert rows.languages == ["de", "fr", "en", None]
+    assert ContactRows({"transcript": [french], "intent_text": [None]}).languages == ["fr"]
+    assert contact_categories(rows, {"language": ["de", "en"]}).tolist() == [[1], [0], [2], [0]]
+
+
+def test_languages_that_the_centre_serves_are_told_apart_better_and_no_other_is_named():
+    short, french = {"intent_text": ["x"]}, {"intent_text": ["Bonjour, où est ma commande"]}
+    served = ("de", "en", "es")
+    assert ContactRows(short).languages == [None]
+    assert ContactRows(short, served).languages == ["en"]
+    assert ContactRows(french).languages == ["fr"]
+    assert ContactRows(french, served).languages == [None]
+    assert ContactRows({**french, "language": ["fr"]}, served).languages == ["fr"]  # what is given is not guessed
+
+
+def test_signals_are_those_of_the_text_in_the_language_of_the_contact():
+    needs = ["URGENT: refund me, please!", "Ich bin sehr wütend. Bitte helfen Sie mir!", "ok", None, "😀", "Merci bien"]
+    said = ["I am so angry", None, "", None, "", "merci"]
+    tags = ["en-GB", None, "en", None, None, "xx"]
+    texts = [f"{need or ''}\n{transcript or ''}" for need, transcript in zip(needs, said, strict=True)]
+    found = numbers({"intent_text": needs, "transcript": said, "language": tags}, SAID)
+    assert [name.removeprefix("said_") for name in SAID] == [signal.name for signal in SIGNALS]
+    assert np.array_equal(found, signals(texts, ["en", "de", "en", "x", "x", "xx"]))
+    assert found[0, SAID.index("said_urgency")] > 0.2
+    assert found[:, SAID.index("said_lexicon_known")].tolist() == [1, 1, 1, 0, 0, 0]
 
 
 # Nothing, NUL, all of ASCII; capitals of several alphabets and planes, title case, a Roman numeral, a sharp s, other
@@ -111,12 +166,13 @@ Rows = st.lists(
 
 @given(Rows)
 def test_a_contact_alone_and_in_a_batch_has_the_same_features(rows):
-    names = [n for n in NUMBERS if not n.startswith("hour")]
-    together = contact_numbers(columns_of(rows), names)
-    many = contact_numbers(columns_of(rows * FEW + rows), names)  # past FEW rows Arrow counts
-    alone = np.concatenate([contact_numbers(columns_of([row]), names) for row in rows])
+    names = list(BY_NAME)
+    counted = [name for name in names if name not in SAID]  # signals are read text by text
+    together = numbers(columns_of(rows), names)
+    many = numbers(columns_of(rows * FEW + rows), counted)  # past FEW rows Arrow counts
+    alone = np.concatenate([numbers(columns_of([row]), names) for row in rows])
     assert np.array_equal(together, alone)
-    assert np.array_equal(many, np.tile(alone, (FEW + 1, 1)))
+    assert np.array_equal(many, np.tile(alone[:, [names.index(name) for name in counted]], (FEW + 1, 1)))
     assert np.isfinite(together).all()
 
 
@@ -137,9 +193,9 @@ def test_arrow_columns_and_python_lists_have_the_same_features(rows):
     lists = columns_of(rows)
     arrow = {name: pa.array(values, pa.string()) for name, values in lists.items()}
     chunked = {name: pa.chunked_array([values]) for name, values in arrow.items()}
-    names = ["need_length", "transcript_length", "questions", "capitals", "digits"]
-    assert np.array_equal(contact_numbers(lists, names), contact_numbers(arrow, names))
-    assert np.array_equal(contact_numbers(lists, names), contact_numbers(chunked, names))
+    names = ["need_length", "transcript_length", "questions", "capitals", "digits", *SAID]
+    assert np.array_equal(numbers(lists, names), numbers(arrow, names))
+    assert np.array_equal(numbers(lists, names), numbers(chunked, names))
 
 
 def test_a_broken_character_is_no_question():
