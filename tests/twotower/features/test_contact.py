@@ -96,9 +96,7 @@ def test_what_is_absent_or_null_gives_zero_and_never_nan(name):
 
 def test_the_order_is_the_one_that_was_asked_for():
     columns = {"intent_text": ["a?"], "priority": [3.0]}
-    forth, back = (
-        numbers(columns, names)[0] for names in (["questions", "priority"], ["priority", "questions"])
-    )
+    forth, back = (numbers(columns, names)[0] for names in (["questions", "priority"], ["priority", "questions"]))
     assert forth.tolist() == back.tolist()[::-1]
     assert numbers(columns, []).shape == (1, 0)
     assert size({}) == len(ContactRows({})) == 0
