@@ -32,3 +32,10 @@ def bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def matcher(bundle_folder: Path) -> Matcher:
     """The bundle, loaded."""
     return Matcher.load(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def whole_bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose towers read every family of features."""
+    folder = tmp_path_factory.mktemp("whole")
+    return fakes.fake_bundle(fakes.write_run(data, folder / "run", families=fakes.ALL), folder / "bundle")

@@ -1,29 +1,35 @@
 """A small centre and a bundle without training: graphs written by hand, the rest by the code under test.
 
-The contact graph averages token embeddings; the CSA graph is linear. `write_run` lays out a run folder as training
-does, `fake_bundle` exports it with these graphs in place of torch's.
+The graphs are those of `tests.serve.graphs`. `write_run` lays out a run folder as training does, with any families of
+features, `fake_bundle` exports it with these graphs in place of torch's.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tokenizers
-from onnx import TensorProto, helper, numpy_helper
 
+from tests.serve.graphs import BASE, write_contact_tower, write_csa_tower
+from tests.serve.graphs import PROFILE as PROFILE
 from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, ContactEncoder, Encoded, open_session
 from twotower.clock import DAY, NEVER
+from twotower.features.complexity import COMPLEXITY
 from twotower.features.csa import CsaFeatures
-from twotower.features.history import HistoryEngine, KnownHandovers
+from twotower.features.engine.csa import CsaHistory
+from twotower.features.engine.store import save_csas
+from twotower.features.registry import DEFAULT, FAMILIES
 from twotower.features.schema import FeatureSchema, log_columns
+from twotower.features.streams import CustomerPast, Told, csa_streams, with_intents
 from twotower.scoring.join import Join, RankWeights, sigmoid
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.rows import build_rows
@@ -32,14 +38,16 @@ from twotower.text.tokens import Tokenizer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = ("refund", "card", "delivery", "invoice", "password", "cancel")
-FILLER = ("my", "the", "please", "now", "again", "where", "is", "it", "since", "monday")
-BASE, MEMORY, PROFILE, PER_CSA = 8, 6, 5, 8
+FILLER = ("my", "the", "please", "now", "again", "where", "is", "it", "since", "monday", "furious", "thanks")
+WORDS = ("[PAD]", "[UNK]", *TOPICS, *FILLER, "hello", "me")
+PER_CSA = 8
 UNTIL_DAY = 20
+ALL = tuple(FAMILIES)  # every family of features there is
 
 
 def tables(contacts: int = 160, csas: int = 12, days: int = 30, seed: int = 0) -> dict[str, pa.Table]:
     """A centre in which CSA j is good at topic j mod 6; some lists of eligible CSAs, some late outcomes, returning
-    customers, one CSA who joins on day 25 and one who leaves on day 22."""
+    customers, some of them furious, one CSA who joins on day 25 and one who leaves on day 22."""
     rng = np.random.default_rng(seed)
     ids = [f"csa-{j:02}" for j in range(csas)]
     minute = np.sort(rng.integers(0, days * 1440, contacts))
@@ -60,6 +68,7 @@ def tables(contacts: int = 160, csas: int = 12, days: int = 30, seed: int = 0) -
                 "arrived_at": times(minute),
                 "channel": [("chat", "call")[i % 2] for i in range(contacts)],
                 "language": ["en"] * contacts,
+                "intent": [TOPICS[t] if i % 3 else None for i, t in enumerate(topic)],
                 "intent_text": texts,
                 "transcript": ["" if i % 3 else "hello it is me" for i in range(contacts)],
                 "eligible": [
@@ -90,6 +99,8 @@ def tables(contacts: int = 160, csas: int = 12, days: int = 30, seed: int = 0) -
                     bool((j % len(TOPICS) == t) or rng.random() < 0.4) for j, t in zip(taker, topic, strict=True)
                 ],
                 "handle_time_s": rng.uniform(60, 900, contacts),
+                "transferred": [None if i % 7 == 0 else i % 4 == 0 for i in range(contacts)],
+                "csat": [None if i % 2 else float(1 + (i + t) % 5) for i, t in enumerate(topic)],
             }
         ),
     }
@@ -135,122 +146,34 @@ def join(calibrated: bool = True, handled: bool = True) -> Join:
 
 def write_tokenizer(path: Path) -> None:
     """Words of the fake centre, one id each."""
-    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", *TOPICS, *FILLER, "hello", "me"])}
+    words = {word: code for code, word in enumerate(WORDS)}
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     backend.add_special_tokens(["[PAD]", "[UNK]"])
     Tokenizer(backend, 16).save(path)
 
 
-def _save(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any], path: Path) -> None:
-    values = [numpy_helper.from_array(np.asarray(v), name) for name, v in weights.items()]
-    graph = helper.make_graph(nodes, path.stem, inputs, outputs, values)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-
-
-def write_contact_tower(path: Path, schema: FeatureSchema, words: int = 20, seed: int = 0) -> None:
-    """tokens → mean embedding → profile, memory, level, base; categories and numbers shift the level a little."""
-    rng = np.random.default_rng(seed)
-    f4, i8 = TensorProto.FLOAT, TensorProto.INT64
-    node = helper.make_node
-    eps = np.float32(1e-12)
-    weights = {
-        "table": rng.standard_normal((words, BASE)).astype(np.float32),
-        "pad": np.array(0, dtype=np.int64),
-        "one": np.array(1.0, dtype=np.float32),
-        "eps": np.array(eps),
-        "to_memory": rng.standard_normal((BASE, MEMORY)).astype(np.float32),
-        "to_profile": rng.standard_normal((BASE, PROFILE - 1)).astype(np.float32),
-        "small": np.array(0.01, dtype=np.float32),
-        "axis": np.array([1], dtype=np.int64),
-        "last": np.array([2], dtype=np.int64),
-        "axis_in": np.array([-1], dtype=np.int64),
-    }
-    nodes = [
-        node("Gather", ["table", "tokens"], ["embedded"]),
-        node("Equal", ["tokens", "pad"], ["is_pad"]),
-        node("Not", ["is_pad"], ["is_word"]),
-        node("Cast", ["is_word"], ["mask"], to=f4),
-        node("Unsqueeze", ["mask", "axis_in"], ["mask3"]),
-        node("Mul", ["embedded", "mask3"], ["kept"]),
-        node("ReduceSum", ["kept", "axis"], ["summed"], keepdims=0),
-        *_unit("summed", "base"),
-        node("MatMul", ["base", "to_memory"], ["raw_memory"]),
-        *_unit("raw_memory", "memory"),
-        node("MatMul", ["base", "to_profile"], ["raw_profile"]),
-        node("ReduceSum", ["mask", "axis"], ["count"], keepdims=1),
-        node("Sub", ["count", "count"], ["zero"]),
-        node("Add", ["zero", "one"], ["ones"]),
-        node("Concat", ["raw_profile", "ones"], ["profile"], axis=1),
-        node("Cast", ["categories"], ["codes"], to=f4),
-        node("ReduceSum", ["codes", "axis"], ["code_sum"], keepdims=0),
-        node("ReduceSum", ["numbers", "axis"], ["number_sum"], keepdims=0),
-        node("Add", ["code_sum", "number_sum"], ["side"]),
-        node("Mul", ["side", "small"], ["level"]),
-    ]
-    info = helper.make_tensor_value_info
-    inputs = [
-        info("tokens", i8, ["batch", "length"]),
-        info("categories", i8, ["batch", len(schema.categories)]),
-        info("numbers", f4, ["batch", len(schema.numbers)]),
-    ]
-    outputs = [
-        info("profile", f4, ["batch", PROFILE]),
-        info("memory", f4, ["batch", MEMORY]),
-        info("level", f4, ["batch"]),
-        info("base", f4, ["batch", BASE]),
-    ]
-    _save(nodes, inputs, outputs, {k: v for k, v in weights.items() if k != "last"}, path)
-
-
-def _unit(source: str, target: str) -> list[Any]:
-    node = helper.make_node
-    return [
-        node("Mul", [source, source], [f"{target}_squares"]),
-        node("ReduceSum", [f"{target}_squares", "axis"], [f"{target}_sum"], keepdims=1),
-        node("Add", [f"{target}_sum", "eps"], [f"{target}_safe"]),
-        node("Sqrt", [f"{target}_safe"], [f"{target}_norm"]),
-        node("Div", [source, f"{target}_norm"], [target]),
-    ]
-
-
-def write_csa_tower(path: Path, schema: FeatureSchema, seed: int = 1) -> None:
-    """features → vector, linear, with an embedding of the identity."""
-    rng = np.random.default_rng(seed)
-    width = len(schema.csa_numbers)
-    weights = {
-        "map": (rng.standard_normal((width, PROFILE)) / np.sqrt(width)).astype(np.float32),
-        "own": (0.1 * rng.standard_normal((len(schema.identities) + 1, PROFILE))).astype(np.float32),
-    }
-    nodes = [
-        helper.make_node("MatMul", ["features", "map"], ["mapped"]),
-        helper.make_node("Gather", ["own", "identity"], ["known"]),
-        helper.make_node("Add", ["mapped", "known"], ["vector"]),
-    ]
-    info = helper.make_tensor_value_info
-    inputs = [
-        info("features", TensorProto.FLOAT, ["batch", width]),
-        info("identity", TensorProto.INT64, ["batch"]),
-    ]
-    _save(nodes, inputs, [info("vector", TensorProto.FLOAT, ["batch", PROFILE])], weights, path)
-
-
 def write_run(
-    data: Path, folder: Path, until: int | None = None, calibrated: bool = True, handled: bool = True
+    data: Path,
+    folder: Path,
+    until: int | None = None,
+    calibrated: bool = True,
+    handled: bool = True,
+    families: Sequence[str] = DEFAULT,
 ) -> Path:
     """A run folder over the tables cut at `until`, as training leaves it, without weights."""
     until = until_us() if until is None else until
     log = Log.load(data, until=until)
     folder.mkdir(parents=True)
-    schema = FeatureSchema.fit(log, BASE, 16)
-    (folder / "features.json").write_text(schema.to_json())
+    schema = FeatureSchema.fit(log, BASE, 16, families)
     write_tokenizer(folder / "tokenizer.json")
-    write_contact_tower(folder / "contact_tower.onnx", schema)
+    write_contact_tower(folder / "contact_tower.onnx", schema, len(WORDS))
+    encoded = _encode(log, schema, folder)
+    schema = replace(schema, bands=_bands(encoded))  # which only CSAs are described by
     write_csa_tower(folder / "csa_tower.onnx", schema)
+    (folder / "features.json").write_text(schema.to_json())
     join(calibrated, handled).save(folder / "calibration.json")
-    encoder = fake_encoder(folder, schema)
-    encoded = encoder.encode(log_columns(log))
-    _write_roster(log, schema, encoder, encoded, folder, until)
+    _write_roster(log, schema, encoded, folder, until)
     _write_history(log, encoded, folder)
     _write_probe(log, schema, folder)
     facts = {
@@ -271,22 +194,31 @@ def fake_encoder(folder: Path, schema: FeatureSchema) -> ContactEncoder:
     return ContactEncoder(session, Tokenizer.load(folder / "tokenizer.json", schema.max_tokens), schema)
 
 
-def _write_roster(
-    log: Log, schema: FeatureSchema, encoder: ContactEncoder, encoded: Encoded, folder: Path, until: int
-) -> None:
-    moves, step = log.handovers, schema.granularity_us
-    known = KnownHandovers(moves.csa, moves.known_at, moves.resolved, moves.handle_time_s, encoded.base[moves.contact])
-    first = int(log.contacts.arrived_at[0]) // step * step
-    engine = HistoryEngine(len(log.csas), BASE, schema.history_half_life_s, first)
-    engine.moment = min(first, int(moves.known_at[0]))
-    for moment in range(first, until + 1, step):
-        engine.advance(known, moment)
-    engine.save(folder / "features.state")
+def _encode(log: Log, schema: FeatureSchema, folder: Path) -> Encoded:
+    """All contacts of a log, each with what was known of its customer."""
+    past = CustomerPast(log, schema, schema.rows(log_columns(log)))
+    known = past.at(log.contacts.customer, log.contacts.arrived_at)
+    return fake_encoder(folder, schema).encode(log_columns(log), known)
+
+
+def _bands(encoded: Encoded) -> list[float]:
+    time = encoded.complexity[:, [one.name for one in COMPLEXITY].index("handle_time")]
+    return [float(edge) for edge in np.quantile(time, (0.25, 0.5, 0.75))]
+
+
+def _write_roster(log: Log, schema: FeatureSchema, encoded: Encoded, folder: Path, until: int) -> None:
+    """The CSAs and their history as of `until`."""
+    encoder, signals = fake_encoder(folder, schema), schema.rows(log_columns(log)).signals
+    intents = with_intents(schema, encoded.categories, encoded.intent)
+    known, work = csa_streams(log, schema, Told(encoded.base, intents, encoded.complexity, signals))
+    history = CsaHistory(schema.csa_settings, len(log.csas))
+    history.advance(known, until, work)
+    save_csas(history, folder / "features.state")
     features = CsaFeatures(log.csas, schema, lambda texts: encoder.encode({"intent_text": list(texts)}).base)
     np.savez(
         folder / "csas.npz",
         ids=np.array(log.csas.ids.to_pylist()),
-        features=features.at(engine.moment, engine.features()),
+        features=features.at(until, history),
         identity=schema.identity_of(log.csas.ids),
         active=log.csas.active_at(until - 1),
     )
