@@ -95,15 +95,18 @@ def load(folder: Path | str) -> TwoTower:
         state = load_file(folder / "model.safetensors")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: not a training run ({error})") from None
-    config = TowerConfig(**{**facts["config"], "families": tuple(facts["config"]["families"])})
-    pad_id = int(facts["pad_id"])
+    try:
+        config = TowerConfig(**{**facts["config"], "families": tuple(facts["config"]["families"])})
+        pad_id, tied = int(facts["pad_id"]), bool(facts["tied"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{folder / 'model.json'}: not of this program ({error}): train again with it") from None
     schema = FeatureSchema.load(folder / "features.json")
     backbone: Backbone
     if config.backbone == "transformer":
         backbone = _bare_transformer(facts["transformer"], pad_id)
     else:
         backbone = _bare_static(state["contact_tower.backbone.table"], pad_id)
-    reader = None if facts["tied"] else _bare_static(state[f"{READER}table"], pad_id)
+    reader = None if tied else _bare_static(state[f"{READER}table"], pad_id)
     heads = heads_for(config, schema, state["contact_tower.heads.intent_weight"].shape[1])
     model = assemble(config, schema, backbone, reader, heads)
     try:

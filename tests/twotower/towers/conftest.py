@@ -5,35 +5,56 @@ from __future__ import annotations
 import pytest
 import torch
 
-from twotower.features.contact import NUMBERS
-from twotower.features.schema import CSA_VALUES, FeatureSchema
+from twotower.features.registry import FAMILIES
+from twotower.features.schema import CSA_VALUES, GROUPS, FeatureSchema
 from twotower.towers.config import TowerConfig
-from twotower.towers.store import build
+from twotower.towers.heads import Heads
+from twotower.towers.store import build, heads_for
 from twotower.towers.two_tower import TwoTower
 
 WORDS, WIDTH, PAD = 50, 12, 0
-CONFIG = TowerConfig(text_dim=8, view_dim=4, base_dim=6, profile_dim=5, members=3, memory_dim=7, max_tokens=16)
+CONFIG = TowerConfig(
+    text_dim=8, view_dim=4, base_dim=6, profile_dim=5, members=3, memory_dim=7, max_tokens=16, families=tuple(FAMILIES)
+)
 SCHEMA = FeatureSchema(
+    families=list(FAMILIES),
     categories={"channel": ["call", "chat"], "queue": [], "language": ["en"], "intent": ["a", "b", "c"]},
-    numbers=list(NUMBERS),
     csa_values={name: ["en", "es"] if name == "languages" else [] for name in CSA_VALUES},
+    groups={name: ["en"] if name == "language" else [] for name in GROUPS},
+    bands=[3.0, 5.0],
     identities=["ada", "bob", "cy"],
     base_dim=CONFIG.base_dim,
     max_tokens=16,
     granularity_us=86_400_000_000,
-    history_half_life_s=86400.0,
 )
+
+
+def fitted_heads(config: TowerConfig = CONFIG, schema: FeatureSchema = SCHEMA) -> Heads:
+    """Heads with random weights, as if they had been fitted."""
+    heads = heads_for(config, schema, WIDTH)
+    heads.set_intent(torch.randn_like(heads.intent_weight), torch.randn_like(heads.intent_bias))
+    heads.set_complexity(torch.randn_like(heads.weight) * 0.1, torch.rand_like(heads.bias))
+    return heads
+
+
+def random_model(config: TowerConfig = CONFIG, schema: FeatureSchema = SCHEMA) -> TwoTower:
+    """Random weights everywhere, in evaluation mode; the reader has those of the frozen text."""
+    torch.manual_seed(0)
+    table, weights = torch.randn(WORDS, WIDTH).numpy(), torch.randn(WORDS).numpy()
+    made = build(config, schema, table, weights, PAD, fitted_heads(config, schema))
+    text = {id(parameter) for part in (made.contact_tower.backbone, made.contact_tower.reader)
+            for parameter in part.parameters()}  # fmt: skip
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if id(parameter) not in text:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return made.eval()
 
 
 @pytest.fixture
 def model() -> TwoTower:
-    """Random weights everywhere, in evaluation mode."""
-    torch.manual_seed(0)
-    made = build(CONFIG, SCHEMA, torch.randn(WORDS, WIDTH).numpy(), torch.randn(WORDS).numpy(), PAD)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    return made.eval()
+    """Every family of features on."""
+    return random_model()
 
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

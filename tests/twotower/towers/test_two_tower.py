@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from tests.twotower.towers.conftest import CONFIG, PAD, SCHEMA
-from twotower.errors import ConfigError
-from twotower.towers.store import load, save
-from twotower.towers.two_tower import Standardise, kl_gaussian
+from tests.twotower.towers.conftest import CONFIG, PAD, SCHEMA, WIDTH, WORDS, fitted_heads, random_model
+from twotower.features.complexity import COMPLEXITY
+from twotower.features.customer import SIGNATURE, signatures
+from twotower.towers.store import build
+from twotower.towers.two_tower import Standardise, TwoTower, kl_gaussian
 
 
 def test_what_is_served_is_the_mean_of_the_members_logits(model, contacts, csas):
     """profile · vector + level = mean over members of u·v + b, plus the level."""
-    profile, _, level, _ = model.contact_tower(*contacts)
+    profile, _, level = model.contact_tower(*contacts)[:3]
     served = profile @ model.csa_tower(*csas).T + level[:, None]
     out = model.contact_tower.outputs(*contacts)
     members = model.cross_logits(out, model.csa_tower.members(*csas)) + out.level[:, None, None]
@@ -34,8 +34,8 @@ def test_pairs_and_the_whole_roster_have_the_same_logits(model, contacts, csas):
 
 
 def test_shapes_and_lengths_are_those_of_the_contract(model, contacts, csas):
-    profile, memory, level, base = model.contact_tower(*contacts)
-    width = CONFIG.members * CONFIG.profile_dim + 1
+    profile, memory, level, base, intent, intent_p, complexity = model.contact_tower(*contacts)
+    width = CONFIG.members * CONFIG.profile_dim + SIGNATURE + 1
     assert profile.shape == (5, width)
     assert (profile[:, -1] == 1).all()
     assert memory.shape == (5, CONFIG.memory_dim)
@@ -43,6 +43,9 @@ def test_shapes_and_lengths_are_those_of_the_contract(model, contacts, csas):
     assert torch.allclose(base.norm(dim=1), torch.ones(5), atol=1e-5)
     assert level.shape == (5,)
     assert base.shape == (5, CONFIG.base_dim)
+    assert intent.shape == intent_p.shape == (5,)
+    assert intent.dtype == torch.int64
+    assert complexity.shape == (5, len(COMPLEXITY))
     assert model.csa_tower(*csas).shape == (4, width)
 
 
@@ -58,24 +61,137 @@ def test_padding_changes_nothing(model, contacts):
 def test_text_read_beforehand_gives_the_same(model, contacts):
     tokens, categories, numbers = contacts
     text = model.contact_tower.backbone(tokens)
+    read = model.contact_tower.read(tokens, text)
     for ours, theirs in zip(
-        model.contact_tower.outputs(*contacts), model.contact_tower.head(text, categories, numbers), strict=True
+        model.contact_tower.outputs(*contacts), model.contact_tower.head(text, read, categories, numbers), strict=True
     ):
         assert torch.equal(ours, theirs)
 
 
 def test_an_unknown_category_says_nothing(model, contacts):
-    """Code 0 is the mean over nothing: no weight of any known value enters."""
+    """Code 0 is the mean over nothing: no weight of any known value enters; but an unknown intent is guessed."""
     tokens, categories, numbers = contacts
     before = model.contact_tower.outputs(tokens, categories * 0, numbers)
-    sizes = [1 + len(values) for values in SCHEMA.categories.values()]
+    sizes = model.contact_tower.heads.sizes
     start = model.contact_tower.backbone.width
+    intent = start + sum(sizes[:-1])
     with torch.no_grad():
-        model.contact_tower.weight[:, start : start + sum(sizes)] += 1
+        model.contact_tower.weight[:, start:intent] += 1
     after = model.contact_tower.outputs(tokens, categories * 0, numbers)
     assert torch.equal(before.members, after.members)
     known = torch.tensor([min(size, 2) - 1 for size in sizes]).expand_as(categories)
     assert not torch.equal(after.members, model.contact_tower.outputs(tokens, known, numbers).members)
+    with torch.no_grad():
+        model.contact_tower.weight[:, intent : intent + sizes[-1]] += 1
+    assert not torch.equal(after.members, model.contact_tower.outputs(tokens, categories * 0, numbers).members)
+
+
+def test_complexity_is_as_the_heads_say_unless_it_is_told(model, contacts):
+    tokens, categories, numbers = contacts
+    tower = model.contact_tower
+    text = tower.backbone(tokens)
+    said = tower.heads(text, categories).complexity
+    usual, told, other = (tower.head(text, text, categories, numbers, t) for t in (None, said, said + 1))
+    assert torch.equal(usual.members, told.members)
+    assert torch.equal(usual.level, told.level)
+    assert not torch.allclose(usual.members, other.members)
+    assert torch.equal(tower(*contacts)[-1], said)
+
+
+def test_what_was_not_told_reads_as_the_mean(model, contacts):
+    tokens, categories, numbers = contacts
+    tower = model.contact_tower
+    told = torch.rand(5, len(COMPLEXITY)) * 3
+    told[:2] = torch.nan
+    tower.fit_standardise(numbers, told)
+    mean = told[2:].mean(dim=0)
+    assert torch.allclose(tower.standardise.mean[-len(COMPLEXITY) :], mean)
+    text = tower.backbone(tokens)
+    unknown, average = (tower.head(text, text, categories, numbers, t.expand(5, -1)) for t in (told[:1], mean[None]))
+    for ours, theirs in zip(unknown, average, strict=True):
+        assert torch.isfinite(ours).all()
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_complexity_widens_the_contact_tower_and_can_be_left_out(contacts):
+    with_it, without = random_model(), one_without("complexity")
+    tokens, categories, numbers = contacts
+    assert with_it.contact_tower.width == without.contact_tower.width + len(COMPLEXITY)
+    assert with_it.contact_tower.weight.shape[1] == with_it.contact_tower.width
+    assert with_it.contact_tower.standardise.mean.shape[0] == with_it.contact_tower.plain + len(COMPLEXITY)
+    assert without.contact_tower.standardise.mean.shape[0] == without.contact_tower.plain
+    text = without.contact_tower.backbone(tokens)
+    deaf = [without.contact_tower.head(text, text, categories, numbers, t) for t in (None, torch.ones(5, 5))]
+    assert torch.equal(deaf[0].members, deaf[1].members)
+    without.contact_tower.fit_standardise(numbers, torch.full((5, 5), torch.nan))
+    complexity = without.contact_tower(*contacts)[-1]
+    assert torch.equal(complexity, without.contact_tower.heads(text, categories).complexity)  # still said to who asks
+
+
+def test_without_labels_the_towers_know_no_code(contacts):
+    model = one_without("labels")
+    tokens, categories, numbers = contacts
+    assert model.contact_tower.heads.sizes == [1] * len(SCHEMA.categories)
+    found = model.contact_tower(tokens, categories * 0, numbers)
+    assert not found[4].any()  # the intent is unknown
+    assert (found[5] == 1).all()
+    assert all(torch.isfinite(part).all() for part in found)
+    assert random_model().contact_tower.width == model.contact_tower.width + sum(
+        len(values) for values in SCHEMA.categories.values()
+    )
+
+
+def test_who_met_whom_passes_through_with_its_weight(model, contacts, csas):
+    """met · signature joins every member's logit, in pairs, across the roster and in what is served."""
+    tokens, categories, numbers = contacts
+    features, identity = csas
+    signature = torch.from_numpy(signatures(["ada", "bob", "cy", "new"]))
+    features = torch.cat([features[:, :-SIGNATURE], signature], dim=1)
+    nobody = torch.cat([numbers[:, : -3 * SIGNATURE], torch.zeros(5, 3 * SIGNATURE)], dim=1)
+    met = nobody.clone()
+    met[:, -3 * SIGNATURE : -2 * SIGNATURE] = 1.5 * signature[3]  # together with the last
+    met[:, -SIGNATURE:] = 0.5 * signature[1]  # and a bad end with the second
+    added = model.contact_tower.gain[0] * 1.5 * signature[3] + model.contact_tower.gain[2] * 0.5 * signature[1]
+    expected = (signature @ added).expand(5, -1)
+    roster = model.csa_tower.members(features, identity)
+    before, after = (model.contact_tower.outputs(tokens, categories, n) for n in (nobody, met))
+    cross = model.cross_logits(after, roster) - model.cross_logits(before, roster)
+    assert torch.allclose(cross, expected[:, None].expand_as(cross), atol=1e-4)
+    taken = torch.tensor([3, 1, 0, 2, 3])
+    pairs = model.csa_tower.members(features[taken], identity[taken])
+    gained = model.pair_logits(after, pairs) - model.pair_logits(before, pairs)
+    assert torch.allclose(gained, expected[torch.arange(5), taken, None].expand_as(gained), atol=1e-4)
+    served = [model.contact_tower(tokens, categories, n)[0] @ model.csa_tower(features, identity).T
+              for n in (nobody, met)]  # fmt: skip
+    assert torch.allclose(served[1] - served[0], expected, atol=1e-4)
+    assert torch.equal(before.level, after.level)
+    assert torch.equal(before.memory, after.memory)
+
+
+def test_who_met_whom_starts_without_weight():
+    tower = build(
+        CONFIG, SCHEMA, np.ones((WORDS, WIDTH), "f4"), np.ones(WORDS, "f4"), PAD, fitted_heads()
+    ).contact_tower
+    assert tower.gain.tolist() == [0, 0, 0]
+    assert tower.gain.requires_grad
+
+
+def test_without_the_relationship_no_vector_carries_it(contacts, csas):
+    model = one_without("relationship")
+    tokens, categories, numbers = contacts
+    features, identity = csas
+    numbers, features = numbers[:, : -3 * SIGNATURE], features[:, :-SIGNATURE]
+    profile, vectors = model.contact_tower(tokens, categories, numbers)[0], model.csa_tower(features, identity)
+    assert model.contact_tower.gain is None
+    assert profile.shape[1] == vectors.shape[1] == CONFIG.members * CONFIG.profile_dim + 1
+    out = model.contact_tower.outputs(tokens, categories, numbers)
+    roster = model.csa_tower.members(features, identity)
+    assert out.met.shape == (5, 0)
+    members = model.cross_logits(out, roster)
+    assert torch.allclose(profile @ vectors.T, members.mean(dim=1), atol=1e-4)
+    taken = torch.arange(4)
+    pairs = model.pair_logits(type(out)(*(part[:4] for part in out)), roster)
+    assert torch.allclose(pairs, members[taken, :, taken], atol=1e-5)
 
 
 def test_evaluation_is_deterministic_and_training_is_not(model, contacts, csas):
@@ -158,42 +274,15 @@ def test_standardised_features_have_mean_zero_and_spread_one():
     assert layer(torch.tensor([[1e9, -1e9, 7.0]])).tolist() == [[8.0, -8.0, 0.0]]
 
 
-def test_saving_and_loading_changes_no_bit(model, contacts, csas, tmp_path):
-    save(model, CONFIG, tmp_path)
-    (tmp_path / "features.json").write_text(SCHEMA.to_json())
-    again = load(tmp_path)
-    assert not again.training
-    for ours, theirs in zip(model.contact_tower(*contacts), again.contact_tower(*contacts), strict=True):
-        assert torch.equal(ours, theirs)
-    assert torch.equal(model.csa_tower(*csas), again.csa_tower(*csas))
-    other = tmp_path / "other"
-    other.mkdir()
-    save(again, CONFIG, other)
-    for name in ("model.safetensors", "model.json"):
-        assert (other / name).read_bytes() == (tmp_path / name).read_bytes()
-
-
-@pytest.mark.parametrize("spoil", ["model.json", "model.safetensors"])
-def test_a_run_without_its_model_is_refused_in_one_line(model, tmp_path, spoil):
-    save(model, CONFIG, tmp_path)
-    (tmp_path / "features.json").write_text(SCHEMA.to_json())
-    (tmp_path / spoil).unlink()
-    with pytest.raises(ConfigError, match="not a training run") as error:
-        load(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def test_weights_of_other_sizes_are_refused_in_one_line(model, tmp_path):
-    save(model, CONFIG, tmp_path)
-    (tmp_path / "features.json").write_text(replace(SCHEMA, identities=["ada"]).to_json())
-    with pytest.raises(ConfigError, match=r"weights do not fit model\.json") as error:
-        load(tmp_path)
-    assert "\n" not in str(error.value)
-
-
 def test_what_the_contact_tower_gives_does_not_depend_on_who_else_is_in_the_batch(model, contacts):
     whole = model.contact_tower(*contacts)
     for i in range(5):
         alone = model.contact_tower(*(t[i : i + 1] for t in contacts))
         for ours, theirs in zip(whole, alone, strict=True):
             assert np.allclose(ours[i].detach().numpy(), theirs[0].detach().numpy(), atol=1e-5)
+
+
+def one_without(family: str) -> TwoTower:
+    """Random weights, one family of features off."""
+    families = [name for name in SCHEMA.families if name != family]
+    return random_model(replace(CONFIG, families=tuple(families)), replace(SCHEMA, families=families))
