@@ -23,6 +23,7 @@ from twotower.tables.load import codes
 from twotower.tables.ragged import Ragged
 from twotower.tables.read import canonical, schema_problems
 from twotower.tables.schema import CONTACTS, Table
+from twotower.tables.unicode import NOT_TEXT, broken_text
 
 BATCH = 16_384
 
@@ -90,7 +91,10 @@ class ContactFile:
             raise DataError(f"{self.path}: is truncated or no Parquet file ({_first(error)}); write it again") from None
 
     def _check_ids(self) -> None:
-        parts = [canonical(raw, self._table.column("contact_id")) for raw in self._read(["contact_id"])]
+        parts: list[pa.Array] = []
+        for raw in self._read(["contact_id"]):
+            values = canonical(raw, self._table.column("contact_id"))
+            parts.append(self._text(values, "contact_id", sum(map(len, parts))))
         ids = pa.chunked_array(parts)
         if ids.null_count:
             row = int(np.flatnonzero(pc.is_null(ids).to_numpy())[0])
@@ -104,7 +108,7 @@ class ContactFile:
 
     def _batch(self, raw: pa.RecordBatch, first: int) -> ContactBatch:
         names = [c.name for c in self._table.columns if c.name != "eligible"]
-        columns = {name: canonical(raw, self._table.column(name)) for name in names}
+        columns = {name: self._text(canonical(raw, self._table.column(name)), name, first) for name in names}
         arrived = from_arrow(columns["arrived_at"], NULL_TIME)
         if self._need_arrival and (missing := np.flatnonzero(arrived == NULL_TIME)).size:
             row = first + int(missing[0])
@@ -118,6 +122,11 @@ class ContactFile:
             customer_id=columns["customer_id"],
             eligible=self._eligible(raw, first),
         )
+
+    def _text(self, values: pa.Array, name: str, first: int) -> pa.Array:
+        if len(broken := broken_text(values)):
+            raise DataError(f"{self.path}, row {first + int(broken[0])}, column {name}: {NOT_TEXT}")
+        return values
 
     def _eligible(self, raw: pa.RecordBatch, first: int) -> Ragged | None:
         column = canonical(raw, self._table.column("eligible"))

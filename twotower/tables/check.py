@@ -26,6 +26,7 @@ from twotower.tables.read import TWICE, Problem, batches, canonical, damaged, lo
 from twotower.tables.rules import Rules
 from twotower.tables.schema import CONTACTS, CSAS, CUSTOMERS, INTERACTIONS, SHIFTS, TABLES, TRUTH, Table
 from twotower.tables.summary import Summary
+from twotower.tables.unicode import NOT_TEXT, broken_text, without
 
 Look = Callable[[pa.RecordBatch, int], None]
 Mask = npt.NDArray[np.bool_]
@@ -144,7 +145,7 @@ class _Checker:
         rules, first = Rules(table), 0
         with bar(f"checking {table.file}", opened.metadata.num_rows, "rows") as advance:
             for raw in batches(opened, usable):
-                batch = self._canonical(table, raw)
+                batch = self._canonical(table, raw, first)
                 self._values(table, rules, batch, first)
                 if keys is not None:
                     keys.add(hash_columns(_key_columns(table, batch)))
@@ -154,8 +155,9 @@ class _Checker:
                 first += batch.num_rows
                 advance(batch.num_rows)
 
-    def _canonical(self, table: Table, raw: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch in the declared types, `eligible` as it is stored; what a type cannot hold is reported."""
+    def _canonical(self, table: Table, raw: pa.RecordBatch, first: int) -> pa.RecordBatch:
+        """The batch in the declared types, `eligible` as it is stored; what a type cannot hold, and text that is none,
+        is reported."""
         columns = {}
         for name in raw.schema.names:
             column = table.column(name)
@@ -164,6 +166,9 @@ class _Checker:
             except pa.ArrowInvalid as error:
                 self.findings.add(lossy(table, column, error))
                 columns[name] = canonical(raw, column, safe=False)
+            if len(broken := broken_text(columns[name])):
+                self.findings.add_rows(table.file, name, NOT_TEXT, broken + first)
+                columns[name] = without(columns[name], broken)
         return pa.RecordBatch.from_pydict(columns)
 
     def _values(self, table: Table, rules: Rules, batch: pa.RecordBatch, first: int) -> None:

@@ -19,6 +19,7 @@ import pyarrow.types as pt
 
 from twotower.errors import DataError
 from twotower.tables.schema import Column, Table
+from twotower.tables.unicode import NOT_TEXT, broken_text
 
 NULL = "null, where a value is needed"
 TWICE = "stands there twice; it must name one row"
@@ -158,7 +159,8 @@ def read_table(
     have in the file, lists of text with their text as dictionaries (`open_table`).
 
     Raises:
-        DataError: the file is missing, the first problem of the file as such, or a null where none is allowed.
+        DataError: the file is missing, the first problem of the file as such, text that is not UTF-8, or a null where
+            none is allowed.
     """
     opened, problems = open_table(folder, table)
     if problems or opened is None:
@@ -176,6 +178,8 @@ def read_table(
             arrays[column.name] = raw.column(column.name) if column.name in kept else canonical(raw, column)
         except pa.ArrowInvalid as error:
             raise DataError(_at(folder, lossy(table, column, error))) from None
+        if len(broken := broken_text(arrays[column.name])):
+            raise DataError(_at(folder, Problem(table.file, NOT_TEXT, column.name, int(broken[0]))))
         if not (column.optional or column.free) and arrays[column.name].null_count:
             row = pc.index(pc.is_null(arrays[column.name]), True).as_py()
             raise DataError(_at(folder, Problem(table.file, NULL, column.name, row)))
