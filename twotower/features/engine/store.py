@@ -3,8 +3,9 @@
 Notable: both are uncompressed npz files of plain arrays (nothing is unpickled), written whole or not at all, and the
 same state gives the same bytes. The customers' store holds no customer id: rows stand under keyed BLAKE2b digests
 (Aumasson et al., 2013; RFC 7693) with a secret that the caller keeps elsewhere, sorted by them, so that without the
-secret neither a name nor the order of arrival can be read from it. The secret itself is checked by a digest of a
-constant, since with a wrong one every customer would silently be new.
+secret neither a name nor the order of arrival can be read from it. CSAs are named only where somebody remembers them,
+so a customer who is erased does not leave a name behind either. The secret itself is checked by a digest of a constant,
+since with a wrong one every customer would silently be new.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,6 +31,7 @@ from twotower.features.engine.settings import CsaSettings, CustomerSettings, fro
 from twotower.files import atomic_file
 
 Codes = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 
 VERSION = 1
 DIGEST = 16  # bytes of a customer's key: two of 10^9 customers share one with probability 10^-21
@@ -38,12 +41,12 @@ _CHECK = b"twotower customers' store"
 
 def save_csas(history: CsaHistory, path: Path | str) -> None:
     """Write the CSAs' state (`features.state`)."""
-    _write(path, "csas", {"settings": to_bytes(history.settings), **history.state()})
+    write_state(path, "csas", {"settings": to_bytes(history.settings), **history.state()})
 
 
 def load_csas(path: Path | str, core: Core = TWIN) -> CsaHistory:
     """Resume what `save_csas` wrote. Raises BundleError where the file is not such a state."""
-    arrays = _read(path, "csas")
+    arrays = read_state(path, "csas")
     try:
         return CsaHistory.restored(from_bytes(CsaSettings, arrays["settings"]), arrays, core)
     except (KeyError, TypeError, ValueError, IndexError, TwoTowerError) as error:
@@ -71,6 +74,7 @@ class CustomerStore:
             )
         self._secret = secret
         self.csa_ids = list(csa_ids)
+        self._csa = {csa_id: code for code, csa_id in enumerate(self.csa_ids)}
         self.history = CustomerHistory(settings, 0, moment, core)
         self._code: dict[bytes, int] = {}
         self._free: list[int] = []
@@ -87,60 +91,86 @@ class CustomerStore:
                 found[i] = self._code.get(key, -1) if not add else self._placed(key)
         return found
 
+    def csa(self, csa_id: str) -> int:
+        """The position of a CSA, who gets one where they have none."""
+        code = self._csa.setdefault(csa_id, len(self.csa_ids))
+        if code == len(self.csa_ids):
+            self.csa_ids.append(csa_id)
+        return code
+
     def erase(self, customer_id: str) -> bool:
         """Forget a customer; False where nothing was known. `save` afterwards, and the file knows nothing either.
 
-        Sums of CSAs stay as they are: they are totals over everyone and name nobody.
+        Their position stays empty until the store is loaded again, so that nobody is taken for somebody else. Sums of
+        CSAs stay as they are: they are totals over everyone and name nobody.
         """
         code = self._code.pop(self._key(customer_id), None)
-        if code is None:
-            return False
-        self.history.forget(code)
-        self._free.append(code)
-        return True
+        if code is not None:
+            self.history.forget(code)
+        return code is not None
+
+    def order(self) -> Longs:
+        """Positions (C,) of the customers in `history`, in the order of their keys."""
+        return np.array([self._code[key] for key in sorted(self._code)], dtype=np.int64)
+
+    def state(self, order: Longs, also: Codes | None = None) -> tuple[dict[str, npt.NDArray[Any]], Codes]:
+        """All that `restored` needs, as arrays without objects, and the saved positions (J + 1,) of CSAs (the last
+        answers for −1). order: of `order()`; also: positions of CSAs who are named beside those of the pairings."""
+        state = self.history.state()
+        state.update({name: state[name][order] for name in PER_CUSTOMER})
+        named = state["pair_csa"].ravel() if also is None else np.append(state["pair_csa"], also)
+        used = sorted(np.unique(named[named >= 0]).tolist(), key=lambda code: self.csa_ids[code])
+        place = np.full(len(self.csa_ids) + 1, -1, np.int32)
+        place[used] = np.arange(len(used))
+        keys = np.frombuffer(b"".join(sorted(self._code)), np.uint8)
+        return {
+            "settings": to_bytes(self.history.settings),
+            "check": np.frombuffer(self._digest(_CHECK), np.uint8),
+            "keys": keys.reshape(len(self), DIGEST),
+            "csa_ids": np.frombuffer(json.dumps([self.csa_ids[code] for code in used]).encode(), np.uint8),
+            **state,
+            "pair_csa": place[state["pair_csa"]],
+        }, place
+
+    @classmethod
+    def restored(
+        cls,
+        arrays: dict[str, npt.NDArray[Any]],
+        secret: bytes,
+        csa_ids: Sequence[str] | None = None,
+        core: Core = TWIN,
+    ) -> CustomerStore:
+        """The inverse of `state`; csa_ids as of `load`. Raises ConfigError for another secret, KeyError, ValueError,
+        TypeError, IndexError or DataError where the arrays are not such a state."""
+        settings = from_bytes(CustomerSettings, arrays["settings"])
+        saved: list[str] = json.loads(arrays["csa_ids"].tobytes())
+        store = cls(secret, settings, _joined(saved if csa_ids is None else csa_ids, saved))
+        if not hmac.compare_digest(store._digest(_CHECK), arrays["check"].tobytes()):
+            raise ConfigError("written with another secret; give the one it was written with")
+        # The last answers for −1, an empty place.
+        place = np.array([*(store._csa[csa_id] for csa_id in saved), -1], np.int32)
+        store.history = CustomerHistory.restored(settings, {**arrays, "pair_csa": place[arrays["pair_csa"]]}, core)
+        keys = arrays["keys"]
+        if keys.shape != (store.history.customers, DIGEST):
+            raise DataError(f"keys {keys.shape} for {store.history.customers} customers")
+        store._code = {key.tobytes(): i for i, key in enumerate(keys)}
+        return store
 
     def save(self, path: Path | str) -> None:
         """Write the store; rows stand in the order of their keys."""
-        keys = sorted(self._code)
-        rows = np.array([self._code[key] for key in keys], dtype=np.int64)
-        state = self.history.state()
-        state.update({name: state[name][rows] for name in PER_CUSTOMER})
-        csa_ids = np.frombuffer(json.dumps(self.csa_ids).encode(), np.uint8)
-        key_bytes = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), DIGEST)
-        check = np.frombuffer(self._digest(_CHECK), np.uint8)
-        settings = to_bytes(self.history.settings)
-        _write(
-            path, "customers", {"settings": settings, "check": check, "keys": key_bytes, "csa_ids": csa_ids, **state}
-        )
+        write_state(path, "customers", self.state(self.order())[0])
 
     @classmethod
     def load(
         cls, path: Path | str, secret: bytes, csa_ids: Sequence[str] | None = None, core: Core = TWIN
     ) -> CustomerStore:
-        """Resume what `save` wrote, with pairings in positions of `csa_ids` (None: of the saved ones).
+        """Resume what `save` wrote, with pairings in positions of `csa_ids` (None: of those remembered).
 
         CSAs whom the store remembers and `csa_ids` lacks follow it in `CustomerStore.csa_ids`, so nothing is lost.
         Raises ConfigError for another secret, BundleError where the file is not such a store.
         """
-        arrays = _read(path, "customers")
-        try:
-            settings = from_bytes(CustomerSettings, arrays["settings"])
-            saved: list[str] = json.loads(arrays["csa_ids"].tobytes())
-            store = cls(secret, settings, _joined(saved if csa_ids is None else csa_ids, saved))
-            if not hmac.compare_digest(store._digest(_CHECK), arrays["check"].tobytes()):
-                raise ConfigError(f"{path}: written with another secret; give the one it was written with")
-            place = {csa_id: i for i, csa_id in enumerate(store.csa_ids)}
-            # The last answers for −1, an empty place.
-            moved = np.array([*(place[csa_id] for csa_id in saved), -1], np.int32)
-            arrays["pair_csa"] = moved[arrays["pair_csa"]]
-            store.history = CustomerHistory.restored(settings, arrays, core)
-            keys = arrays["keys"]
-            if keys.shape != (store.history.customers, DIGEST):
-                raise DataError(f"keys {keys.shape} for {store.history.customers} customers")
-            store._code = {key.tobytes(): i for i, key in enumerate(keys)}
-        except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
-            raise BundleError(f"{path}: not a saved history of customers ({error})") from None
-        return store
+        with refused(path, "customers"):
+            return cls.restored(read_state(path, "customers"), secret, csa_ids, core)
 
     def _placed(self, key: bytes) -> int:
         code = self._code.get(key)
@@ -165,14 +195,27 @@ def _joined(first: Sequence[str], then: Sequence[str]) -> list[str]:
     return [*first, *(csa_id for csa_id in then if csa_id not in known)]
 
 
-def _write(path: Path | str, kind: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
+@contextmanager
+def refused(path: Path | str, kind: str) -> Iterator[None]:
+    """Parts that do not fit as one line that names the file: BundleError, or ConfigError for another secret."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+        raise BundleError(f"{path}: not a saved history of {kind} ({error})") from None
+
+
+def write_state(path: Path | str, kind: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write arrays without objects as a file of that kind, whole or not at all."""
     header = np.frombuffer(f"{kind} {VERSION}".encode(), np.uint8)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         named: dict[str, Any] = {"header": header, **arrays}
         np.savez(file, **named)
 
 
-def _read(path: Path | str, kind: str) -> dict[str, npt.NDArray[Any]]:
+def read_state(path: Path | str, kind: str) -> dict[str, npt.NDArray[Any]]:
+    """What `write_state` wrote. Raises BundleError where the file is none, or one of another kind or version."""
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}

@@ -69,7 +69,7 @@ def test_a_saved_history_of_csas_goes_on_to_the_bit(tmp_path_factory, table, mom
 def test_a_saved_history_of_customers_goes_on_to_the_bit(tmp_path_factory, table, moment):
     path = tmp_path_factory.mktemp("state") / "customers.state"
     store(table, moment).save(path)
-    resumed, names = CustomerStore.load(path, SECRET), ["anna", "bert", "carl", "dora", "emil", "fred"]
+    resumed, names = CustomerStore.load(path, SECRET, CSA_IDS), ["anna", "bert", "carl", "dora", "emil", "fred"]
     codes = np.append(resumed.codes(names), -1)
     arrivals, handovers = table.arrivals(), table.handovers()
     resumed.history.advance(
@@ -164,14 +164,36 @@ def test_the_file_of_an_erased_customer_is_that_of_one_never_met(tmp_path):
     assert (tmp_path / "gone").read_bytes() == (tmp_path / "never").read_bytes()
 
 
-def test_who_takes_the_place_of_an_erased_customer_starts_with_nothing():
+def test_the_place_of_an_erased_customer_stays_empty():
+    """Who kept the position for a moment must not find somebody else there."""
     found = store()
     place = int(found.codes(["carl"])[0])
     assert found.history.count[place] > 0
     found.erase("carl")
     fresh = known_of(CustomerStore(SECRET, CUSTOMER_SETTINGS, CSA_IDS), "zoe")
-    assert found.codes(["zoe"], add=True).tolist() == [place]
+    assert found.codes(["zoe"], add=True).tolist() != [place]
     assert known_of(found, "zoe") == fresh
+    assert found.history.read([place], END).count.tolist() == [0]
+
+
+def test_a_csa_whom_only_an_erased_customer_met_is_not_named(tmp_path):
+    found = CustomerStore(SECRET, CUSTOMER_SETTINGS, ["ada"])
+    for place, name in enumerate(("anna", "bert")):
+        one = KnownHandovers(
+            csa=np.array([found.csa(("ada", "zed")[place])], np.int32),
+            known_at=np.array([END]),
+            resolved=np.ones(1, np.int8),
+            handle_time_s=np.zeros(1, np.float32),
+            base=np.zeros((1, 0), np.float32),
+            customer=found.codes([name], add=True),
+        )
+        found.history.update(handovers=one)
+    found.save(tmp_path / "both")
+    found.erase("bert")
+    found.save(tmp_path / "one")
+    assert b"zed" in (tmp_path / "both").read_bytes()
+    assert b"zed" not in (tmp_path / "one").read_bytes()
+    assert CustomerStore.load(tmp_path / "one", SECRET).csa_ids == ["ada"]
 
 
 def test_pairings_follow_the_roster(tmp_path):
