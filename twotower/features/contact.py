@@ -180,6 +180,7 @@ def _signal(place: int) -> Feature[ContactRows]:
 
 
 LOG = np.inf  # a count has no upper bound
+LARGEST = float(np.finfo(np.float32).max)  # that a tensor can hold
 NUMBERS: tuple[Feature[ContactRows], ...] = (
     _arrival("need_length", "form", "log(1 + characters)", 0, LOG, "of intent_text", _length("intent_text")),
     _arrival("transcript_length", "form", "log(1 + characters)", 0, LOG, "of transcript", _length("transcript")),
@@ -191,7 +192,7 @@ NUMBERS: tuple[Feature[ContactRows], ...] = (
     _arrival("hour_cos", "clock", "1", -1, 1, "cosine of the hour of arrival (UTC)", _hour(np.cos)),
     _arrival(
         "priority", "priority", "the log's own", -LOG, LOG, "priority as given, 0 where null",
-        lambda rows: np.nan_to_num(numeric(rows.columns, "priority")),
+        lambda rows: np.nan_to_num(numeric(rows.columns, "priority")).clip(-LARGEST, LARGEST),
     ),
     _arrival("customer_known", "customer", "0 or 1", 0, 1, "whether the customer is identified", _known),
     _arrival("customer_tenure", "customer", "log(1 + days)", 0, LOG, "since customers.since, 0 where unknown", _tenure),

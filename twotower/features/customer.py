@@ -102,6 +102,7 @@ def declared(settings: CustomerSettings) -> tuple[Feature[CustomerRows], ...]:
         _number(
             "since_last", "frequency", "log(1 + days)",
             f"since the last contact, {LONG_DAYS:g} days where there is none", lambda r: np.log1p(r.days_since),
+            default=float(np.log1p(LONG_DAYS)),
         ),
         _number(
             "style_n", "style", "log(1 + n)", f"earlier contacts that show style, decayed over {ages[1]} days",
@@ -125,9 +126,9 @@ def customer_names(settings: CustomerSettings) -> list[str]:
 
 def _number(
     name: str, family: str, unit: str, meaning: str, compute: Callable[[CustomerRows], npt.NDArray[Any]],
-    low: float = 0.0, high: float = np.inf,
+    low: float = 0.0, high: float = np.inf, default: float = 0.0,
 ) -> Feature[CustomerRows]:  # fmt: skip
-    return Feature(name, "customer", family, unit, low, high, meaning, "customer", compute)
+    return Feature(name, "customer", family, unit, low, high, meaning, "customer", compute, default=default)
 
 
 def _frequency(i: int, age: str) -> Feature[CustomerRows]:

@@ -68,7 +68,8 @@ def page() -> str:
         "",
         "Written by `python -m twotower.features.registry`; a test holds it to the code. Families are switched by",
         "`data.towers.families`; those in **bold** are on by default",
-        "([why](results.md#what-each-family-of-features-adds)). A value that is not known is the default, 0.",
+        "([why](results.md#what-each-family-of-features-adds)). A value that is not known is 0 where the",
+        "meaning says nothing else.",
         "",
         "| as of | rule |",
         "| --- | --- |",
@@ -87,10 +88,10 @@ def page() -> str:
 
 def _row(feature: Feature[Any]) -> str:
     several = "" if feature.columns is None else " (several columns)"
-    unit = feature.unit.replace("|", "\\|")
+    unit, meaning = (text.replace("|", "\\|") for text in (feature.unit, feature.meaning))
     return (
         f"| `{feature.name}`{several} | {feature.level} | {unit} | {feature.low:g} … {feature.high:g} "
-        f"| {feature.meaning} | {feature.as_of} |"
+        f"| {meaning} | {feature.as_of} |"
     )
 
 

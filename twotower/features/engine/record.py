@@ -155,9 +155,10 @@ UNGROUPED: tuple[Feature[Record], ...] = (
     _by_half_life(
         "csat", "record", SHRUNK, -4, 4, "mean csat (1 to 5)", lambda h: h.relative("csat", "ratings", "csat_squared")
     ),
-    _plain(
-        "idle", "record", "log(1 + days)", f"since an outcome was last known; {LONG_DAYS:g} days without a past",
-        "outcomes", lambda record: np.log1p(record.days_since(record.reading.last, LONG_DAYS)),
+    Feature(
+        "idle", "csa", "record", "log(1 + days)", 0, np.inf,
+        f"since an outcome was last known; {LONG_DAYS:g} days without a past", "outcomes",
+        lambda record: np.log1p(record.days_since(record.reading.last, LONG_DAYS)), default=float(np.log1p(LONG_DAYS)),
     ),
     _plain(
         "known_for", "record", "log(1 + days)", "since an outcome was first known", "outcomes",
