@@ -10,10 +10,11 @@ import pytest
 from evaluation.generate.centre import generate
 from evaluation.generate.settings import Settings
 from train.prepare import TrainingSet, prepare
+from twotower.features.registry import FAMILIES
 from twotower.tables.log import Log
 from twotower.towers.config import TowerConfig
 
-SMALL = TowerConfig(max_tokens=24, view_dim=32, history="all")
+SMALL = TowerConfig(max_tokens=24, view_dim=32, families=tuple(FAMILIES))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batches import StepDataset, eligible_mask, memory_batch, profile_batch
+from train.batches import ProfileBatch, Step, StepDataset, Texts, eligible_mask, memory_batch, profile_batch
 from train.data import FromStep
 from train.prepare import TrainingSet
 
@@ -122,9 +122,8 @@ def test_exposure_counts_what_was_known_before_the_snapshot(prepared):
         moment = prepared.moments[snapshot]
         known = prepared.known_at < moment
         age_s = (moment - prepared.known_at[known]) / 1e6
-        decayed = np.bincount(
-            prepared.csa[known], 0.5 ** (age_s / prepared.schema.history_half_life_s), len(prepared.identity)
-        )
+        longest_s = max(prepared.schema.csa_settings.half_lives_us) / 1e6
+        decayed = np.bincount(prepared.csa[known], 0.5 ** (age_s / longest_s), len(prepared.identity))
         assert np.allclose(prepared.exposure[snapshot], decayed, rtol=1e-5)
 
 
@@ -187,13 +186,13 @@ def test_training_and_validation_do_not_meet(prepared):
 
 
 def test_tensors_move_together():
-    from train.batches import ProfileBatch, Step, Texts
-
     one = torch.zeros(1)
-    moved = Step(ProfileBatch(Texts(one, one, one), one, one, one, one), None).to(torch.device("meta"))
+    contacts = Texts(one, one, one, one, one, one)
+    moved = Step(ProfileBatch(contacts, one, one, one, one), None).to(torch.device("meta"))
     assert moved.profile is not None
     assert moved.memory is None
-    assert {t.device.type for t in (moved.profile.csa, moved.profile.contacts.numbers)} == {"meta"}
+    assert moved.profile.csa.device.type == "meta"
+    assert {getattr(moved.profile.contacts, field.name).device.type for field in fields(Texts)} == {"meta"}
 
 
 @given(st.integers(1, 20), st.data())
