@@ -2,13 +2,15 @@
 
 Notable: one reference holds an immutable snapshot, which a call reads once, so readers never lock and a roster change
 can swap it between calls. The towers and indexes run on one thread a call; concurrency comes from the callers. Scores
-are those of `twotower.scoring.Join`, the same that training fitted.
+are those of `twotower.scoring.Join`, the same that training fitted. What is known of a contact's customer comes from
+outside the bundle (`serve/customers.py`), as of the contact's arrival; a stranger is matched as if there were no store.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,21 @@ import numpy.typing as npt
 
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, eligible_codes, moment_of
+from serve.customers import Customers
+from serve.customers_rows import MemoryOfOne
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
+from twotower.clock import NULL_TIME
+from twotower.features.customer import CustomerRows
 from twotower.scoring.join import ContactVectors, Rank, Scored
+from twotower.scoring.memory import Memory
 
+_log = logging.getLogger("serve")
+OTHER_BUNDLE = (
+    "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
+    "who served them do; build the store again with this bundle"
+)
 REASONS = 3
 # Parts below this share of the whole explain nothing.
 LEAST_SHARE = 0.01
@@ -71,17 +83,28 @@ class Ranked:
 class Matcher:
     """Ranks CSAs for contacts from one bundle. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, customers: Customers | None = None) -> None:
         self.bundle = bundle
+        self.customers = customers
         self._encoder = bundle.contact_encoder
         self._join = bundle.join
+        self._id = bundle.manifest.id
         self._until = int(bundle.manifest.window["until"])
         self._snapshot = Snapshot.from_bundle(bundle)
+        self._reads_past = bundle.schema.has("frequency", "style", "relationship")
+        if customers is not None and customers.bundle != self._id:
+            _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
     @classmethod
-    def load(cls, bundle_dir: str | Path, expect_digest: str | None = None) -> Matcher:
-        """Verify a bundle and load what matching needs. Raises BundleError, one line, where it cannot be trusted."""
-        return cls(Bundle.open(bundle_dir, expect_digest))
+    def load(
+        cls, bundle_dir: str | Path, expect_digest: str | None = None, customers: Customers | None = None
+    ) -> Matcher:
+        """Verify a bundle and load what matching needs. Raises BundleError, one line, where it cannot be trusted.
+
+        customers: what is known of returning customers. Of a store that was built with another bundle the vectors of
+        past hand-overs do not count, which one line in the log `serve` says; all else does.
+        """
+        return cls(Bundle.open(bundle_dir, expect_digest), customers)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -105,7 +128,8 @@ class Matcher:
 
         contact: fields as in `contacts.parquet`; any may be missing or None. eligible: csa ids who may take it, None
         for everyone active. rank: `success` or `handled`, None for the bundle's default. at: the moment that ages are
-        counted from, by default the contact's `arrived_at`, else the end of the bundle's data window.
+        counted from, by default the contact's `arrived_at`, else the end of the bundle's data window; give the present
+        for a contact that has waited.
 
         Raises MatchError for a field of a wrong type, unknown eligible ids (named) and k < 1, BundleError for a rank
         that the bundle does not have.
@@ -113,7 +137,10 @@ class Matcher:
         found = clean(contact)
         snapshot = self._snapshot
         codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
-        vectors = self.vectors(self._encoder.encode_one(found), [found["arrived_at"]], at)
+        who, past, since = self._known([found["customer_id"]], [found["arrived_at"]], at)
+        if found["customer_since"] is None and since is not None and since[0] != NULL_TIME:
+            found["customer_since"] = int(since[0])
+        vectors = self.vectors(self._encoder.encode_one(found, past), [found["arrived_at"]], at, who)
         return _as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
 
     def match_batch(
@@ -131,7 +158,7 @@ class Matcher:
             return []
         snapshot = self._snapshot
         columns = columns_of([clean(contact) for contact in contacts])
-        vectors = self.vectors(self._encoder.encode(columns, quiet=True), columns["arrived_at"], at)
+        vectors = self.encode(columns, columns["customer_id"], columns["arrived_at"], at)
         ranked = []
         for i in range(len(contacts)):
             ids = None if eligible is None else eligible[i]
@@ -140,20 +167,63 @@ class Matcher:
             ranked.append(_as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot)))
         return ranked
 
-    def vectors(
-        self, encoded: Encoded, arrived_at: Sequence[int | None], at: datetime | int | None = None
+    def encode(
+        self,
+        columns: Mapping[str, Any],
+        customer_ids: Sequence[str | None],
+        arrived_at: Sequence[int | None],
+        at: datetime | int | None = None,
     ) -> ContactVectors:
-        """Encoded contacts with the moments they are matched at; customers are unknown to a bundle."""
-        fixed = None if at is None else moment_of(at, "at")
-        moments = [fixed if fixed is not None else self._until if t is None else t for t in arrived_at]
+        """Vectors of contacts (N,) given as columns for the contact encoder, with what is known of their customers."""
+        who, past, since = self._known(customer_ids, arrived_at, at)
+        if since is not None:
+            given = columns.get("customer_since")
+            told = np.full(len(who), np.nan) if given is None else np.array(given, dtype=np.float64)
+            unknown = np.where(since == NULL_TIME, np.nan, since.astype(np.float64))
+            columns = {**columns, "customer_since": np.where(np.isnan(told), unknown, told)}
+        return self.vectors(self._encoder.encode(columns, past, quiet=True), arrived_at, at, who)
+
+    def vectors(
+        self,
+        encoded: Encoded,
+        arrived_at: Sequence[int | None],
+        at: datetime | int | None = None,
+        customer: npt.NDArray[np.int32] | None = None,
+    ) -> ContactVectors:
+        """Encoded contacts with the moments they are matched at; customer: positions of `customers`, None: all
+        strangers."""
         return ContactVectors(
             encoded.profile,
             encoded.memory,
             encoded.level,
             encoded.base,
-            np.array(moments, dtype=np.int64),
-            np.full(len(encoded), -1, dtype=np.int32),
+            self.times(arrived_at, at)[1],
+            np.full(len(encoded), -1, dtype=np.int32) if customer is None else customer,
         )
+
+    def times(
+        self, arrived_at: Sequence[int | None], at: datetime | int | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """When contacts count as arrived, i8[N], and the moments i8[N] that they are matched at, not earlier."""
+        fixed = None if at is None else moment_of(at, "at")
+        moments = [fixed if fixed is not None else self._until if t is None else t for t in arrived_at]
+        arrived = [moment if t is None else min(t, moment) for t, moment in zip(arrived_at, moments, strict=True)]
+        return np.array(arrived, dtype=np.int64), np.array(moments, dtype=np.int64)
+
+    def _known(
+        self, customer_ids: Sequence[str | None], arrived_at: Sequence[int | None], at: datetime | int | None
+    ) -> tuple[npt.NDArray[np.int32], CustomerRows | None, npt.NDArray[np.int64] | None]:
+        """Positions of contacts' customers, their past, and since when they are customers; None where all are strangers
+        (of the past, also where no tower reads it)."""
+        if self.customers is None:
+            return np.full(len(customer_ids), -1, dtype=np.int32), None, None
+        who = self.customers.codes(customer_ids)
+        if not (who >= 0).any():
+            return who, None, None
+        past = None
+        if self._reads_past:
+            past = self.customers.past(who, *self.times(arrived_at, at))
+        return who, past, self.customers.since(who)
 
     def rank(
         self,
@@ -170,10 +240,23 @@ class Matcher:
         meaning = self._join.default if rank is None else rank
         if meaning not in self._join.ranks:
             raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
-        codes = view.candidates(contact, meaning, k, eligible)
-        scored = self._join.score(meaning, contact, view.memory, codes, view.profiles.vectors[codes])
+        contact, memory, also = self._met(contact, view)
+        codes = view.candidates(contact, meaning, k, eligible, also)
+        scored = self._join.score(meaning, contact, memory, codes, view.profiles.vectors[codes])
         places = np.argsort(-scored.score, kind="stable")[:k]
         return Ranked(codes[places], places, scored)
+
+    def _met(
+        self, contact: ContactVectors, view: Snapshot
+    ) -> tuple[ContactVectors, Memory, npt.NDArray[np.int64] | None]:
+        """One contact with the memory that holds its customer's hand-overs, and the CSAs who served them before."""
+        code = int(contact.customer[0])
+        if self.customers is None or code < 0:
+            return contact, view.memory, None
+        pairs = self.customers.pairs(code, int(contact.arrived_at[0]), view.codes, self._id)
+        if pairs.rows is None:
+            return contact, view.memory, pairs.codes
+        return replace(contact, customer=np.zeros(1, np.int32)), MemoryOfOne(view.memory, pairs.rows), pairs.codes
 
 
 def _as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:

@@ -2,7 +2,8 @@
 
 Notable: candidates are the union of two searches: a linear stand-in for the whole score (the profile vectors, where
 the roster is too large for that), and single hand-overs of like work. Both look under the eligibility mask only, so
-nobody eligible is lost to somebody who is not. Where few are eligible, no search decides: all of them are scored.
+nobody eligible is lost to somebody who is not. Where few are eligible, no search decides: all of them are scored. CSAs
+who served the customer before are scored whatever the searches find, as these know nothing of pairings.
 """
 
 from __future__ import annotations
@@ -72,10 +73,13 @@ class Snapshot:
             surrogates=surrogates(bundle.join, roster.vectors, rows, moment),
         )
 
-    def candidates(self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None) -> Codes:
+    def candidates(
+        self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None, also: Codes | None = None
+    ) -> Codes:
         """Codes, ascending, of the CSAs worth an exact score; at least min(k, eligible) of them.
 
-        contact: ContactVectors of length 1; eligible: distinct codes, or None for everyone active.
+        contact: ContactVectors of length 1; eligible: distinct codes, or None for everyone active; also: those who are
+        among them in any case, if they are eligible.
         """
         if eligible is None:
             allowed = None if bool(self.active.all()) else self.active
@@ -87,15 +91,16 @@ class Snapshot:
         if eligible is not None:
             allowed = np.zeros(len(self.ids), dtype=np.bool_)
             allowed[eligible] = True
+        named = np.empty(0, np.int64) if also is None else also if allowed is None else also[allowed[also]]
         most = max(FROM_SURROGATE, 2 * k)
         if rank not in self.surrogates:
             best, _ = self.profiles.search(contact.profile, most, allowed)
-            return self._union(best[0], self._like_work(contact, rank, allowed))
+            return self._union(best[0], self._like_work(contact, rank, allowed), named)
         # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
         tight = self._rows_of(eligible) < SELECTIVITY * len(self.history)
         near = self.surrogates[rank].search(contact, max(most, WIDE) if tight else most, allowed)
         like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
-        return self._union(near[0][:most], like)
+        return self._union(near[0][:most], like, named)
 
     def _union(self, *parts: Codes) -> Codes:
         """Distinct codes, ascending; by a mask, several times faster than sorting."""

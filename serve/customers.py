@@ -1,0 +1,359 @@
+"""What is known of customers, outside of the bundle: how often they come, how they write, who served them how.
+
+Notable: everything stands under keyed hashes (`features/engine/store.py`) in one file, so one customer can be erased,
+and the file is then, to the byte, the one of a centre they never called. Each customer's latest contact is kept apart
+from the sums: the contact that is being matched, or matched again while it waits, must not count as its own past, and
+sums cannot be gone back on. So a customer is read as of the arrival of a contact, exactly, unless something was counted
+since; what was counted since is left out as a whole rather than told to a contact that came before it.
+Vectors of past hand-overs are one tower's: they belong to the bundle whose id stands in the file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.customers_rows import Remembered, RowsByCustomer
+from twotower.clock import NEVER, NULL_TIME
+from twotower.errors import BundleError, DataError
+from twotower.features.customer import SETTINGS, CustomerRows, signatures
+from twotower.features.engine.customers import CustomerReading
+from twotower.features.engine.decay import Decay, faded
+from twotower.features.engine.events import Arrivals, KnownHandovers
+from twotower.features.engine.store import CustomerStore, read_state, refused, write_state
+from twotower.features.schema import nobody
+from twotower.scoring.join import ContactVectors
+from twotower.scoring.rows import HistoryRows
+
+Codes = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+KIND = "returning customers"
+ROWS = ("csa", "known_at", "resolved", "residual", "vector")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A customer's past with CSAs of a roster: `rows` for the join's kernels, None where their vectors are another
+    bundle's, and `codes` i8 of the CSAs who served them before, distinct."""
+
+    rows: HistoryRows | None
+    codes: Longs
+
+
+@dataclass
+class Latest:
+    """Each customer's latest contact, which the sums do not hold: `at` i8[C] µs (`NULL_TIME` none), `style` f4[C, S]
+    (NaN where it shows none); and `since` i8[C], when they became a customer (`NULL_TIME` unknown)."""
+
+    at: Longs
+    style: Floats
+    since: Longs
+
+    @classmethod
+    def none(cls, customers: int) -> Latest:
+        """Of customers who never came."""
+        style = np.full((customers, len(SETTINGS.signals)), np.nan, np.float32)
+        return cls(np.full(customers, NULL_TIME), style, np.full(customers, NULL_TIME))
+
+    def take(self, rows: Longs) -> Latest:
+        """Some of the customers."""
+        return Latest(self.at[rows], self.style[rows], self.since[rows])
+
+
+class Customers:
+    """Customers whom a router may know. Safe to call from several threads: a call holds a lock for microseconds.
+
+    store: sums under keyed hashes, without the latest contacts; latest: those; rows: hand-overs by the store's
+    positions; bundle: id of the bundle whose tower made their vectors; until: up to when a log was read, µs.
+    """
+
+    def __init__(self, store: CustomerStore, latest: Latest, rows: RowsByCustomer, bundle: str, until: int) -> None:
+        self.bundle, self.until = bundle, until
+        self._store, self._latest, self._rows = store, latest, rows
+        self._signature = signatures(store.csa_ids or [""])
+        self._lock = threading.Lock()
+
+    @classmethod
+    def empty(cls, secret: bytes, bundle: str, width: int) -> Customers:
+        """Nobody yet. secret: 16 to 64 bytes; bundle: its id; width: Q of its memory vectors."""
+        rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+        return cls(CustomerStore(secret, SETTINGS, []), Latest.none(0), rows, bundle, NULL_TIME)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def moment(self) -> int:
+        """Just after everything that is known, µs."""
+        history = self._store.history
+        known = max(int(t.max(initial=NULL_TIME)) for t in (history.last, self._latest.at, history.pair_last))
+        return max(self.until, known + (known > NULL_TIME))
+
+    def codes(self, customer_ids: Sequence[str | None]) -> Codes:
+        """Positions (N,) of customers, −1 for None and for those of whom nothing is known."""
+        with self._lock:
+            return self._store.codes(customer_ids)
+
+    def since(self, codes: Codes) -> Longs:
+        """When they became customers i8[N] µs, `NULL_TIME` where that is not known."""
+        with self._lock:
+            return np.where(codes >= 0, np.append(self._latest.since, NULL_TIME)[codes], NULL_TIME)
+
+    def past(self, codes: Codes, arrived_at: Longs, moments: Longs) -> CustomerRows:
+        """What was known of customers (N,), −1 nobody: contacts strictly before `arrived_at` i8[N] of the contact that
+        is matched, hand-overs strictly before `moments` i8[N] of the match, not earlier."""
+        there = np.flatnonzero(codes >= 0)
+        with self._lock:
+            who, signature = codes[there].astype(np.int64), self._signature
+            found = {**self._met(who, arrived_at[there]), **self._pairings(who, moments[there])}
+        if len(there) == len(codes):
+            return CustomerRows(CustomerReading(arrived_at, **found), signature)
+        blank = replace(nobody(len(codes)).reading, moment=arrived_at)
+        for name, values in found.items():
+            getattr(blank, name)[there] = values
+        return CustomerRows(blank, signature)
+
+    def exact(self, codes: Codes, arrived_at: Longs, moments: Longs) -> npt.NDArray[np.bool_]:
+        """Whether (N,) nothing was counted since that `past` had to leave out as a whole."""
+        with self._lock:
+            history, who = self._store.history, np.maximum(codes, 0)
+            if not history.customers:
+                return np.ones(len(codes), np.bool_)
+            later = history.last[who] >= arrived_at
+            later |= (history.pair_last[who] >= moments[:, None]).any(axis=1)
+            return (codes < 0) | ~later
+
+    def pairs(self, code: int, moment: int, roster: Mapping[str, int], bundle: str) -> Pairs:
+        """Who of a roster (id → code) served a customer before, as known strictly before a moment."""
+        with self._lock:
+            history, csa_ids = self._store.history, self._store.csa_ids
+            rows = self._rows.of(code)
+            met = set(rows.csa[rows.known_at < moment].tolist())
+            met.update(history.pair_csa[code][history.pair_last[code] < moment].tolist())
+            met.discard(-1)
+            found = {roster.get(csa_ids[csa], -1) for csa in met} - {-1}
+            own = rows.history(csa_ids, roster) if bundle == self.bundle else None
+        return Pairs(own, np.array(sorted(found), dtype=np.int64))
+
+    def update_arrival(
+        self, customer_id: str | None, arrived_at: int, style: Floats | None = None, since: int | None = None
+    ) -> None:
+        """A customer's contact has arrived; it counts for contacts that arrive later. Nothing is kept of None.
+
+        style: signals (S,) of `features.customer.style_of`, None where the text shows none. A contact that is told
+        twice counts twice. Raises DataError for a style of another width or with gaps.
+        """
+        if customer_id is None:
+            return
+        _check_time("arrived_at", arrived_at)
+        shown = np.full(len(SETTINGS.signals), np.nan, np.float32) if style is None else style.astype(np.float32)
+        if shown.shape != (len(SETTINGS.signals),) or np.isfinite(shown).all() == np.isnan(shown).any():
+            raise DataError(f"style {shown}: {len(SETTINGS.signals)} numbers, or NaN for all, are expected")
+        with self._lock:
+            code, latest = self._placed(customer_id), self._latest
+            if latest.at[code] != NULL_TIME:
+                later = arrived_at >= latest.at[code]
+                at, told = (latest.at[code], latest.style[code].copy()) if later else (arrived_at, shown)
+                one = Arrivals(np.array([code], np.int32), np.array([at]), told[None])
+                self._store.history.update(one)
+            if arrived_at >= latest.at[code]:
+                latest.at[code], latest.style[code] = arrived_at, shown
+            if since is not None:
+                latest.since[code] = since
+
+    def update_handover(
+        self,
+        customer_id: str | None,
+        csa_id: str,
+        known_at: int,
+        resolved: bool | None = None,
+        contact: ContactVectors | None = None,
+        bundle: str | None = None,
+    ) -> None:
+        """The outcome of a hand-over has become known. Nothing is kept of a customer None.
+
+        contact: its vectors (length 1) as the matcher of `bundle`, an id, encoded it on arrival; where that is another
+        bundle than the store's, or None, the pairing is counted and the join's kernels do not see this hand-over.
+        """
+        if customer_id is None:
+            return
+        _check_time("known_at", known_at)
+        end = np.array([-1 if resolved is None else int(resolved)], np.int8)
+        with self._lock:
+            code, csa = self._placed(customer_id), np.array([self._store.csa(csa_id)], np.int32)
+            if len(self._signature) < len(self._store.csa_ids):
+                self._signature = signatures(self._store.csa_ids)
+            at, none = np.array([known_at]), np.zeros((1, 0), np.float32)
+            one = KnownHandovers(csa, at, end, np.zeros(1, np.float32), none, customer=np.array([code], np.int32))
+            self._store.history.update(handovers=one)
+            if contact is not None and bundle == self.bundle:
+                self._rows.add(code, Remembered.of(csa, at, end, contact.level, contact.memory))
+
+    def adopt(self, bundle: str, width: int) -> None:
+        """Go on with another bundle (its id, and Q of its memory vectors): hand-overs of the former one are forgotten,
+        counts, style and pairings stay."""
+        with self._lock:
+            self.bundle = bundle
+            self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+
+    def erase(self, customer_id: str) -> bool:
+        """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them."""
+        with self._lock:
+            code = int(self._store.codes([customer_id])[0])
+            if code >= 0:
+                self._store.erase(customer_id)
+                self._rows.forget(code)
+                self._latest.at[code], self._latest.style[code], self._latest.since[code] = NULL_TIME, np.nan, NULL_TIME
+            return code >= 0
+
+    def save(self, path: Path | str) -> None:
+        """Write the store, whole or not at all; the same facts give the same bytes."""
+        with self._lock:
+            # Later than what is left: that somebody was erased must not show in the time.
+            self._store.history.moment = self.moment
+            order = self._store.order()
+            rows, counts = self._rows.gathered(order)
+            state, place = self._store.state(order, rows.csa)
+            latest = self._latest.take(order)
+        rows = replace(rows, csa=place[rows.csa])
+        write_state(path, KIND, {
+            **state,
+            "bundle": np.frombuffer(self.bundle.encode(), np.uint8),
+            "until": np.array(self.until),
+            "latest": latest.at, "latest_style": latest.style, "since": latest.since,
+            "row_count": counts,
+            **{f"row_{name}": getattr(rows, name) for name in ROWS},
+        })  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path | str, secret: bytes) -> Customers:
+        """What `save` wrote. Raises ConfigError for another secret, BundleError where the file is not such a store."""
+        if not Path(path).is_file():
+            raise BundleError(f"{path}: no such file; `twotower customers build` writes one")
+        arrays = read_state(path, KIND)
+        with refused(path, KIND):
+            store = CustomerStore.restored(arrays, secret)
+            if store.history.settings != SETTINGS:
+                raise DataError("kept under other settings than this program's: build it again")
+            rows = Remembered(*(arrays[f"row_{name}"] for name in ROWS))
+            latest = Latest(arrays["latest"], arrays["latest_style"], arrays["since"])
+            _check(store, latest, rows, arrays["row_count"])
+            by_customer = RowsByCustomer(rows, arrays["row_count"])
+            return cls(store, latest, by_customer, arrays["bundle"].tobytes().decode(), int(arrays["until"]))
+
+    def counts(self) -> dict[str, Any]:
+        """What the store holds, in numbers, naming no customer."""
+        with self._lock:
+            rows, counts = self._rows.gathered(self._store.order())
+            return {
+                "customers": len(self._store),
+                "contacts": int(self._store.history.count.sum() + np.count_nonzero(self._latest.at != NULL_TIME)),
+                "handovers": len(rows),
+                "most": int(counts.max(initial=0)),
+                "moment": self.moment,
+                "bundle": self.bundle,
+            }
+
+    def known_of(self, customer_id: str) -> dict[str, Any] | None:
+        """All that is known of one customer, for who asks on their behalf; None where that is nothing."""
+        codes = self.codes([customer_id])
+        if codes[0] < 0:
+            return None
+        now = np.array([self.moment])
+        past, since = self.past(codes, now, now), int(self.since(codes)[0])
+        csa_ids, rows = self._store.csa_ids, self._rows.of(int(codes[0]))
+        return {
+            "since": since,
+            "contacts": int(past.reading.count[0]),
+            "last_contact": int(past.reading.last[0]),
+            "style": dict(zip(SETTINGS.signals, past.style[0, 1].tolist(), strict=True)),
+            "met": _pairings_of(past.reading, csa_ids),
+            "handovers": [
+                {"csa_id": csa_ids[csa], "known_at": at, "resolved": None if end < 0 else bool(end)}
+                for csa, at, end in zip(rows.csa.tolist(), rows.known_at.tolist(), rows.resolved.tolist(), strict=True)
+            ],
+        }
+
+    def _placed(self, customer_id: str) -> int:
+        code = int(self._store.codes([customer_id], add=True)[0])
+        if missing := self._store.history.customers - len(self._latest.at):
+            have, more = self._latest, Latest.none(missing)
+            self._latest = Latest(
+                *(np.concatenate([getattr(have, n), getattr(more, n)]) for n in ("at", "style", "since"))
+            )
+        return code
+
+    def _met(self, who: Longs, arrived_at: Longs) -> dict[str, npt.NDArray[Any]]:
+        """Contacts, the last one, and faded style sums of customers (N,), strictly before an arrival."""
+        history, decay = self._store.history, self._store.history.decay
+        count, last, style = history.count[who], history.last[who], history.style[who]
+        gone = last >= arrived_at
+        count[gone], last[gone], style[gone] = 0, NULL_TIME, 0
+        latest = self._latest.at[who]
+        new = np.flatnonzero((latest != NULL_TIME) & (latest < arrived_at) & ~gone)
+        if len(new):
+            signals = self._latest.style[who[new]]
+            shown = np.isfinite(signals).all(axis=1, keepdims=True)
+            values = np.concatenate([np.ones((len(new), 1)), shown, np.where(shown, signals, 0)], axis=1)
+            style[new] += _weights(decay, latest[new])[:, :, None] * values[:, None, :]
+            count[new] += 1
+            last[new] = np.maximum(last[new], latest[new])
+        return {"count": count, "last": last, "style": faded(style, decay.fade(arrived_at), out=style)}
+
+    def _pairings(self, who: Longs, moments: Longs) -> dict[str, npt.NDArray[Any]]:
+        """The CSAs met last, with faded sums, each as of a moment; one who was met since is left out."""
+        history = self._store.history
+        csa, last, end = history.pair_csa[who], history.pair_last[who], history.pair_end[who]
+        sums = faded(history.pair_sums[who], history.pair_decay.fade(moments))
+        gone = last >= moments[:, None]
+        csa[gone], last[gone], end[gone], sums[gone] = -1, NULL_TIME, -1, 0
+        return {"pair_csa": csa, "pair_last": last, "pair_end": end, "pair_sums": sums}
+
+
+def _check_time(name: str, at: int) -> None:
+    if not NULL_TIME < at < NEVER:
+        raise DataError(f"{name}: {at} lies outside time; microseconds since 1970 are expected")
+
+
+def _weights(decay: Decay, times: Longs) -> Doubles:
+    """Weights (N, H) with which events of any order are stored, without moving the origin."""
+    whole = times[:, None] // decay.half_lives
+    rest = (times[:, None] - whole * decay.half_lives) / decay.half_lives
+    return np.asarray(np.ldexp(np.exp2(rest), whole - decay.origin))
+
+
+def _pairings_of(reading: CustomerReading, csa_ids: Sequence[str]) -> list[dict[str, Any]]:
+    met = []
+    for csa, last, end, sums in zip(
+        reading.pair_csa[0].tolist(), reading.pair_last[0].tolist(), reading.pair_end[0].tolist(),
+        reading.pair_sums[0].tolist(), strict=True,
+    ):  # fmt: skip
+        if csa >= 0:
+            resolved = None if end < 0 else bool(end)
+            met.append({"csa_id": csa_ids[csa], "last": last, "resolved": resolved, "good": sums[1], "bad": sums[2]})
+    return met
+
+
+def _check(store: CustomerStore, latest: Latest, rows: Remembered, counts: Longs) -> None:
+    """Raises DataError where parts do not fit each other."""
+    customers, handovers = store.history.customers, len(rows.csa)
+    wanted: list[tuple[npt.NDArray[Any], str, tuple[int, ...]]] = [
+        (latest.at, "i8", (customers,)), (latest.since, "i8", (customers,)), (counts, "i8", (customers,)),
+        (latest.style, "f4", (customers, len(SETTINGS.signals))), (rows.csa, "i4", (handovers,)),
+        (rows.known_at, "i8", (handovers,)), (rows.resolved, "i1", (handovers,)), (rows.residual, "f4", (handovers,)),
+        (rows.vector, "f4", (handovers, *rows.vector.shape[1:2])),
+    ]  # fmt: skip
+    for array, dtype, shape in wanted:
+        if array.dtype != np.dtype(dtype) or array.shape != shape:
+            raise DataError(f"{array.dtype}{array.shape} where {dtype}{shape} is expected")
+    if handovers and not 0 <= rows.csa.min() <= rows.csa.max() < len(store.csa_ids):
+        raise DataError("hand-overs of CSAs who are not named")
