@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from serve.contact import MatchError
 from serve.contact_file import ContactBatch, ContactFile
+from serve.customers import Customers
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
-from twotower.clock import NULL_TIME
+from twotower.clock import NULL_TIME, format_time
+from twotower.errors import DataError
 from twotower.files import atomic_file
 from twotower.progress import bar
 from twotower.scoring.join import ContactVectors, Rank
@@ -53,21 +55,26 @@ def match_file(
     rank: Rank | None = None,
     k: int = 10,
     digest: str | None = None,
+    customers: Customers | None = None,
 ) -> Matched:
     """Match every contact of a Parquet file and write contact_id, rank (from 1), csa_id, score, p_resolved.
 
     data: a folder of tables whose hand-overs are rolled forward to each contact's arrival; without it, history is that
-    of the bundle. Contacts without an eligible candidate get no rows. Raises DataError for a bad file, BundleError for
-    a bad bundle, MatchError for options that the bundle cannot serve.
+    of the bundle, and what is known of returning customers that of `customers`. Contacts without an eligible candidate
+    get no rows. Raises DataError for a bad file, and for a contact that arrived before what `customers` tells of its
+    customer, BundleError for a bad bundle, MatchError for options that the bundle cannot serve.
     """
     if k < 1:
         raise MatchError(f"--k: at least 1 expected, got {k}")
-    matcher = Matcher.load(bundle, digest)
+    if data is not None and customers is not None:
+        raise MatchError("--customers with --data: the tables tell what is known of customers; give one of the two")
+    matcher = Matcher.load(bundle, digest, customers)
     meaning = matcher.default_rank if rank is None else rank
     if meaning not in matcher.bundle.join.ranks:
         have = ", ".join(sorted(matcher.bundle.join.ranks))
         raise MatchError(f"--rank {meaning}: this bundle does not have it; it ranks by {have}")
-    source: FromBundle | FromLog = FromBundle(matcher) if data is None else FromLog(matcher, Log.load(data))
+    source: FromBundle | FromLog
+    source = FromBundle(matcher, Path(contacts)) if data is None else FromLog(matcher, Log.load(data))
     file = ContactFile(contacts, source.csa_ids, need_arrival=data is not None)
     rows = without = 0
     with (
@@ -84,22 +91,40 @@ def match_file(
 
 
 class FromBundle:
-    """Ranks with the history of the bundle alone."""
+    """Ranks with the history of the bundle, and with what the matcher knows of customers.
 
-    def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
+    path: the file that contacts come from, which messages name.
+    """
+
+    def __init__(self, matcher: Matcher, path: Path) -> None:
+        self._matcher, self._path, self._read = matcher, path, 0
         self.csa_ids = pa.array(matcher.snapshot.ids, pa.string())
 
     def rank(self, batch: ContactBatch, k: int, rank: Rank) -> Iterator[Ranked | None]:
         """The best k for each contact, None where nobody is eligible."""
-        encoded = self._matcher.bundle.contact_encoder.encode(batch.columns, quiet=True)
         arrived = [None if t == NULL_TIME else int(t) for t in batch.arrived_at]
-        vectors = self._matcher.vectors(encoded, arrived)
+        customer_ids = batch.customer_id.to_pylist()
+        self._refuse_what_came_since(customer_ids, arrived)
+        self._read += len(batch)
+        vectors = self._matcher.encode(batch.columns, customer_ids, arrived)
         for i in range(len(batch)):
             row = None if batch.eligible is None else batch.eligible.row(i)
             eligible = None if row is None else np.unique(row).astype(np.int64)
             nobody = eligible is not None and not len(eligible)
             yield None if nobody else self._matcher.rank(vectors.take(np.array([i])), k, eligible, rank)
+
+    def _refuse_what_came_since(self, customer_ids: list[str | None], arrived: list[int | None]) -> None:
+        """A file is matched to see what would have been: then nothing may be left out either."""
+        customers = self._matcher.customers
+        if customers is None:
+            return
+        exact = customers.exact(customers.codes(customer_ids), *self._matcher.times(arrived))
+        if not exact.all():
+            row = self._read + int(np.argmin(exact))
+            raise DataError(
+                f"{self._path}, row {row}, column arrived_at: earlier than what the customers' store, which stands at "
+                f"{format_time(customers.moment)}, knows of its customer; build a store --until the first arrival"
+            )
 
 
 class FromLog:

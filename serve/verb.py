@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from twotower.cli import Report, Verb
+from twotower.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="folder that `twotower export` wrote")
     parser.add_argument("--contacts", required=True, metavar="FILE", help="Parquet file like contacts.parquet")
     parser.add_argument("--data", metavar="DIR", help="tables whose history is rolled forward to each arrival")
+    parser.add_argument("--customers", metavar="FILE", help="store of returning customers; not together with --data")
+    parser.add_argument("--secret", metavar="FILE", help="the store's secret; default: TWOTOWER_CUSTOMERS_SECRET")
     parser.add_argument("--rank", choices=["success", "handled"], help="what a rank means; default: the bundle's")
     parser.add_argument("--k", type=int, default=10, help="candidates per contact (default 10)")
     parser.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
@@ -20,9 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Match the file and say how many contacts got candidates."""
+    from serve.customers import Customers
+    from serve.customers_secret import read_secret
     from serve.match_file import match_file
 
-    done = match_file(args.bundle, args.contacts, args.output, args.data, args.rank, args.k, args.digest)
+    if args.secret is not None and args.customers is None:
+        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
+    done = match_file(args.bundle, args.contacts, args.output, args.data, args.rank, args.k, args.digest, customers)
     text = f"{done.contacts} contacts matched by {done.rank!r}: {done.rows} rows in {args.output}"
     if done.without:
         text += f"; {done.without} contacts have no eligible candidate and no rows"
