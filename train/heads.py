@@ -181,28 +181,28 @@ def complexity_heads(rows: Rows, arrived_at: Longs, facts: dict[str, Target], sp
     the fact became known, so the error is out of sample. A head of fewer than `LEAST_FACTS` facts has weight 0, bias 0
     and tells nothing, NaN.
     """
-    edges, following = _edges(arrived_at, split)
+    periods = blocks(arrived_at, split)
     sorted_facts = {name: _sorted(facts[name]) for name in _NAMES if name != "handle_time_spread"}
     sums = _Sums(rows(np.zeros(0, np.int64)).shape[1])
     told = np.full((len(arrived_at), len(_NAMES)), np.nan, np.float32)
     heads, since = _Heads.none(sums.width), NULL_TIME
-    for edge, until in zip(edges, following, strict=True):
+    for edge, until in periods:
         contact, value = _between(sorted_facts, since, edge)
         sums.add(rows, contact, value, heads)
         heads, since = sums.solve(), edge
         for part in _chunks(np.flatnonzero((arrived_at >= edge) & (arrived_at < until))):
             told[part] = heads.tell(rows(part))
     # The spread has no fact before the second block ends: handle times were told in none before it.
-    told[arrived_at < edges[min(1, len(edges) - 1)], _SPREAD] = np.nan
+    told[arrived_at < periods[min(1, len(periods) - 1)][0], _SPREAD] = np.nan
     return Fitted(heads.weight, heads.bias, told)
 
 
-def _edges(arrived_at: Longs, split: int) -> tuple[list[int], list[int]]:
-    """Where heads are fitted anew: the starts of all blocks but the first, and `split`; and the edge after each."""
+def blocks(arrived_at: Longs, split: int) -> list[tuple[int, int]]:
+    """The blocks that read heads, as [start, end) µs: all but the first, and what arrives at `split` or later."""
     before = np.sort(arrived_at[arrived_at < split])
     starts = np.unique(before[np.arange(BLOCKS) * len(before) // BLOCKS]) if len(before) else before
     edges = [*starts[1:].tolist(), int(split)]
-    return edges, [*edges[1:], NEVER]
+    return list(zip(edges, [*edges[1:], NEVER], strict=True))
 
 
 def _chunks(positions: Longs) -> Iterator[Longs]:

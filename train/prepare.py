@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.heads import BLOCKS, complexity_heads, intent_head, targets
+from train.heads import blocks, complexity_heads, intent_head, targets
 from twotower.clock import NEVER
 from twotower.errors import DataError
 from twotower.features.complexity import COMPLEXITY
@@ -144,7 +144,7 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     encoder = StaticBackbone(torch.from_numpy(table), torch.from_numpy(log_weight), tokenizer.pad_id)
     read = embed_tokens(encoder, tokens)
     heads, intents, complexity = fit_heads(log, config, schema, read, categories, split)
-    schema = replace(schema, bands=bands_of(complexity))
+    schema = replace(schema, bands=bands_of(complexity, arrived, split))
     base = base_of(read, config.base_dim)
     told = Told(
         base, with_intents(schema, categories, intents), complexity, rows.signals if schema.has("upset") else None
@@ -208,16 +208,19 @@ def fit_heads(
     return heads, intents, fitted.told
 
 
-def bands_of(complexity: Floats) -> list[float]:
-    """Edges between four bands of predicted handle time, on the first contacts that have a prediction.
+def bands_of(complexity: Floats, arrived_at: Longs, split: int) -> list[float]:
+    """Edges between four bands of predicted handle time, on the first block of contacts that has predictions.
 
-    Later ones would let what was known after a contact's arrival move the band that it is in.
+    Another block would let what was known after a contact's arrival move the band that it is in.
     """
     time = complexity[:, [one.name for one in COMPLEXITY].index("handle_time")]
-    first = time[~np.isnan(time)][: max(1, len(time) // BLOCKS)]
-    if len(first) < 2 or float(np.ptp(first)) < LEAST_SPREAD:
-        return []
-    return [float(edge) for edge in np.quantile(first, (0.25, 0.5, 0.75))]
+    for start, end in blocks(arrived_at, split):
+        first = time[(arrived_at >= start) & (arrived_at < end)]
+        first = first[~np.isnan(first)]
+        if len(first):
+            spread = len(first) > 1 and float(np.ptp(first)) >= LEAST_SPREAD
+            return [float(edge) for edge in np.quantile(first, (0.25, 0.5, 0.75))] if spread else []
+    return []
 
 
 @dataclass(frozen=True)

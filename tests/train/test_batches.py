@@ -11,9 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batches import ProfileBatch, Step, StepDataset, Texts, eligible_mask, memory_batch, profile_batch
+from tests.train.conftest import SMALL
+from train.batches import ProfileBatch, Step, StepDataset, Texts, eligible_mask, memory_batch, profile_batch, texts
 from train.data import FromStep
 from train.prepare import TrainingSet
+from twotower.errors import DataError
+from twotower.towers.store import build
+from twotower.towers.two_tower import TwoTower
 
 DAY_US = 86_400_000_000
 Sampling = Literal["shuffled", "by_snapshot"] | None
@@ -183,6 +187,30 @@ def test_training_and_validation_do_not_meet(prepared):
     assert (prepared.arrived_at[prepared.contact[validation]] >= prepared.split).all()
     assert not set(prepared.contact[training]) & set(prepared.contact[validation])
     assert len(training) > 8 * len(validation) > 0
+
+
+def test_frozen_texts_give_what_their_tokens_give(prepared):
+    """Where the backbone is what the heads read, and where the two are apart."""
+    pad_id = prepared.tokenizer.pad_id
+    model = build(SMALL, prepared.schema, prepared.table, prepared.log_weight, pad_id, prepared.heads).eval()
+    contacts = np.array([5, 700, 2999])
+    frozen, apart = (replace(prepared, frozen_text=values) for values in (prepared.read, prepared.read.copy()))
+    batches = [texts(data, contacts) for data in (prepared, frozen, apart)]
+    assert [(one.tokens is None, one.text is None, one.read is None) for one in batches] == [
+        (False, True, True), (True, False, True), (True, False, False)
+    ]  # fmt: skip
+    assert torch.isnan(batches[0].told[0]).all()
+    with torch.inference_mode():
+        by_tokens, *others = (one.outputs(model) for one in batches)
+    for other in others:
+        for name in by_tokens._fields:
+            torch.testing.assert_close(getattr(other, name), getattr(by_tokens, name), msg=name)
+
+
+def test_contacts_without_a_text_are_refused():
+    one = torch.zeros(1)
+    with pytest.raises(DataError, match="neither tokens nor text vectors are given"):
+        Texts(None, one, one, one).outputs(TwoTower(torch.nn.Identity(), torch.nn.Identity()))
 
 
 def test_tensors_move_together():
