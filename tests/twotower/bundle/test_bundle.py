@@ -77,7 +77,7 @@ def test_an_unknown_feature_schema_is_refused(copy: Path) -> None:
     data = json.loads((copy / "features.json").read_text())
     (copy / "features.json").write_text(json.dumps({**data, "version": 77}))
     rewrite(copy, files=describe_files(copy))
-    assert "feature schema 77, this program reads 1" in refusal(copy)
+    assert "feature schema 77, this program reads 2" in refusal(copy)
 
 
 def test_a_feature_schema_that_is_not_the_manifests_is_refused(copy: Path) -> None:

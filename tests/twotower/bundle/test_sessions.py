@@ -14,7 +14,14 @@ from tests.serve import fakes
 from twotower.bundle import sessions
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, ContactEncoder, CsaEncoder, open_session
+from twotower.clock import SECOND
 from twotower.errors import BundleError
+from twotower.features.complexity import COMPLEXITY
+from twotower.features.customer import SETTINGS, CustomerRows, signatures
+from twotower.features.engine.customers import CustomerHistory
+from twotower.features.engine.events import Arrivals, KnownHandovers
+from twotower.features.registry import FAMILIES
+from twotower.features.schema import FeatureSchema
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +69,62 @@ def test_the_routers_path_equals_the_batch(encoder: ContactEncoder) -> None:
     whole = encoder.encode(many)
     for i in range(20):
         one = encoder.encode_one({name: values[i] for name, values in many.items()})
+        for name in CONTACT_OUTPUTS:
+            np.testing.assert_array_equal(getattr(one, name)[0], getattr(whole, name)[i])
+
+
+def test_the_tower_tells_intent_and_complexity_beside_the_codes_it_was_given(encoder: ContactEncoder) -> None:
+    contacts = {**columns(3), "channel": ["chat", None, "fax"]}
+    found = encoder.encode(contacts)
+    assert found.intent.dtype == np.int64
+    assert found.intent.shape == found.intent_p.shape == (3,)
+    assert found.complexity.shape == (3, len(COMPLEXITY))
+    assert found.categories[:, 0].tolist() == [2, 0, 0]
+    assert encoder.encode_one({"channel": "chat"}).categories[:, 0].tolist() == [2]
+
+
+@pytest.fixture(scope="module")
+def everything(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ContactEncoder:
+    """Of a run that reads every family of features."""
+    folder = fakes.write_run(
+        run_folder.parent / "data", tmp_path_factory.mktemp("all") / "run", families=list(FAMILIES)
+    )
+    return fakes.fake_encoder(folder, FeatureSchema.load(folder / "features.json"))
+
+
+def customers(count: int) -> CustomerRows:
+    """Every third is nobody, the others came between one and four times and met somebody."""
+    rng, at = np.random.default_rng(0), np.arange(4 * count) * SECOND
+    history = CustomerHistory(SETTINGS, count)
+    who = rng.integers(0, count, 4 * count).astype(np.int32)
+    signals = rng.random((4 * count, len(SETTINGS.signals))).astype(np.float32)
+    met = KnownHandovers(
+        rng.integers(0, 5, 4 * count).astype(np.int32), at, rng.integers(-1, 2, 4 * count).astype(np.int8),
+        np.full(4 * count, np.nan, np.float32), np.zeros((4 * count, 0), np.float32), customer=who,
+    )  # fmt: skip
+    history.advance(Arrivals(who, at, signals), met, int(at[-1]) + 1)
+    asked = np.where(np.arange(count) % 3 == 0, -1, np.arange(count))
+    return CustomerRows(history.read(asked), signatures(["ada", "bob", "cy", "dee", "eve"]))
+
+
+def test_the_customers_past_moves_what_is_said_of_a_contact(everything: ContactEncoder) -> None:
+    known, unknown = everything.encode(columns(12), customers(12)), everything.encode(columns(12))
+    moved = (known.profile != unknown.profile).any(axis=1)
+    assert moved.tolist() == [i % 3 != 0 for i in range(12)]  # of nobody nothing is known either way
+    np.testing.assert_array_equal(known.base, unknown.base)
+
+
+def test_with_customers_rounds_do_not_show_and_alone_is_as_together(
+    everything: ContactEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, past = columns(40), customers(40)
+    whole = everything.encode(many, past)
+    monkeypatch.setattr(sessions, "ROUND", 7)
+    rounds = everything.encode(many, past)
+    for name in CONTACT_OUTPUTS:
+        np.testing.assert_array_equal(getattr(rounds, name), getattr(whole, name))
+    for i in range(40):
+        one = everything.encode_one({name: values[i] for name, values in many.items()}, past.part(i, 1))
         for name in CONTACT_OUTPUTS:
             np.testing.assert_array_equal(getattr(one, name)[0], getattr(whole, name)[i])
 
