@@ -174,12 +174,14 @@ def left_out(log: Log, handovers: Mask, at: int) -> dict[str, int]:
 
 
 def unfitted(log: Log, at: int) -> FeatureSchema:
-    """The schema without a bundle: what needs no tower, its columns those of values known before a moment.
+    """The schema without a bundle: what needs no tower, its columns those of values known before a moment, and of dated
+    rows that have begun.
 
     Languages are those that contacts name: no text of another contact is looked at.
     """
+    begun = take(log.csas, np.flatnonzero(log.csas.valid_from <= at), skip=("ids",))
     families = [name for name in FAMILIES if name not in OF_TOWER]
-    return FeatureSchema.fit(silent(log.cut(at)), base_dim=0, max_tokens=0, families=families)
+    return FeatureSchema.fit(silent(replace(log.cut(at), csas=begun)), base_dim=0, max_tokens=0, families=families)
 
 
 def untold(schema: FeatureSchema, with_tower: bool) -> dict[str, str]:
@@ -222,11 +224,13 @@ def of_customer(log: Log, contact: int) -> Log:
     )
 
 
-def take(columns: Any, rows: Longs) -> Any:
-    """A dataclass of columns with some of its rows."""
+def take(columns: Any, rows: Longs, skip: Sequence[str] = ()) -> Any:
+    """A dataclass of columns with some of its rows; skip: columns that stay as they are."""
     changed: dict[str, Any] = {}
     for one in fields(columns):
         value = getattr(columns, one.name)
+        if one.name in skip:
+            continue
         if isinstance(value, np.ndarray):
             changed[one.name] = value[rows]
         elif value is not None:

@@ -155,7 +155,7 @@ def _label(case: ContactCase, name: str) -> Column:
         predicted = int(case.told.intent[0])
         value = case.schema.categories[name][predicted - 1] if predicted else None
         more |= {"predicted_code": predicted, "probability": float(case.told.intent_p[0])}
-        origin = f"predicted by the contact tower, p {more['probability']:.2f}, from {_own(case, _read_by_tower(case))}"
+        origin = f"the contact tower, from {_own(case, _read_by_tower(case))}"
     elif name == "intent" and not given:
         origin = "null; a bundle's contact tower predicts it (--bundle)"
     return Column(name, value, origin, more={**more, "given": given})

@@ -80,6 +80,8 @@ def _value(shown: Shown, column: Column) -> str:
     if column.value is None:
         return "unknown"
     if isinstance(column.value, str):
+        if "probability" in column.more:
+            return f"{column.value} (predicted, p {column.more['probability']:.2f})"
         code = column.more.get("code")
         return column.value if code is None else f"{column.value} (code {code})"
     if not _is_log(shown):
