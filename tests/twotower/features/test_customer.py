@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +149,13 @@ def test_who_never_met_anybody_carries_nothing():
     of = rows(arrivals([]), met((IDS.index("csa-0999"), 1, 1)), 4, [1, -1])
     for kind in PAIR_SUMS:
         assert not of.met(kind).any()  # an empty place is not the last CSA of the roster
+
+
+def test_a_csa_who_is_no_longer_named_carries_nothing():
+    of = rows(arrivals([]), met((999, 1, 1)), 4, [0])
+    gone = replace(of, reading=replace(of.reading, pair_csa=np.full_like(of.reading.pair_csa, -1)))
+    assert of.met("together").any()
+    assert not gone.met("together").any()
 
 
 def test_frequency_counts_contacts_of_before():
