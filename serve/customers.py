@@ -156,7 +156,7 @@ class Customers:
             return
         _check_time("arrived_at", arrived_at)
         shown = np.full(len(SETTINGS.signals), np.nan, np.float32) if style is None else style.astype(np.float32)
-        if shown.shape != (len(SETTINGS.signals),) or np.isfinite(shown).all() == np.isnan(shown).any():
+        if shown.shape != (len(SETTINGS.signals),) or not (np.isfinite(shown).all() or np.isnan(shown).all()):
             raise DataError(f"style {shown}: {len(SETTINGS.signals)} numbers, or NaN for all, are expected")
         with self._lock:
             code, latest = self._placed(customer_id), self._latest
@@ -183,10 +183,14 @@ class Customers:
 
         contact: its vectors (length 1) as the matcher of `bundle`, an id, encoded it on arrival; where that is another
         bundle than the store's, or None, the pairing is counted and the join's kernels do not see this hand-over.
+        Raises DataError for vectors of another width.
         """
         if customer_id is None:
             return
         _check_time("known_at", known_at)
+        seen = contact is not None and bundle == self.bundle
+        if contact is not None and seen and contact.memory.shape != (1, self._rows.width):
+            raise DataError(f"contact: memory {contact.memory.shape}; (1, {self._rows.width}) is expected")
         end = np.array([-1 if resolved is None else int(resolved)], np.int8)
         with self._lock:
             code, csa = self._placed(customer_id), np.array([self._store.csa(csa_id)], np.int32)
@@ -195,7 +199,7 @@ class Customers:
             at, none = np.array([known_at]), np.zeros((1, 0), np.float32)
             one = KnownHandovers(csa, at, end, np.zeros(1, np.float32), none, customer=np.array([code], np.int32))
             self._store.history.update(handovers=one)
-            if contact is not None and bundle == self.bundle:
+            if contact is not None and seen:
                 self._rows.add(code, Remembered.of(csa, at, end, contact.level, contact.memory))
 
     def adopt(self, bundle: str, width: int) -> None:

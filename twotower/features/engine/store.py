@@ -151,8 +151,8 @@ class CustomerStore:
         place = np.array([*(store._csa[csa_id] for csa_id in saved), -1], np.int32)
         store.history = CustomerHistory.restored(settings, {**arrays, "pair_csa": place[arrays["pair_csa"]]}, core)
         keys = arrays["keys"]
-        if keys.shape != (store.history.customers, DIGEST):
-            raise DataError(f"keys {keys.shape} for {store.history.customers} customers")
+        if keys.dtype != np.uint8 or keys.shape != (store.history.customers, DIGEST):
+            raise DataError(f"keys {keys.dtype}{keys.shape} for {store.history.customers} customers")
         store._code = {key.tobytes(): i for i, key in enumerate(keys)}
         return store
 
