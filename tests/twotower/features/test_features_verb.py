@@ -150,6 +150,11 @@ def test_a_later_moment_leaves_a_contacts_features_alone(data, told):
     assert {**later, "notes": []} == {**first, "notes": []}
 
 
+def test_a_contact_may_be_asked_for_at_its_arrival(data, told):
+    arrival = told(data, "--contact", "c0100")["at"]
+    assert told(data, "--contact", "c0100", "--at", arrival) == told(data, "--contact", "c0100")
+
+
 def test_rows_are_those_of_the_files_not_of_the_log(tables, save, told):
     tables["customers"] = pa.table({"customer_id": ["bert", "anna"], "since": minutes(-9000, -100_000)})
     data = save(tables)
@@ -220,7 +225,7 @@ def test_the_installed_verb_runs_without_what_trains(data):
         f"sys.argv = ['features', {str(data)!r}, '--contact', 'c0100']\n"
         "import runpy; runpy.run_module('twotower.features', run_name='__main__')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=data, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("contact c0100, customer ")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tests.serve import fakes
-from tests.support import Tables, at, minutes
+from tests.support import Tables, at, minutes, replaced
 from tests.twotower.features.provenance_cases import NOON, column, full_bundle, of_contact, of_csa
 from twotower.bundle.bundle import Bundle
 from twotower.clock import DAY
@@ -94,6 +94,7 @@ def test_the_dated_row_that_counts_is_named(small):
     assert column(before, "skill_level")["from"] == "row 3 of csas.parquet, valid from the beginning: skills"
     assert column(after, "skill_level")["from"] == "row 1 of csas.parquet, valid from 2026-01-01T00:20:00Z: skills"
     assert (before.left_out["rows_valid_later"], after.left_out["rows_valid_later"]) == (1, 0)
+    assert of_csa(small, "ada", at(20)).left_out["rows_valid_later"] == 0
     assert before.rows == {"csas.parquet": 3}
 
 
@@ -131,6 +132,17 @@ def test_what_a_customer_does_later_is_counted_and_left_out(small):
     assert explained.left_out["handovers_known_later"] == 3
     assert column(explained, "contacts")["from"] == "0 earlier contacts"
     assert column(explained, "met_good_0")["from"] == "0 hand-overs of the customer"
+
+
+def test_what_is_known_at_the_arrival_itself_does_not_count(tables, save):
+    tables["interactions"] = replaced(tables["interactions"], "known_at", minutes(30, 55, None, None, None))
+    tables["contacts"] = replaced(tables["contacts"], "customer_id", ["anna", "anna", None, "anna"])
+    tables["contacts"] = replaced(tables["contacts"], "arrived_at", minutes(30, 10, 10, 30))
+    explained = of_contact(Log.load(save(tables)), "c3")
+    assert explained.evidence["met"].count == 0
+    assert explained.evidence["contacts"].count == 1
+    assert explained.left_out["contacts_arrived_later"] == 1
+    assert explained.left_out["handovers_known_later"] == 3
 
 
 def test_a_contact_without_a_customer_says_so(small):
@@ -276,7 +288,7 @@ def test_a_contact_that_is_the_first_of_all_is_explained(small):
 
 def test_schemas_without_a_bundle_know_only_earlier_values(small):
     assert unfitted(small, at(15)).csa_values["languages"] == ["en", "es"]
-    assert unfitted(small, at(25)).csa_values["languages"] == ["en", "es", "fr"]
+    assert unfitted(small, at(20)).csa_values["languages"] == ["en", "es", "fr"]
     assert unfitted(small, at(25)).categories["channel"] == ["call", "chat"]
 
 
