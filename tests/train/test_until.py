@@ -6,39 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.train.runs import digests, train
+from tests.train.runs import cut, digests, train
 from twotower.bundle.manifest import Manifest
 from twotower.cli import main
 
 UNTIL = pd.Timestamp("2026-06-10T12:00:00Z")
-
-
-def cut(folder: Path, output: Path, t: pd.Timestamp) -> Path:
-    """What was known before `t`, by pandas, from the contract alone."""
-    output.mkdir()
-    frames = {f.stem: pq.read_table(f).to_pandas() for f in folder.glob("*.parquet") if f.stem != "truth"}
-    contacts, csas, done = frames["contacts"], frames["csas"], frames["interactions"]
-    contacts = contacts[contacts["arrived_at"] < t].copy()
-    contacts.loc[contacts["abandoned_at"] >= t, "abandoned_at"] = pd.NaT
-    csas = csas[csas[["valid_from", "hired_at"]].max(axis=1).fillna(pd.Timestamp.min.tz_localize("UTC")) < t].copy()
-    csas.loc[csas["left_at"] >= t, "left_at"] = pd.NaT
-    here = set(csas["csa_id"])
-    contacts["eligible"] = [None if who is None else [a for a in who if a in here] for who in contacts["eligible"]]
-    known = done["known_at"].fillna(done["ended_at"])
-    done = done[(known < t) & done["contact_id"].isin(contacts["contact_id"]) & done["csa_id"].isin(here)]
-    customers, shifts = frames["customers"], frames["shifts"]
-    customers = customers[customers["customer_id"].isin(contacts["customer_id"])].copy()
-    customers.loc[customers["since"] >= t, "since"] = pd.NaT
-    shifts = shifts[(shifts["starts_at"] < t) & shifts["csa_id"].isin(here)]
-    kept = {"contacts": contacts, "csas": csas, "interactions": done, "customers": customers, "shifts": shifts}
-    for name, frame in kept.items():
-        schema = pq.read_schema(folder / f"{name}.parquet")
-        pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), output / f"{name}.parquet")
-    return output
 
 
 @pytest.fixture(scope="module")
