@@ -174,14 +174,29 @@ def test_searched_candidates_hold_k_and_nobody_ineligible(
         assert set(ids(found)) <= set(eligible)
 
 
-def test_the_routers_process_never_loads_torch(bundle_folder: Path) -> None:
+HEAVY = ("torch", "lightning", "transformers", "sentence_transformers", "numba", "pandera", "scipy")
+
+
+def test_the_routers_process_never_loads_torch(whole_bundle: Path, data: Path) -> None:
+    """With every family of features on, for a contact alone and for history rolled forward.
+
+    Nor does it need pandas, which pyarrow looks for by itself and would load where it is installed.
+    """
     program = (
         "import json, sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'pandas': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
         "from serve.matcher import Matcher\n"
-        f"Matcher.load({str(bundle_folder)!r}).match({{'intent_text': 'refund'}})\n"
-        "import serve.match_file, serve.rolling, serve.verb\n"
-        "heavy = ('torch', 'lightning', 'transformers', 'sentence_transformers', 'numba', 'pandera', 'scipy')\n"
-        "print(json.dumps([name for name in heavy if name in sys.modules]))\n"
+        f"matcher = Matcher.load({str(whole_bundle)!r})\n"
+        "assert len(matcher.match({'intent_text': 'furious refund', 'customer_id': 'customer-3'})) == 10\n"
+        "import serve.match_file, serve.verb\n"
+        "from serve.rolling import RollingMatcher\n"
+        "from twotower.tables.log import Log\n"
+        f"rolling = RollingMatcher(matcher, Log.load({str(data)!r}))\n"
+        "assert rolling.scores([30, 159]).shape == (2, 12)\n"
+        f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]))\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
