@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.train.conftest import SMALL
-from train import prepare as module
-from train.prepare import TrainingSet, bands_of, engine_core, prepare, texts_of
+from train import past as module
+from train.past import bands_of, engine_core
+from train.prepare import TrainingSet, prepare
+from train.texts import texts_of
 from twotower.clock import DAY, HOUR, NEVER
 from twotower.errors import DataError
 from twotower.features.complexity import COMPLEXITY

@@ -23,7 +23,9 @@ from serve.matcher import Matcher
 from serve.roll import Roll
 from serve.rolling import RollingMatcher
 from tests.train.runs import cut, train
-from train.prepare import TrainingSet, base_of, embed_texts, embed_tokens, past_of_csas, prepare, texts_of
+from train.past import past_of_csas
+from train.prepare import TrainingSet, prepare
+from train.texts import base_of, embed_texts, embed_tokens, texts_of
 from twotower.cli import main
 from twotower.features.csa import CsaFeatures, snapshot_times
 from twotower.features.engine.core import TWIN
