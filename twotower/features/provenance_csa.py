@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from twotower.clock import DAY, NEVER, NULL_TIME, format_time
 from twotower.features.complexity import COMPLEXITY
+from twotower.features.contact import contact_categories
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers
@@ -167,7 +168,7 @@ def told_of(case: CsaCase) -> Told:
     base = np.zeros((size, schema.csa_settings.width), np.float32)
     if case.encoder is None:
         if schema.has("groups"):
-            categories, _ = schema.contact_inputs(log_columns(silent(log)))
+            categories = contact_categories(schema.rows(log_columns(silent(log))), schema.categories)
         return Told(base, categories, complexity, None)
     everyone = schema.has("groups", "upset")
     read = known if everyone else case.handled if schema.csa_settings.width else np.empty(0, np.int64)
