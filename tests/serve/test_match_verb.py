@@ -60,16 +60,18 @@ def test_rows_are_those_of_the_matcher(bundle_folder: Path, matcher: Matcher, tm
         assert row["p_resolved"] == pytest.approx(candidate.p_resolved)
 
 
+@pytest.mark.parametrize("bundle", ["bundle_folder", "whole_bundle"], ids=["default", "every family"])
 def test_rolled_rows_are_those_of_the_rolling_matcher(
-    bundle_folder: Path, matcher: Matcher, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, bundle: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is read in several batches and stands in another order than time."""
+    folder = request.getfixturevalue(bundle)
     monkeypatch.setattr(contact_file, "BATCH", 37)
     table = pq.read_table(data / "contacts.parquet").slice(70)
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
     pq.write_table(shuffled, tmp_path / "in.parquet")
-    match_file(bundle_folder, tmp_path / "in.parquet", tmp_path / "out.parquet", data=data, rank="handled", k=50)
-    rolling = RollingMatcher(matcher, Log.load(data))
+    match_file(folder, tmp_path / "in.parquet", tmp_path / "out.parquet", data=data, rank="handled", k=50)
+    rolling = RollingMatcher(Matcher.load(folder), Log.load(data))
     scores, p = rolling.scores(np.arange(160), "handled"), rolling.p_resolved(np.arange(160))
     assert p is not None
     position = {i: n for n, i in enumerate(rolling.log.contacts.ids.to_pylist())}
