@@ -134,6 +134,7 @@ def _position(ids: Any, name: str, kind: str, file: Path) -> int:
 
     from twotower.errors import DataError
 
+    name = name.encode("utf-8", "replace").decode()  # bytes of the command line that are no text name nobody
     found = pc.index(ids, name).as_py()
     if found < 0:
         near = nearest(ids, name)

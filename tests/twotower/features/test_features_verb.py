@@ -170,6 +170,7 @@ def test_rows_are_those_of_the_files_not_of_the_log(tables, save, told):
         (("--csa", "CSA-03", "--at", TIME), "csas.parquet: no CSA 'CSA-03'; is it 'csa-03'?"),
         (("--contact", "c010"), "contacts.parquet: no contact 'c010'; is it 'c010"),
         (("--contact", "weird"), "contacts.parquet: no contact 'weird'"),
+        (("--csa", "csa-03\udcff", "--at", TIME), "csas.parquet: no CSA 'csa-03?'; is it 'csa-03'?"),
         (("--csa", "csa-03"), "--csa needs --at TIME: a CSA's features are those of a moment"),
         (("--csa", "csa-03", "--at", "2026-01-22T12:00:00"), "'2026-01-22T12:00:00' names no time zone; add Z for UTC"),
         (("--csa", "csa-03", "--at", "tomorrow"), "--at: 'tomorrow' is no time"),
