@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from twotower.bundle.sessions import ContactEncoder, Encoded
 
 _READ: dict[str, Feature[ContactRows]] = {one.name: one for one in (*LABELS, *NUMBERS)}
+_TEXTS = ("intent_text", "transcript")  # what heads read; those of complexity read labels too
 _COMPLEXITY = [one.name for one in COMPLEXITY]
 _MINE = {one.name for one in FEATURES if one.level in ("contact", "customer")}
 _ENDS = ("end not known", "not resolved", "resolved")  # by the last outcome, −1, 0 and 1
@@ -134,7 +135,7 @@ def _columns(
         return (_label(case, name),)
     if one["family"] == "complexity":
         value = None if case.told is None else float(case.told.complexity[0, _COMPLEXITY.index(name)])
-        return (Column(name, value, f"the bundle's head, from {_own(case, _read_by_tower(case))}"),)
+        return (Column(name, value, f"the contact tower's head on {_own(case, [*_TEXTS, *case.schema.categories])}"),)
     if one["level"] == "contact":
         return (Column(name, numbers[name], _own(case, _read(case, name))),)
     key = {"frequency": "contacts", "style": "styled", "relationship": "met"}[one["family"]]
@@ -155,7 +156,7 @@ def _label(case: ContactCase, name: str) -> Column:
         predicted = int(case.told.intent[0])
         value = case.schema.categories[name][predicted - 1] if predicted else None
         more |= {"predicted_code": predicted, "probability": float(case.told.intent_p[0])}
-        origin = f"the contact tower, from {_own(case, _read_by_tower(case))}"
+        origin = f"the contact tower's head on {_own(case, list(_TEXTS))}"
     elif name == "intent" and not given:
         origin = "null; a bundle's contact tower predicts it (--bundle)"
     return Column(name, value, origin, more={**more, "given": given})
@@ -177,10 +178,6 @@ def _read(case: ContactCase, name: str) -> list[str]:
     watched.asked = set()
     _READ[name].compute(case.schema.rows(watched))
     return [column for column in case.columns if column in watched.asked]
-
-
-def _read_by_tower(case: ContactCase) -> list[str]:
-    return ["intent_text", "transcript", *case.schema.categories]
 
 
 def _own(case: ContactCase, columns: list[str]) -> str:

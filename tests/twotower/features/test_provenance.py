@@ -106,6 +106,7 @@ def test_an_intent_without_a_label_is_the_predicted_one(log, bundle):
     assert told["value"] == bundle.schema.categories["intent"][int(encoded.intent[0]) - 1]
     assert told["probability"] == float(encoded.intent_p[0])
     assert told["code"] == 0
+    assert told["from"] == "the contact tower's head on contacts.parquet: intent_text and transcript"
     assert f"{told['value']} (predicted, p {told['probability']:.2f})" in describe(explained)
 
 
