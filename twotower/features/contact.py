@@ -3,7 +3,8 @@
 Notable: features are computed column by column in Arrow, so a batch of a million costs seconds; only the counts of
 characters go another way for few rows, to the same numbers, so that one contact in the router costs microseconds.
 Nothing here looks at other contacts; what the past says of a customer is in `features/customer.py`. A language that is
-not given is identified from the text, and a regional one ("pt-BR") counts as its base language.
+not given is identified from the text, and is the customer's own where the text tells none; a regional one ("pt-BR")
+counts as its base language.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ Doubles = npt.NDArray[np.float64]
 class ContactRows:
     """N contacts as columns named as in contacts.parquet, with what several features read computed once.
 
-    Any column may be absent; `arrived_at` and `customer_since` are microseconds. languages: those that the centre
-    serves (base languages), which identification is told where it knows them.
+    Beside them stand `customer_since` and `customer_language`, of customers.parquet. Any column may be absent;
+    `arrived_at` and `customer_since` are microseconds. languages: those that the centre serves (base languages), which
+    identification is told where it knows them.
     """
 
     def __init__(self, columns: Columns, languages: Collection[str] = ()) -> None:
@@ -51,20 +53,48 @@ class ContactRows:
 
     @cached_property
     def languages(self) -> list[str | None]:
-        """Base language of each contact: of its tag where it has one, else identified from its text, else None."""
-        coded = pc.dictionary_encode(strings(self.columns, "language"))
-        bases = [base_language(tag) for tag in coded.dictionary.to_pylist()]
-        found = [None if i is None else bases[i] for i in coded.indices.to_pylist()]
-        missing = [i for i, base in enumerate(found) if base is None]
-        for i in missing:
-            found[i] = identify(self.text[i].as_py(), self._served or None).language
-        return found
+        """Base language of each contact: of its tag where it has one, else identified from its text, else its
+        customer's own, else None."""
+        found = [tag or guess for tag, guess in zip(self.tagged, self.guessed, strict=True)]
+        if None not in found:
+            return found
+        return [base or own for base, own in zip(found, self.of_customers, strict=True)]
+
+    @cached_property
+    def tagged(self) -> list[str | None]:
+        """Base language of each contact's own tag, None where it has none."""
+        return _bases(self.columns, "language")
+
+    @cached_property
+    def guessed(self) -> list[str | None]:
+        """Language identified from the text of each contact without a tag; None with one, and where the text tells
+        none."""
+        served = self._served or None
+        # What is not asked for is not read: the verb `features` names the columns that were.
+        return [None if tag else identify(self.text[i].as_py(), served).language for i, tag in enumerate(self.tagged)]
+
+    @cached_property
+    def of_customers(self) -> list[str | None]:
+        """Base language of each contact's customer, None where it is not known."""
+        return _bases(self.columns, "customer_language")
 
     @cached_property
     def signals(self) -> Floats:
         """`twotower.text.signals` (N, S) of the texts in their languages."""
         # The tag of a private language, which no lexicon speaks: what was looked for is not looked for again.
         return signals(self.text.to_pylist(), [base or "x" for base in self.languages])
+
+
+def _bases(columns: Columns, name: str) -> list[str | None]:
+    """The base language of each tag of a column."""
+    values = columns.get(name)
+    if values is None:
+        return [None] * size(columns)
+    if not isinstance(values, pa.Array | pa.ChunkedArray):  # a router's few: sooner done than told to Arrow
+        return [None if tag is None else base_language(clean(tag)) for tag in values]
+    coded = pc.dictionary_encode(strings(columns, name))
+    bases = [base_language(tag) for tag in coded.dictionary.to_pylist()]
+    return [None if i is None else bases[i] for i in coded.indices.to_pylist()]
 
 
 def strings(columns: Columns, name: str) -> pa.Array:
@@ -166,6 +196,14 @@ def _tenure(rows: ContactRows) -> Doubles:
     return np.log1p(elapsed)
 
 
+def _foreign(rows: ContactRows) -> Doubles:
+    own = rows.of_customers
+    if not any(own):
+        return np.zeros(len(own))
+    pairs = zip(rows.languages, own, strict=True)
+    return np.array([language is not None and language != said for said, language in pairs], dtype=np.float64)
+
+
 def _arrival(
     name: str, family: str, unit: str, low: float, high: float, meaning: str, compute: Compute
 ) -> Feature[ContactRows]:
@@ -196,6 +234,10 @@ NUMBERS: tuple[Feature[ContactRows], ...] = (
     ),
     _arrival("customer_known", "customer", "0 or 1", 0, 1, "whether the customer is identified", _known),
     _arrival("customer_tenure", "customer", "log(1 + days)", 0, LOG, "since customers.since, 0 where unknown", _tenure),
+    _arrival(
+        "foreign_language", "customer", "0 or 1", 0, 1,
+        "whether contact and customer (customers.language) have different base languages, both known", _foreign,
+    ),
     *(_signal(i) for i in range(len(SIGNALS))),
 )  # fmt: skip
 
@@ -210,7 +252,7 @@ def _label(name: str, meaning: str) -> Feature[ContactRows]:
 LABELS: tuple[Feature[ContactRows], ...] = (
     _label("channel", "how the contact came"),
     _label("queue", "the queue that it would have waited in"),
-    _label("language", "base language, identified from the text where it is not given"),
+    _label("language", "base language as given, else identified from the text, else the customer's own"),
     _label("intent", "label as given, else by the contact tower's own head"),
 )
 CATEGORIES = tuple(label.name for label in LABELS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 VERSION = 2
 MOST_VALUES = 512  # of a contact category; rarer values read as unknown
+# Guesses of short texts stray: a language that nobody names is served from so many of them, and such a share, on.
+LEAST_GUESSED = 20
+LEAST_SHARE_GUESSED = 0.001
 CSA_VALUES = ("languages", "skills", "site", "team", "kind")
 MOST_CSA_VALUES = 64  # columns for languages, skills, sites, teams, kinds and the codes of a family of groups, each
 GROUPS = ("intent", "language", "channel")  # beside the bands of complexity
@@ -79,17 +83,20 @@ class FeatureSchema:
     ) -> FeatureSchema:
         """Fit the vocabularies on a log.
 
-        Snapshots are a day apart, or further where the log's span would need more than `snapshots` of them. Raises
-        ConfigError for an unknown family, and where a tower would have nothing to read.
+        Snapshots are a day apart, or further where the log's span would need more than `snapshots` of them. A language
+        that neither a contact's tag nor a customer names enters where at least `LEAST_GUESSED` contacts, and a share of
+        `LEAST_SHARE_GUESSED`, were taken to be in it. Raises ConfigError for an unknown family, and where a tower would
+        have nothing to read.
         """
         rows = ContactRows(log_columns(log))
+        values = {name: _served(rows) if name == "language" else category(rows, name) for name in CATEGORIES}
         arrived = log.contacts.arrived_at
         span = int(arrived[-1] - arrived[0]) if len(arrived) else 0
         schema = cls(
             families=in_order(families),
-            categories={name: _vocabulary(category(rows, name), MOST_VALUES) for name in CATEGORIES},
+            categories={name: _vocabulary(values[name], MOST_VALUES) for name in CATEGORIES},
             csa_values={name: _vocabulary(_values(log, name), MOST_CSA_VALUES) for name in CSA_VALUES},
-            groups={name: _vocabulary(category(rows, name), MOST_CSA_VALUES) for name in GROUPS},
+            groups={name: _vocabulary(values[name], MOST_CSA_VALUES) for name in GROUPS},
             bands=[],
             identities=log.csas.ids.to_pylist(),
             base_dim=base_dim,
@@ -232,6 +239,13 @@ def _values(log: Log, name: str) -> pa.Array:
     return base_languages(pc.list_flatten(values)) if name == "languages" else values
 
 
+def _served(rows: ContactRows) -> pa.Array:
+    """Languages (N,) of contacts, null where nobody names the language and few texts were taken to be in it."""
+    named, least = {*rows.tagged, *rows.of_customers}, max(LEAST_GUESSED, LEAST_SHARE_GUESSED * len(rows))
+    stray = {one for one, count in Counter(rows.guessed).items() if count < least} - named
+    return pa.array([None if one in stray else one for one in rows.languages], pa.large_string())
+
+
 def _vocabulary(values: pa.Array, most: int) -> list[str]:
     """The most frequent values (ties by name), sorted by name so that small changes of counts move no code."""
     counts = pc.value_counts(pc.drop_null(values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values))
@@ -248,18 +262,23 @@ def log_columns(log: Log, rows: npt.NDArray[np.int64] | None = None) -> dict[str
         return values if picked is None else values.take(picked)
 
     customer = contacts.customer if rows is None else contacts.customer[rows]
-    since = np.full(len(customer), np.nan)
-    known = customer >= 0
-    if log.customer_since is not None and known.any():
-        moments = log.customer_since[customer[known]]
-        inside = (moments > np.iinfo(np.int64).min) & (moments < np.iinfo(np.int64).max)
-        since[known] = np.where(inside, moments.astype(np.float64), np.nan)
     return {
         "intent_text": pick(contacts.intent_text),
         "transcript": pick(contacts.transcript),
         **{name: pick(getattr(contacts, name)) for name in CATEGORIES},
         "priority": contacts.priority if rows is None else contacts.priority[rows],
         "arrived_at": (contacts.arrived_at if rows is None else contacts.arrived_at[rows]).astype(np.float64),
-        "customer_id": pa.array(np.full(len(known), "known"), pa.string(), mask=~known),
-        "customer_since": since,
+        "customer_id": pa.array(np.full(len(customer), "known"), pa.string(), mask=customer < 0),
+        **customer_columns(log, customer),
     }
+
+
+def customer_columns(log: Log, customer: npt.NDArray[np.int32]) -> dict[str, Any]:
+    """What customers.parquet tells contact features of customers (N,) of a log, −1 nobody: `customer_since` µs f8 (N,),
+    NaN where it is not known, and `customer_language`, the tag as given."""
+    since, known = np.full(len(customer), np.nan), customer >= 0
+    if log.customer_since is not None and known.any():
+        moments = log.customer_since[customer[known]]
+        inside = (moments > np.iinfo(np.int64).min) & (moments < np.iinfo(np.int64).max)
+        since[known] = np.where(inside, moments.astype(np.float64), np.nan)
+    return {"customer_since": since, "customer_language": log.customer_language.take(pa.array(customer, mask=~known))}

@@ -47,7 +47,11 @@ def random_tables(seed: int, contacts: int = 60) -> Tables:
             }
         ),
         "customers": pa.table(
-            {"customer_id": ["anna", "bert", "carl", "dora"], "since": minutes(-5e5, None, 20 * 1440, 1e6)}
+            {
+                "customer_id": ["anna", "bert", "carl", "dora"],
+                "since": minutes(-5e5, None, 20 * 1440, 1e6),
+                "language": ["de-AT", "en", None, "und"],
+            }
         ),
         "csas": _csas(),
         "interactions": _handovers(rng, arrived),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import at
+from tests.support import at, minutes
 from twotower.clock import DAY, HOUR
 from twotower.features.contact import (
     CATEGORIES,
@@ -22,7 +22,7 @@ from twotower.features.contact import (
     contact_numbers,
     size,
 )
-from twotower.features.schema import log_columns
+from twotower.features.schema import customer_columns, log_columns
 from twotower.tables import Log
 from twotower.text.signals import SIGNALS, signals
 
@@ -134,6 +134,55 @@ def test_languages_that_the_centre_serves_are_told_apart_better_and_no_other_is_
     assert ContactRows({**french, "language": ["fr"]}, served).languages == ["fr"]  # what is given is not guessed
 
 
+def test_a_text_that_tells_no_language_is_in_the_customers_own():
+    texts, tags = (
+        ["", "12?", None, "注文はどこですか", "ok", "Bonjour, où est ma commande"],
+        [None, "und", None, None, "en-GB", None],
+    )
+    columns = {"intent_text": texts, "language": tags, "customer_language": ["pt-BR", "DE_at", None, "de", "de", "de"]}
+    rows = ContactRows(columns, ("de", "en", "fr", "pt"))
+    assert rows.languages == ["pt", "de", None, "de", "en", "fr"]  # none of the four is Japanese
+    assert rows.tagged == [None, None, None, None, "en", None]
+    assert rows.guessed == [None, None, None, None, None, "fr"]
+    assert rows.of_customers == ["pt", "de", None, "de", "de", "de"]
+    assert contact_categories(rows, {"language": ["de", "en"]}).tolist() == [[0], [1], [0], [1], [2], [0]]
+    assert ContactRows({**columns, "customer_language": pa.array([None, *["und"] * 5])}).languages[:3] == [None] * 3
+
+
+def test_signals_of_a_text_that_tells_no_language_are_read_in_the_customers_own():
+    columns = {"intent_text": ["注文 thanks"], "transcript": [None]}
+    spoken, unknown = (
+        contact_numbers(ContactRows({**columns, **more}, ("en", "de")), [BY_NAME[name] for name in SAID])
+        for more in ({"customer_language": ["en"]}, {})
+    )
+    assert np.array_equal(spoken, signals(["注文 thanks\n"], ["en"]))
+    assert not np.array_equal(spoken, unknown)
+
+
+def test_a_contact_in_another_language_than_its_customers_own_is_told():
+    german = "Wo ist mein Paket geblieben?"
+    columns = {
+        "language": ["en-GB", "en", "pt-PT", None, None, None, "en", "en", None],
+        "intent_text": [german, german, german, german, german, "12?", german, german, None],
+        "customer_language": ["de", "EN", "pt_BR", "de-AT", "en", "fr", None, "und", "fr"],
+    }
+    expected = [1, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert number("foreign_language", **columns) == expected
+    arrow = {name: pa.chunked_array([values[:4], values[4:]], pa.string()) for name, values in columns.items()}
+    assert number("foreign_language", **arrow) == expected
+
+
+def test_without_customers_languages_no_text_is_looked_at_for_them():
+    class Untouchable(dict):
+        def get(self, name, default=None):
+            assert name == "customer_language"
+            return super().get(name, default)
+
+    assert number("foreign_language", intent_text=["Wo ist mein Paket?", ""]) == [0, 0]
+    rows = ContactRows(Untouchable(intent_text=["Wo ist mein Paket?"], customer_language=["und"]))
+    assert contact_numbers(rows, [BY_NAME["foreign_language"]]).tolist() == [[0]]
+
+
 def test_signals_are_those_of_the_text_in_the_language_of_the_contact():
     needs = ["URGENT: refund me, please!", "Ich bin sehr wütend. Bitte helfen Sie mir!", "ok", None, "😀", "Merci bien"]
     said = ["I am so angry", None, "", None, "", "merci"]
@@ -207,10 +256,30 @@ def test_the_columns_of_a_log(tables, save):
     assert columns["customer_id"].is_valid().to_pylist() == [True, False, True, True]
     assert columns["language"].to_pylist() == [None, "pt-BR", "en", "es"]
     assert np.isnan(columns["customer_since"]).all()
+    assert columns["customer_language"].to_pylist() == [None] * 4
     some = log_columns(log, np.array([3, 0]))
     for name in ("intent_text", "transcript", *CATEGORIES, "customer_id"):
         assert some[name].to_pylist() == [columns[name].to_pylist()[i] for i in (3, 0)]
     assert some["arrived_at"].tolist() == [at(60), at(10)]
+
+
+def test_customers_columns_of_a_log(tables, save):
+    tables["customers"] = pa.table(
+        {"customer_id": ["bert", "anna", "nobody"], "language": ["pt-BR", None, "fr"], "since": minutes(5, None, 7)}
+    )
+    log = Log.load(save(tables))
+    columns = log_columns(log)
+    who = [None if code < 0 else log.customer_ids[code].as_py() for code in log.contacts.customer]
+    assert columns["customer_language"].to_pylist() == ["pt-BR" if name == "bert" else None for name in who]
+    assert "bert" in who
+    some = log_columns(log, np.array([3, 0]))
+    for name in ("customer_language", "customer_since"):
+        assert pa.array(some[name]).to_pylist() == pytest.approx(
+            [columns[name].tolist()[i] for i in (3, 0)], nan_ok=True
+        )
+    nobodys = customer_columns(log, np.array([-1, log.customer_ids.index("bert").as_py()], np.int32))
+    assert nobodys["customer_language"].to_pylist() == [None, "pt-BR"]
+    assert nobodys["customer_since"].tolist() == pytest.approx([np.nan, at(5)], nan_ok=True)
 
 
 def columns_of(rows: list[tuple[str, str | None]]) -> dict[str, list[str | None]]:

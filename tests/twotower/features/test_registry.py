@@ -106,6 +106,7 @@ Contact = st.fixed_dictionaries(
         "arrived_at": st.one_of(st.none(), st.integers(-(2**62), 2**62).map(float)),
         "customer_since": st.one_of(st.none(), st.integers(-(2**62), 2**62).map(float)),
         "customer_id": st.one_of(st.none(), st.just("anna")),
+        "customer_language": st.one_of(st.none(), st.sampled_from(["en", "de-AT", "und", ""]), st.text(max_size=3)),
     }
 )
 
@@ -179,6 +180,7 @@ def test_the_tensors_have_the_order_of_the_registry(families):
 COLUMNS = {
     "intent_text": ["Where is my card?", ""], "priority": [2.0, None], "arrived_at": [3e15, None],
     "customer_id": ["anna", None], "language": [None, "de"], "transcript": [None, "DANKE 12!"],
+    "customer_language": ["de", None],
 }  # fmt: skip
 WHOLE = dict(zip(SCHEMA.numbers, SCHEMA.contact_inputs(COLUMNS)[1].T, strict=True))
 

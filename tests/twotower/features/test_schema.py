@@ -15,7 +15,7 @@ from tests.support import minutes, replaced
 from twotower.clock import DAY
 from twotower.errors import BundleError, ConfigError
 from twotower.features import contact, customer
-from twotower.features.contact import CATEGORIES
+from twotower.features.contact import CATEGORIES, ContactRows
 from twotower.features.csa import CsaFeatures
 from twotower.features.customer import SIGNATURE
 from twotower.features.engine.csa import CsaHistory
@@ -81,6 +81,40 @@ def test_languages_of_regions_are_one(tables, save):
     schema = FeatureSchema.fit(Log.load(save(tables)), 3, 16)
     assert schema.categories["language"] == schema.groups["language"] == ["en", "pt"]
     assert schema.csa_values["languages"] == ["en", "pt"]
+
+
+@pytest.mark.parametrize(
+    ("guesses", "others", "enters"), [(19, 1, False), (20, 1, True), (20, 19_980, True), (20, 19_981, False)]
+)
+def test_a_language_that_only_guesses_name_enters_where_they_are_not_few(tables, save, guesses, others, enters):
+    schema = FeatureSchema.fit(Log.load(save(spoken(tables, guesses, others))), 3, 16)
+    assert schema.categories["language"] == schema.groups["language"] == ["en", *["fr"] * enters]
+
+
+def test_a_language_that_a_tag_or_a_customer_names_enters_once(tables, save):
+    """One tag names Italian, the customer of a contact in English names French, nobody German."""
+    made = spoken(tables, 3, 7)
+    contacts = replaced(made["contacts"], "language", [*[None] * 4, *["en"] * 5, "it-CH"])
+    contacts = replaced(contacts, "customer_id", ["zoe", *[None] * 9])
+    texts = contacts["intent_text"].to_pylist()
+    contacts = replaced(
+        contacts, "intent_text", ["hello, where is my parcel", *texts[1:3], "Wo ist mein Paket?", *texts[4:]]
+    )
+    customers = pa.table({"customer_id": ["zoe"], "language": ["fr-CA"]})
+    log = Log.load(save({**made, "contacts": contacts, "customers": customers}))
+    assert ContactRows(log_columns(log)).languages == ["en", "fr", "fr", "de", *["en"] * 5, "it"]
+    assert FeatureSchema.fit(log, 3, 16).categories["language"] == ["en", "fr", "it"]
+
+
+def spoken(tables, guesses: int, others: int):
+    """Contacts of which some are in French, which no tag says, and others are said to be in English."""
+    contacts = pa.concat_tables([tables["contacts"].slice(0, 1)] * (guesses + others))
+    texts = ["Bonjour, où est ma commande"] * guesses + ["hello"] * others
+    contacts = replaced(contacts, "contact_id", [f"n{i:05}" for i in range(len(contacts))])
+    contacts = replaced(contacts, "language", pa.array([None] * guesses + ["en"] * others, pa.string()))
+    contacts = replaced(replaced(contacts, "transcript", [""] * len(contacts)), "intent_text", texts)
+    taken = pa.table({"contact_id": ["n00000"], "csa_id": ["ada"], "assigned_at": minutes(90), "resolved": [True]})
+    return {**tables, "contacts": contacts, "interactions": taken}
 
 
 def test_families_are_those_by_default_unless_others_are_asked_for(log):
