@@ -88,7 +88,11 @@ def with_intents(schema: FeatureSchema, categories: Codes, intent: Codes) -> Cod
 
 
 def csa_streams(log: Log, schema: FeatureSchema, told: Told) -> tuple[KnownHandovers, Work]:
-    """Outcomes in the order in which they became known, and beginnings and ends; contacts as in the log."""
+    """Outcomes in the order in which they became known, and beginnings and ends; contacts as in the log.
+
+    Beginnings and ends are left out where no feature asks for them, so that tables from which open hand-overs are
+    missing give the same state.
+    """
     moves, width = log.handovers, schema.csa_settings.width
     of = told.take(moves.contact)
     base = of.base if width else np.zeros((len(moves.contact), 0), np.float32)
@@ -97,7 +101,8 @@ def csa_streams(log: Log, schema: FeatureSchema, told: Told) -> tuple[KnownHando
         transferred=moves.transferred, csat=moves.csat, expected=of.expected.astype(np.float32), upset=of.upset,
         codes=of.groups(schema),
     )  # fmt: skip
-    return known, Work.of(moves.csa, moves.assigned_at, moves.ended_at)
+    asked = slice(None) if schema.has("load") else slice(0)
+    return known, Work.of(moves.csa[asked], moves.assigned_at[asked], moves.ended_at[asked])
 
 
 def customer_streams(log: Log, rows: ContactRows, style: bool) -> tuple[Arrivals, KnownHandovers]:

@@ -152,9 +152,10 @@ class Log:
     def cut(self, t: int) -> Log:
         """What was known before t: half-open, so what happened at t itself is not in it.
 
-        Contacts that arrived before t; hand-overs of these whose outcome was known before t; CSA rows that count
-        before t (`max(valid_from, hired_at) < t`), and nobody else in eligible lists or hand-overs; times at t or later
-        that were written afterwards (`left_at`, `abandoned_at`) become null. Codes are positions in the result.
+        Contacts that arrived before t; hand-overs of these that were assigned before t, without what became known of
+        them at t or later; CSA rows that count before t (`max(valid_from, hired_at) < t`), and nobody else in eligible
+        lists or hand-overs; times at t or later that were written afterwards (`left_at`, `abandoned_at`) become null.
+        Codes are positions in the result.
         """
         here = self.contacts.arrived_at < t
         row = np.maximum(self.csas.valid_from, self.csas.hired_at) < t
@@ -167,8 +168,7 @@ class Log:
         since = self.customer_since[customers]
         eligible = contacts.eligible
         old = self.handovers
-        known = (old.known_at < t) & (contact_code[old.contact] >= 0) & (csa_code[old.csa] >= 0)
-        handovers = _rows(old, known)
+        begun = (old.assigned_at < t) & (contact_code[old.contact] >= 0) & (csa_code[old.csa] >= 0)
         return Log(
             contacts=replace(
                 contacts,
@@ -180,8 +180,25 @@ class Log:
             customer_since=np.where(since >= t, NULL_TIME, since),
             customer_language=self.customer_language.take(pa.array(customers)),
             csas=csas,
-            handovers=replace(handovers, contact=contact_code[handovers.contact], csa=csa_code[handovers.csa]),
+            handovers=_cut_handovers(_rows(old, begun), contact_code, csa_code, t),
         )
+
+
+def _cut_handovers(rows: Handovers, contact_code: Codes, csa_code: Codes, t: int) -> Handovers:
+    """Hand-overs that had begun at t, under new codes, without an end or an outcome that came at t or later."""
+    open_ = rows.known_at >= t
+    floats = ("csat", "quality_score", "handle_time_s")
+    cut = replace(
+        rows,
+        contact=contact_code[rows.contact],
+        csa=csa_code[rows.csa],
+        ended_at=np.where(rows.ended_at >= t, NEVER, rows.ended_at),
+        known_at=np.where(open_, NEVER, rows.known_at),
+        **{name: np.where(open_, np.int8(-1), getattr(rows, name)) for name in ("resolved", "transferred")},
+        **{name: np.where(open_, np.float32(np.nan), getattr(rows, name)) for name in floats},
+    )
+    ordered: Handovers = _rows(cut, np.lexsort((cut.ended_at, cut.assigned_at, cut.csa, cut.contact, cut.known_at)))
+    return ordered
 
 
 def _cut_csas(csas: Csas, row: npt.NDArray[np.bool_], t: int) -> tuple[Csas, Codes]:
@@ -200,17 +217,18 @@ def _renumber(kept: npt.NDArray[np.bool_]) -> Codes:
     return np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
 
 
-def _rows(columns: Any, kept: npt.NDArray[np.bool_], skip: tuple[str, ...] = ()) -> Any:
-    """A dataclass of columns with the kept rows only."""
+def _rows(columns: Any, kept: npt.NDArray[Any], skip: tuple[str, ...] = ()) -> Any:
+    """A dataclass of columns with the kept rows only: a mask, or positions in their new order."""
+    kept = np.flatnonzero(kept) if kept.dtype == np.bool_ else kept
     changed: dict[str, Any] = {}
     for field in fields(columns):
         value = getattr(columns, field.name)
         if field.name in skip or value is None:
             continue
         if isinstance(value, Ragged):
-            changed[field.name] = value.take(np.flatnonzero(kept))
+            changed[field.name] = value.take(kept)
         elif isinstance(value, np.ndarray):
             changed[field.name] = value[kept]
         else:
-            changed[field.name] = value.filter(pa.array(kept))
+            changed[field.name] = value.take(pa.array(kept))
     return replace(columns, **changed)

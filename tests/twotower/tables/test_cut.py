@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,19 @@ def test_contacts_that_had_not_arrived_are_not_there(tables, save):
 
 def test_outcomes_not_known_yet_are_not_there(tables, save):
     log = Log.load(save(tables), until=at(55))
-    assert log.handovers.known_at.tolist() == [at(15), at(33), at(45)]
+    assert log.handovers.known_at.tolist() == [at(15), at(33), at(45), NEVER]
+
+
+def test_a_handover_that_had_begun_is_there_without_what_came_later(tables, save):
+    """Bob's of c2 was assigned at minute 12 and ended then; its outcome is known at 55."""
+    moves = Log.load(save(tables), until=at(55)).handovers
+    assert moves.assigned_at[-1] == at(12)
+    assert moves.ended_at[-1] == at(12)
+    assert (moves.resolved[-1], moves.transferred[-1]) == (-1, -1)
+    assert np.isnan([moves.csat[-1], moves.quality_score[-1], moves.handle_time_s[-1]]).all()
+    assert moves.propensity[-1] == 1
+    open_ = Log.load(save(tables, "open"), until=at(40)).handovers
+    assert sorted(open_.ended_at.tolist()) == [at(12), at(15), at(33), NEVER]
 
 
 def test_csas_not_hired_yet_are_not_there(tables, save):
@@ -51,7 +63,7 @@ def test_cutting_the_files_and_cutting_the_log_are_the_same(tables, save, minute
         log = Log.load(save(tables, "whole"), until=at(minute))
         assert len(log.contacts) == 0 or len(log.handovers) == 0
         return
-    equal(Log.load(save(by_hand, "cut")), Log.load(save(tables, "whole"), until=at(minute)))
+    equal(without_ends(Log.load(save(by_hand, "cut"))), without_ends(Log.load(save(tables, "whole"), until=at(minute))))
 
 
 def test_what_happens_at_the_cut_or_later_changes_nothing(tables, save):
@@ -103,14 +115,25 @@ def cut_files(tables: Tables, minute: float) -> Tables:
         csas = csas.filter(pc.fill_null(pc.less(csas[beginning], t), True))
     left = pc.if_else(pc.less(csas["left_at"], t), csas["left_at"], None)
     csas = csas.set_column(csas.schema.get_field_index("left_at"), "left_at", left)
-    known = pc.coalesce(tables["interactions"]["known_at"], tables["interactions"]["ended_at"])
-    handovers = tables["interactions"].filter(pc.fill_null(pc.less(known, t), False))
+    handovers = tables["interactions"].filter(pc.less(tables["interactions"]["assigned_at"], t))
+    known = pc.fill_null(pc.less(pc.coalesce(handovers["known_at"], handovers["ended_at"]), t), False)
+    for name in ("ended_at", "known_at", "resolved", "csat"):
+        told = pc.if_else(known, handovers[name], None)
+        handovers = handovers.set_column(handovers.schema.get_field_index(name), name, told)
     there = set(csas["csa_id"].to_pylist())
+    handovers = handovers.filter(pc.is_in(handovers["csa_id"], pa.array(sorted(there), pa.string())))
     eligible = [None if row is None else [c for c in row if c in there] for row in contacts["eligible"].to_pylist()]
     contacts = contacts.set_column(
         contacts.schema.get_field_index("eligible"), "eligible", pa.array(eligible, pa.list_(pa.string()))
     )
     return {"contacts": contacts, "csas": csas, "interactions": handovers}
+
+
+def without_ends(log: Log) -> Log:
+    """No end where no outcome is known: a table cannot say that a hand-over has ended and is not judged yet."""
+    moves = log.handovers
+    ended = np.where(moves.known_at == NEVER, NEVER, moves.ended_at)
+    return replace(log, handovers=replace(moves, ended_at=ended))
 
 
 def equal(left: object, right: object) -> None:
