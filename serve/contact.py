@@ -12,7 +12,17 @@ from typing import Any
 
 from twotower.errors import TwoTowerError
 
-TEXTS = ("contact_id", "customer_id", "channel", "queue", "language", "intent", "intent_text", "transcript")
+TEXTS = (
+    "contact_id",
+    "customer_id",
+    "channel",
+    "queue",
+    "language",
+    "intent",
+    "intent_text",
+    "transcript",
+    "customer_language",
+)
 TIMES = ("arrived_at", "customer_since")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

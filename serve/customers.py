@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serve.customers_languages import Languages, check_tag
 from serve.customers_rows import Remembered, RowsByCustomer
 from twotower.clock import NEVER, NULL_TIME
 from twotower.errors import BundleError, DataError
@@ -52,21 +53,36 @@ class Pairs:
 @dataclass
 class Latest:
     """Each customer's latest contact, which the sums do not hold: `at` i8[C] µs (`NULL_TIME` none), `style` f4[C, S]
-    (NaN where it shows none); and `since` i8[C], when they became a customer (`NULL_TIME` unknown)."""
+    (NaN where it shows none); and what is told of them once: `since` i8[C], when they became a customer (`NULL_TIME`
+    unknown), and their `language`."""
 
     at: Longs
     style: Floats
     since: Longs
+    language: Languages
 
     @classmethod
     def none(cls, customers: int) -> Latest:
         """Of customers who never came."""
         style = np.full((customers, len(SETTINGS.signals)), np.nan, np.float32)
-        return cls(np.full(customers, NULL_TIME), style, np.full(customers, NULL_TIME))
+        return cls(np.full(customers, NULL_TIME), style, np.full(customers, NULL_TIME), Languages())
 
     def take(self, rows: Longs) -> Latest:
         """Some of the customers."""
-        return Latest(self.at[rows], self.style[rows], self.since[rows])
+        return Latest(self.at[rows], self.style[rows], self.since[rows], self.language.take(rows))
+
+    def grown(self, customers: int) -> Latest:
+        """With room for more customers, of whom nothing is known."""
+        more = Latest.none(customers - len(self.at))
+        at, style, since = (
+            np.concatenate([getattr(self, name), getattr(more, name)]) for name in ("at", "style", "since")
+        )
+        return Latest(at, style, since, self.language)
+
+    def forget(self, customer: int) -> None:
+        """Leave nothing of a customer."""
+        self.at[customer], self.style[customer], self.since[customer] = NULL_TIME, np.nan, NULL_TIME
+        self.language.keep(customer, None)
 
 
 class Customers:
@@ -108,6 +124,11 @@ class Customers:
         with self._lock:
             return np.where(codes >= 0, np.append(self._latest.since, NULL_TIME)[codes], NULL_TIME)
 
+    def languages(self, codes: Codes) -> list[str | None]:
+        """Their languages (N,), tags as given, None where that is not known."""
+        with self._lock:
+            return self._latest.language.of(codes)
+
     def past(self, codes: Codes, arrived_at: Longs, moments: Longs) -> CustomerRows:
         """What was known of customers (N,), −1 nobody: contacts strictly before `arrived_at` i8[N] of the contact that
         is matched, hand-overs strictly before `moments` i8[N] of the match, not earlier."""
@@ -145,16 +166,23 @@ class Customers:
         return Pairs(own, np.array(sorted(found), dtype=np.int64))
 
     def update_arrival(
-        self, customer_id: str | None, arrived_at: int, style: Floats | None = None, since: int | None = None
+        self,
+        customer_id: str | None,
+        arrived_at: int,
+        style: Floats | None = None,
+        since: int | None = None,
+        language: str | None = None,
     ) -> None:
         """A customer's contact has arrived; it counts for contacts that arrive later. Nothing is kept of None.
 
-        style: signals (S,) of `features.customer.style_of`, None where the text shows none. A contact that is told
-        twice counts twice. Raises DataError for a style of another width or with gaps.
+        style: signals (S,) of `features.customer.style_of`, None where the text shows none; since, language: of the
+        customer, None leaves what is known. A contact that is told twice counts twice. Raises DataError for a style of
+        another width or with gaps, and for a language that is no text.
         """
         if customer_id is None:
             return
         _check_time("arrived_at", arrived_at)
+        check_tag(language)
         shown = np.full(len(SETTINGS.signals), np.nan, np.float32) if style is None else style.astype(np.float32)
         if shown.shape != (len(SETTINGS.signals),) or not (np.isfinite(shown).all() or np.isnan(shown).all()):
             raise DataError(f"style {shown}: {len(SETTINGS.signals)} numbers, or NaN for all, are expected")
@@ -169,6 +197,8 @@ class Customers:
                 latest.at[code], latest.style[code] = arrived_at, shown
             if since is not None:
                 latest.since[code] = since
+            if language is not None:
+                latest.language.keep(code, language)
 
     def update_handover(
         self,
@@ -216,7 +246,7 @@ class Customers:
             if code >= 0:
                 self._store.erase(customer_id)
                 self._rows.forget(code)
-                self._latest.at[code], self._latest.style[code], self._latest.since[code] = NULL_TIME, np.nan, NULL_TIME
+                self._latest.forget(code)
             return code >= 0
 
     def save(self, path: Path | str) -> None:
@@ -234,6 +264,7 @@ class Customers:
             "bundle": np.frombuffer(self.bundle.encode(), np.uint8),
             "until": np.array(self.until),
             "latest": latest.at, "latest_style": latest.style, "since": latest.since,
+            **latest.language.state(),
             "row_count": counts,
             **{f"row_{name}": getattr(rows, name) for name in ROWS},
         })  # fmt: skip
@@ -249,7 +280,8 @@ class Customers:
             if store.history.settings != SETTINGS:
                 raise DataError("kept under other settings than this program's: build it again")
             rows = Remembered(*(arrays[f"row_{name}"] for name in ROWS))
-            latest = Latest(arrays["latest"], arrays["latest_style"], arrays["since"])
+            language = Languages.restored(arrays, store.history.customers)
+            latest = Latest(arrays["latest"], arrays["latest_style"], arrays["since"], language)
             _check(store, latest, rows, arrays["row_count"])
             by_customer = RowsByCustomer(rows, arrays["row_count"])
             return cls(store, latest, by_customer, arrays["bundle"].tobytes().decode(), int(arrays["until"]))
@@ -277,6 +309,7 @@ class Customers:
         csa_ids, rows = self._store.csa_ids, self._rows.of(int(codes[0]))
         return {
             "since": since,
+            "language": self.languages(codes)[0],
             "contacts": int(past.reading.count[0]),
             "last_contact": int(past.reading.last[0]),
             "style": dict(zip(SETTINGS.signals, past.style[0, 1].tolist(), strict=True)),
@@ -289,11 +322,8 @@ class Customers:
 
     def _placed(self, customer_id: str) -> int:
         code = int(self._store.codes([customer_id], add=True)[0])
-        if missing := self._store.history.customers - len(self._latest.at):
-            have, more = self._latest, Latest.none(missing)
-            self._latest = Latest(
-                *(np.concatenate([getattr(have, n), getattr(more, n)]) for n in ("at", "style", "since"))
-            )
+        if self._store.history.customers > len(self._latest.at):
+            self._latest = self._latest.grown(self._store.history.customers)
         return code
 
     def _met(self, who: Longs, arrived_at: Longs) -> dict[str, npt.NDArray[Any]]:

@@ -44,13 +44,22 @@ def build_customers(bundle: Bundle, log: Log, secret: bytes, until: int = NULL_T
     latest = Latest.none(store.history.customers)
     known = np.flatnonzero(log.customer_since != NULL_TIME)
     latest.since[code[known]] = log.customer_since[known]
+    for customer, tag in enumerate(log.customer_language.to_pylist()):
+        latest.language.keep(int(code[customer]), tag)
     _advance(store, latest, log, rows, code)
     remembered, counts = _rows(bundle, log, rows, code, store.history.customers)
     return Customers(store, latest, RowsByCustomer(remembered, counts), bundle.manifest.id, until)
 
 
-def style_of_contact(schema: FeatureSchema, contact: Mapping[str, Any]) -> Floats:
-    """What one contact (fields as in `contacts.parquet`) tells of its customer's style: for `update_arrival`."""
+def style_of_contact(schema: FeatureSchema, contact: Mapping[str, Any], customers: Customers | None = None) -> Floats:
+    """What one contact (fields as in `contacts.parquet`) tells of its customer's style: for `update_arrival`.
+
+    customers: who know the customer's language, which a text counts as written in that tells none, where the contact
+    does not name it (`customer_language`).
+    """
+    if customers is not None and contact.get("customer_language") is None:
+        [language] = customers.languages(customers.codes([contact.get("customer_id")]))
+        contact = {**contact, "customer_language": language}
     rows = schema.rows({name: [value] for name, value in contact.items()} or {"intent_text": [None]})
     return np.asarray(style_of(rows.signals)[0])
 

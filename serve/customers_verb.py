@@ -118,7 +118,8 @@ def _lines(known: dict[str, Any]) -> list[str]:
     ends = {True: "resolved", False: "not resolved", None: "not known"}
     style = ", ".join(f"{name} {value:.3g}" for name, value in known["style"].items())
     return [
-        f"customer since {known['since']}; {known['contacts']} contacts, the last one {known['last_contact']}",
+        f"customer since {known['since']}; {known['contacts']} contacts, the last one {known['last_contact']}; "
+        f"language {known['language'] or 'not known'}",
         f"style: {style}",
         *(
             f"met {one['csa_id']}: last {one['last']}, {ends[one['resolved']]}; resolved {one['good']:.3g}, "

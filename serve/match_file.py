@@ -20,6 +20,7 @@ from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
 from twotower.clock import NULL_TIME, format_time
 from twotower.errors import DataError
+from twotower.features.schema import customer_columns
 from twotower.files import atomic_file
 from twotower.progress import bar
 from twotower.scoring.join import ContactVectors, Rank
@@ -139,7 +140,8 @@ class FromLog:
         """The best k for each contact, None where nobody is eligible; in the order of the batch."""
         customer = codes(batch.customer_id, self._log.customer_ids)
         past = self._rolling.customers.at(customer, batch.arrived_at)
-        encoded = self._encoder.encode({**batch.columns, "customer_since": self._since(customer)}, past, quiet=True)
+        columns = {**batch.columns, **customer_columns(self._log, customer)}
+        encoded = self._encoder.encode(columns, past, quiet=True)
         vectors = ContactVectors(
             encoded.profile, encoded.memory, encoded.level, encoded.base, batch.arrived_at, customer
         )
@@ -151,13 +153,6 @@ class FromLog:
             one = vectors.take(np.array([i]))
             ranked[int(i)] = self._rolling.rank(one, who, k, rank) if len(who) else None
         return (ranked[i] for i in range(len(batch)))
-
-    def _since(self, customer: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        since = np.full(len(customer), np.nan)
-        known = np.flatnonzero(customer >= 0)
-        moments = self._log.customer_since[customer[known]]
-        since[known] = np.where(moments == NULL_TIME, np.nan, moments.astype(np.float64))
-        return since
 
 
 def _table(batch: ContactBatch, ranked: Iterator[Ranked | None], csa_ids: pa.Array) -> tuple[pa.Table, int]:

@@ -137,9 +137,9 @@ class Matcher:
         found = clean(contact)
         snapshot = self._snapshot
         codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
-        who, past, since = self._known([found["customer_id"]], [found["arrived_at"]], at)
-        if found["customer_since"] is None and since is not None and since[0] != NULL_TIME:
-            found["customer_since"] = int(since[0])
+        who, past, told = self._known([found["customer_id"]], [found["arrived_at"]], at)
+        for name, [value] in told.items():
+            found[name] = value if found[name] is None else found[name]
         vectors = self.vectors(self._encoder.encode_one(found, past), [found["arrived_at"]], at, who)
         return _as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
 
@@ -175,12 +175,8 @@ class Matcher:
         at: datetime | int | None = None,
     ) -> ContactVectors:
         """Vectors of contacts (N,) given as columns for the contact encoder, with what is known of their customers."""
-        who, past, since = self._known(customer_ids, arrived_at, at)
-        if since is not None:
-            given = columns.get("customer_since")
-            told = np.full(len(who), np.nan) if given is None else np.array(given, dtype=np.float64)
-            unknown = np.where(since == NULL_TIME, np.nan, since.astype(np.float64))
-            columns = {**columns, "customer_since": np.where(np.isnan(told), unknown, told)}
+        who, past, told = self._known(customer_ids, arrived_at, at)
+        columns = {**columns, **{name: _filled(columns.get(name), values) for name, values in told.items()}}
         return self.vectors(self._encoder.encode(columns, past, quiet=True), arrived_at, at, who)
 
     def vectors(
@@ -212,18 +208,19 @@ class Matcher:
 
     def _known(
         self, customer_ids: Sequence[str | None], arrived_at: Sequence[int | None], at: datetime | int | None
-    ) -> tuple[npt.NDArray[np.int32], CustomerRows | None, npt.NDArray[np.int64] | None]:
-        """Positions of contacts' customers, their past, and since when they are customers; None where all are strangers
-        (of the past, also where no tower reads it)."""
+    ) -> tuple[npt.NDArray[np.int32], CustomerRows | None, dict[str, list[Any]]]:
+        """Positions of contacts' customers, their past (None where all are strangers or no tower reads it), and what
+        else the store tells of them, as columns of contacts, without any where all are strangers."""
         if self.customers is None:
-            return np.full(len(customer_ids), -1, dtype=np.int32), None, None
+            return np.full(len(customer_ids), -1, dtype=np.int32), None, {}
         who = self.customers.codes(customer_ids)
         if not (who >= 0).any():
-            return who, None, None
+            return who, None, {}
         past = None
         if self._reads_past:
             past = self.customers.past(who, *self.times(arrived_at, at))
-        return who, past, self.customers.since(who)
+        since = [None if moment == NULL_TIME else moment for moment in self.customers.since(who).tolist()]
+        return who, past, {"customer_since": since, "customer_language": self.customers.languages(who)}
 
     def rank(
         self,
@@ -257,6 +254,15 @@ class Matcher:
         if pairs.rows is None:
             return contact, view.memory, pairs.codes
         return replace(contact, customer=np.zeros(1, np.int32)), MemoryOfOne(view.memory, pairs.rows), pairs.codes
+
+
+def _filled(given: Any, known: list[Any]) -> list[Any]:
+    """A column (N,) of contacts, None where it is absent, with its gaps filled from what is known."""
+    if given is None:
+        return known
+    values = given.to_pylist() if hasattr(given, "to_pylist") else given
+    # What is not itself is NaN.
+    return [other if one is None or one != one else one for one, other in zip(values, known, strict=True)]
 
 
 def _as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:

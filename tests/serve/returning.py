@@ -13,20 +13,41 @@ import pytest
 from serve.customers import Customers
 from serve.customers_build import build_customers
 from tests.serve import fakes
+from tests.support import replaced
 from twotower.bundle.bundle import Bundle
 from twotower.clock import NULL_TIME
 from twotower.tables.log import Log
 
 SECRET, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 T = fakes.until_us()
+# In languages that nobody names and few are taken to be in, so in none that the centre serves.
+STRAY = (
+    "注文はどこですか",
+    "πού είναι η παραγγελία",
+    "где мой заказ",
+    "איפה ההזמנה שלי",
+    "คำสั่งซื้อ",
+    "주문 어디에 있나요",
+)
+LANGUAGES = ("de", "en-GB", None, "pt-BR", "en", "und", "EN_us")  # of customers, in turn
 
 
 def tables(contacts: int = 600) -> dict[str, pa.Table]:
-    """Thirty days; customers 0 … 8 are customers since different days before them."""
+    """Thirty days; customers 0 … 8 are customers since different days before them, most have a language of their own.
+    Some contacts name no language, and their texts have no letters or are in none that the centre serves."""
     content = fakes.tables(contacts=contacts)
     names = [f"customer-{i}" for i in range(9)]
     since = pa.array([T - fakes.days(40 + i) for i in range(9)], pa.timestamp("us", "UTC"))
-    return {**content, "customers": pa.table({"customer_id": names, "since": since})}
+    tags = [LANGUAGES[i % len(LANGUAGES)] for i in range(9)]
+    customers = pa.table({"customer_id": names, "since": since, "language": tags})
+    texts = content["contacts"]["intent_text"].to_pylist()
+    texts = [
+        text if i % 4 else ("12?", f"{STRAY[i // 8 % len(STRAY)]} {text.split()[0]} thanks")[i // 4 % 2]
+        for i, text in enumerate(texts)
+    ]
+    named = pa.array(["en" if i % 4 else None for i in range(contacts)], pa.string())
+    told = replaced(replaced(content["contacts"], "intent_text", texts), "language", named)
+    return {**content, "contacts": told, "customers": customers}
 
 
 def without(content: dict[str, pa.Table], customer_id: str) -> dict[str, pa.Table]:

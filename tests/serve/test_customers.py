@@ -25,13 +25,10 @@ from tests.serve.returning import OTHER, SECRET, T
 from tests.serve.returning import bundle as bundle
 from tests.serve.returning import file as file
 from tests.serve.returning import returning_data as returning_data
-from twotower.bundle.bundle import Bundle
 from twotower.clock import NEVER, NULL_TIME
 from twotower.errors import BundleError, ConfigError, DataError
 from twotower.features.customer import STYLE
 from twotower.features.engine.store import CustomerStore, write_state
-from twotower.features.schema import log_columns
-from twotower.features.streams import customer_streams
 from twotower.scoring.join import ContactVectors
 from twotower.tables.log import Log
 
@@ -73,17 +70,20 @@ def test_the_file_of_an_erased_customer_is_that_of_a_centre_they_never_called(
     assert not found.erase(customer_id)
     assert written(found, tmp_path / "erased") == written(returning.build(bundle, never), tmp_path / "built")
     assert written(found, tmp_path / "erased") != file.read_bytes()
+    assert b"pt-BR" in file.read_bytes()  # the language of customer-3 alone
+    assert (b"pt-BR" in written(found, tmp_path / "erased")) == (customer_id != "customer-3")
 
 
 def test_who_came_after_the_build_is_erased_without_a_trace(file: Path, tmp_path: Path) -> None:
-    """Neither their time, the latest of all, nor the CSA whom they alone met stays behind."""
+    """Neither their time, the latest of all, nor the CSA whom they alone met, nor their language stays behind."""
     found = Customers.load(file, SECRET)
     before = written(found, tmp_path / "before")
-    found.update_arrival("anna", T + HOUR, np.ones(len(STYLE), np.float32), since=T)
+    found.update_arrival("anna", T + HOUR, np.ones(len(STYLE), np.float32), since=T, language="fi-FI")
     found.update_arrival("anna", T + 2 * HOUR)
     vectors = replace(contact(), memory=np.ones((1, MEMORY), np.float32))
     found.update_handover("anna", "zed", T + 3 * HOUR, True, vectors, found.bundle)
     assert b"zed" in written(found, tmp_path / "with")
+    assert b"fi-FI" in written(found, tmp_path / "with")
     found.erase("anna")
     assert written(found, tmp_path / "after") == before
 
@@ -93,9 +93,10 @@ def test_a_position_that_was_kept_finds_nobody_after_an_erasure(file: Path) -> N
     codes, now = found.codes(["customer-3"]), np.array([T + HOUR])
     assert found.past(codes, now, now).reading.count[0] > 0
     found.erase("customer-3")
-    found.update_arrival("somebody else", T)
+    found.update_arrival("somebody else", T, language="fi")
     assert found.past(codes, now, now).reading.count.tolist() == [0]
     assert found.since(codes).tolist() == [NULL_TIME]
+    assert found.languages(codes) == [None]
     kept = found.pairs(int(codes[0]), T + HOUR, {"csa-03": 0}, found.bundle)
     assert kept.rows is not None
     assert (len(kept.rows), kept.codes.tolist()) == (0, [])
@@ -139,9 +140,12 @@ def tell(found: Customers, matcher: Matcher, log: Log) -> None:
         met = known_to.encode({k: [v] for k, v in one.items()}, [one["customer_id"]], [at])
         np.testing.assert_array_equal(met.memory, vectors.memory)
         np.testing.assert_array_equal(met.level, vectors.level)
-        since = int(log.customer_since[log.contacts.customer[i]]) if one["customer_id"] else NULL_TIME
+        since, language = NULL_TIME, None
+        if one["customer_id"]:
+            customer = int(log.contacts.customer[i])
+            since, language = int(log.customer_since[customer]), log.customer_language[customer].as_py()
         told = None if since == NULL_TIME else since
-        found.update_arrival(one["customer_id"], at, style_of_contact(schema, one), told)
+        found.update_arrival(one["customer_id"], at, style_of_contact(schema, one, found), told, language)
 
 
 def test_a_contact_is_not_its_own_past(file: Path) -> None:
@@ -291,7 +295,8 @@ def test_all_that_is_known_of_one_is_told(bundle: Path, returning_data: Path, fi
     assert known["contacts"] == int(mine.sum())
     assert known["last_contact"] == int(log.contacts.arrived_at[mine].max())
     assert known["since"] == T - fakes.days(44)
-    assert len(known["handovers"]) == int(mine[log.handovers.contact].sum())
+    assert known["language"] == "en"
+    assert len(known["handovers"]) == int((mine[log.handovers.contact] & (log.handovers.known_at < T)).sum())
     assert len(known["met"]) == 4
     assert Customers.load(file, SECRET).known_of("nobody we know") is None
 
@@ -313,7 +318,10 @@ def test_what_is_no_store_is_refused_in_one_line(file: Path, tmp_path: Path) -> 
         Customers.load(tmp_path / "plain", SECRET)
 
 
-@pytest.mark.parametrize("part", ["latest", "latest_style", "since", "row_count", "row_csa", "row_vector", "keys"])
+PARTS = ("latest", "latest_style", "since", "languages", "language", "row_count", "row_csa", "row_vector", "keys")
+
+
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("how", ["shorter", "gone", "of another kind"])
 def test_parts_that_do_not_fit_are_refused(file: Path, tmp_path: Path, part: str, how: str) -> None:
     with np.load(file) as data:
@@ -371,12 +379,3 @@ def test_a_reader_never_sees_half_of_an_update() -> None:
     assert seen
     assert all(count == shown for count, shown in seen)
     assert past(found, "anna", T + 10_000).count[0] == 300
-
-
-def test_style_is_read_off_one_contact_as_off_a_log(bundle: Path, returning_data: Path) -> None:
-    log, schema = Log.load(returning_data), Bundle.open(bundle).schema
-    arrivals, _ = customer_streams(log, schema.rows(log_columns(log)), style=True)
-    assert arrivals.signals is not None
-    for i, one in enumerate(returning.contacts_of(log, range(20))):
-        np.testing.assert_array_equal(style_of_contact(schema, one), arrivals.signals[i])
-    assert np.isnan(style_of_contact(schema, {})).all()

@@ -64,7 +64,7 @@ def first_of(late: list[dict[str, Any]], customer_id: str) -> dict[str, Any]:
 def test_a_file_is_matched_as_from_the_tables_the_store_was_built_of(
     bundle: Path, returning_data: Path, customers: Customers, tmp_path: Path, rank: Rank
 ) -> None:
-    """To the bit, until the next snapshot of the CSAs."""
+    """To the bit, until the next snapshot of the CSAs; customers' languages matter."""
     moment = pa.scalar(T, pa.timestamp("us", "UTC"))
     table = pq.read_table(returning_data / "contacts.parquet")
     day = pc.and_(
@@ -72,15 +72,21 @@ def test_a_file_is_matched_as_from_the_tables_the_store_was_built_of(
         pc.less(table["arrived_at"], pa.scalar(T + fakes.days(1), pa.timestamp("us", "UTC"))),
     )
     pq.write_table(table.filter(day), tmp_path / "in.parquet")
-    before = fakes.write_tables(returning.cut(returning.tables()), tmp_path / "before")
-    contacts, outs = tmp_path / "in.parquet", [tmp_path / name for name in ("data", "customers", "nobody")]
+    tables = returning.cut(returning.tables())
+    before = fakes.write_tables(tables, tmp_path / "before")
+    tables["customers"] = tables["customers"].drop_columns(["language"])
+    silent = returning.build(bundle, fakes.write_tables(tables, tmp_path / "without"))
+    names = ("data", "customers", "nobody", "silent")
+    contacts, outs = tmp_path / "in.parquet", [tmp_path / name for name in names]
     match_file(bundle, contacts, outs[0], before, rank, 20)
     match_file(bundle, contacts, outs[1], None, rank, 20, customers=customers)
     match_file(bundle, contacts, outs[2], None, rank, 20)
-    data, stored, nobody = (pq.read_table(out) for out in outs)
+    match_file(bundle, contacts, outs[3], None, rank, 20, customers=silent)
+    data, stored, nobody, without = (pq.read_table(out) for out in outs)
     assert len(data) > 100
     assert stored.equals(data)
     assert not stored.equals(nobody)
+    assert not stored.equals(without)
 
 
 def test_later_contacts_are_encoded_and_paired_as_from_the_tables(
@@ -95,7 +101,8 @@ def test_later_contacts_are_encoded_and_paired_as_from_the_tables(
         who = np.array([place.get(one["customer_id"], -1)], np.int32)
         past = rolling.customers.at(who, np.array([one["arrived_at"]]))
         since = log.customer_since[who[0]] if who[0] >= 0 else -1
-        told = {**one, "customer_since": int(since) if since > 0 else None}
+        language = log.customer_language[who[0]].as_py() if who[0] >= 0 else None
+        told = {**one, "customer_since": int(since) if since > 0 else None, "customer_language": language}
         encoded = plain.vectors(plain.bundle.contact_encoder.encode_one(told, past), [one["arrived_at"]])
         vectors = known.encode({k: [v] for k, v in one.items()}, [one["customer_id"]], [one["arrived_at"]])
         for name in ("profile", "memory", "level", "base"):
@@ -142,6 +149,51 @@ def test_since_when_somebody_is_a_customer_comes_from_the_store_unless_it_is_giv
     assert known.match(one) == known.match({**one, "customer_since": T - fakes.days(43)})
     assert known.match(one) != known.match({**one, "customer_since": T - fakes.days(3000)})
     assert known.match_batch([one]) == known.match_batch([{**one, "customer_since": T - fakes.days(43)}])
+
+
+def test_a_customers_language_comes_from_the_store_unless_it_is_given(
+    known: Matcher, plain: Matcher, late: list[dict[str, Any]]
+) -> None:
+    """That of customer-3 is pt-BR; theirs is a contact in English, and one that tells no language."""
+    english = {**first_of(late, "customer-3"), "language": "en"}
+    for one in (english, {**english, "language": None, "intent_text": "12?", "transcript": None}):
+        found, strange = known.match(one), plain.match({**one, "customer_language": "en"})
+        assert found == known.match({**one, "customer_language": "PT"})
+        assert found != known.match({**one, "customer_language": "en"})
+        for tag in (None, "pt", "en"):
+            told = {**one, "customer_language": tag}
+            assert known.match_batch([told, one]) == [known.match(told), found]
+        # Without a store, too, what is given is read.
+        assert strange != plain.match({**one, "customer_language": "pt"})
+
+
+def test_columns_of_arrow_with_gaps_are_filled_from_the_store(known: Matcher, late: list[dict[str, Any]]) -> None:
+    some = [one for one in late if one["customer_id"] in ("customer-0", "customer-3", None)][:9]
+    ids, arrived = ([one[name] for one in some] for name in ("customer_id", "arrived_at"))
+    lists = {name: [one[name] for one in some] for name in some[0]}
+    tags, since = ["fr", *[None] * 8], [float(T - fakes.days(9)), *[np.nan] * 8]
+    given = {"customer_language": pa.array(tags, pa.string()), "customer_since": np.array(since)}
+    mine = known.encode({**lists, **given}, ids, arrived)
+    own = {"customer-0": ("de", T - fakes.days(40)), "customer-3": ("pt-BR", T - fakes.days(43)), None: (None, None)}
+    filled = [(tags[0], T - fakes.days(9)), *(own[name] for name in ids[1:])]
+    told = {"customer_language": [a for a, _ in filled], "customer_since": [b for _, b in filled]}
+    np.testing.assert_array_equal(mine.profile, known.encode({**lists, **told}, ids, arrived).profile)
+    assert not np.array_equal(mine.profile, known.encode(lists, ids, arrived).profile)
+
+
+def test_rows_rolled_forward_read_customers_languages_as_the_rolling_matcher_does(
+    bundle: Path, returning_data: Path, plain: Matcher, tmp_path: Path
+) -> None:
+    log = Log.load(returning_data)
+    own = np.array([own not in (None, "und") for own in log.customer_language.to_pylist()])[log.contacts.customer]
+    some = np.flatnonzero(own & (log.contacts.customer >= 0) & (log.contacts.arrived_at >= T))[:40]
+    table = pq.read_table(returning_data / "contacts.parquet")
+    ids = log.contacts.ids.take(pa.array(some))
+    pq.write_table(table.filter(pc.is_in(table["contact_id"], ids)), tmp_path / "in.parquet")
+    match_file(bundle, tmp_path / "in.parquet", tmp_path / "out", returning_data, "handled", 1)
+    scores = RollingMatcher(plain, log).scores(some, "handled")
+    rows = {row["contact_id"]: row["score"] for row in pq.read_table(tmp_path / "out").to_pylist()}
+    assert rows == dict(zip(ids.to_pylist(), scores.max(axis=1), strict=True))
 
 
 def test_a_contact_may_be_told_before_it_is_matched_and_matched_again(

@@ -117,12 +117,16 @@ def test_what_is_known_of_one_is_shown(store: Path, secret: Path, capsys: pytest
     assert run("customers", "show", store, *options, "customer-3") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("customer since 2025-12-09T00:00:00Z; ")
+    assert lines[0].endswith("; language pt-BR")
     assert lines[1].startswith("style: words ")
     assert sum(line.startswith("met csa-") for line in lines) == 4
     assert run("customers", "show", store, *options, "customer-3", "--json") == 0
     known = json.loads(capsys.readouterr().out)["known"]
     assert known["contacts"] >= len(known["handovers"]) == sum(line.startswith("hand-over to csa-") for line in lines)
     assert known["last_contact"] < UNTIL
+    assert known["language"] == "pt-BR"
+    assert run("customers", "show", store, *options, "customer-16") == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("; language not known")
     assert run("customers", "show", store, *options, "nobody") == 0
     assert "nothing is known of this customer" in capsys.readouterr().out
 

@@ -74,6 +74,7 @@ def test_anything_may_be_missing(matcher: Matcher, contact: dict[str, Any]) -> N
     ("contact", "message"),
     [
         ({"intent_text": 5}, "'intent_text': text or None expected, got int"),
+        ({"customer_language": 5}, "'customer_language': text or None expected, got int"),
         ({"priority": "high"}, "'priority': a number or None expected, got str"),
         ({"arrived_at": datetime(2026, 1, 1)}, "has no zone"),
         ({"arrived_at": "yesterday"}, "arrived_at: a datetime with a zone"),
