@@ -177,7 +177,7 @@ def unfitted(log: Log, at: int) -> FeatureSchema:
     """The schema without a bundle: what needs no tower, its columns those of values known before a moment, and of dated
     rows that have begun.
 
-    Languages are those that contacts name: no text of another contact is looked at.
+    Languages are those that contacts, or their customers, name: no text of another contact is looked at.
     """
     begun = take(log.csas, np.flatnonzero(log.csas.valid_from <= at), skip=("ids",))
     families = [name for name in FAMILIES if name not in OF_TOWER]

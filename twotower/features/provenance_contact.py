@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from twotower.clock import format_time
 from twotower.features.complexity import COMPLEXITY
@@ -44,6 +45,7 @@ _READ: dict[str, Feature[ContactRows]] = {one.name: one for one in (*LABELS, *NU
 _TEXTS = ("intent_text", "transcript")  # what heads read; those of complexity read labels too
 _COMPLEXITY = [one.name for one in COMPLEXITY]
 _MINE = {one.name for one in FEATURES if one.level in ("contact", "customer")}
+_OF_CUSTOMER = {"customer_since": "since", "customer_language": "language"}  # columns of customers.parquet
 _ENDS = ("end not known", "not resolved", "resolved")  # by the last outcome, −1, 0 and 1
 
 
@@ -135,7 +137,8 @@ def _columns(
         return (_label(case, name),)
     if one["family"] == "complexity":
         value = None if case.told is None else float(case.told.complexity[0, _COMPLEXITY.index(name)])
-        return (Column(name, value, f"the contact tower's head on {_own(case, [*_TEXTS, *case.schema.categories])}"),)
+        read = [*_TEXTS, *case.schema.categories, *(n for n in _read(case, "language") if n in _OF_CUSTOMER)]
+        return (Column(name, value, f"the contact tower's head on {_own(case, read)}"),)
     if one["level"] == "contact":
         return (Column(name, numbers[name], _own(case, _read(case, name))),)
     key = {"frequency": "contacts", "style": "styled", "relationship": "met"}[one["family"]]
@@ -144,14 +147,17 @@ def _columns(
 
 
 def _label(case: ContactCase, name: str) -> Column:
-    """A label as given, or as found out: the language from the text, the intent by the contact tower."""
+    """A label as given, or as found out: the language from the text or the customer's, the intent by the contact
+    tower."""
     code = int(case.inputs[0][0, list(case.schema.categories).index(name)]) if case.schema.has("labels") else 0
-    value = category(case.schema.rows(case.columns), name)[0].as_py()
+    rows = case.schema.rows(case.columns)
+    value = category(rows, name)[0].as_py()
     more: dict[str, Any] = {} if case.encoder is None else {"code": code}
     given = case.columns[name][0].is_valid
     origin = _own(case, _read(case, name))
-    if name == "language" and not given:
-        return Column(name, value, f"identified: {origin}", more={**more, "given": False})
+    if name == "language" and not rows.tagged[0]:
+        how = "identified" if rows.guessed[0] else "the customer's own" if value else "not told"
+        return Column(name, value, f"{how}: {origin}", more={**more, "given": False})
     if name == "intent" and not given and case.told is not None:
         predicted = int(case.told.intent[0])
         value = case.schema.categories[name][predicted - 1] if predicted else None
@@ -182,13 +188,14 @@ def _read(case: ContactCase, name: str) -> list[str]:
 
 def _own(case: ContactCase, columns: list[str]) -> str:
     """Columns of the contact's row, and of the customer's."""
-    own = [name for name in columns if name != "customer_since"]
-    origin = f"{place(case.row, CONTACTS.file)}: {listed(own)}"
-    if len(own) < len(columns):
-        since = case.columns["customer_since"][0]
-        where = place(case.customer_row, CUSTOMERS.file) if np.isfinite(since) else f"{CUSTOMERS.file} (not given)"
-        origin += f"; {where}: since"
-    return origin
+    own = [name for name in columns if name not in _OF_CUSTOMER]
+    origins = [f"{place(case.row, CONTACTS.file)}: {listed(own)}"] if own else []
+    for name in (name for name in columns if name in _OF_CUSTOMER):
+        value = case.columns[name][0]
+        known = value.is_valid if isinstance(value, pa.Scalar) else np.isfinite(value)
+        where = place(case.customer_row, CUSTOMERS.file) if known else f"{CUSTOMERS.file} (not given)"
+        origins.append(f"{where}: {_OF_CUSTOMER[name]}")
+    return "; ".join(origins)
 
 
 def place(row: int | None, file: str) -> str:

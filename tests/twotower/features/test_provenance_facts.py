@@ -173,6 +173,37 @@ def test_since_when_somebody_is_a_customer_comes_from_their_own_file(small):
     assert "customers.parquet (not given): since" in column(of_contact(small, "c4"), "customer_tenure")["from"]
 
 
+def test_a_customers_language_comes_from_their_own_file(tables, save):
+    """c1, of anna, names no language and has no letters; c4 is in Spanish, and bert, who wrote it, is German."""
+    tables["customers"] = pa.table({"customer_id": ["anna", "bert"], "language": ["pt-BR", "de"]})
+    log = Log.load(save(tables))
+    blank = pa.array(["12?"] * 4, pa.large_string())
+    log = replace(log, contacts=replace(log.contacts, intent_text=blank, transcript=blank))
+
+    def told(place: int, name: str) -> dict[str, Any]:
+        return column(explain_contact(ContactCase(log, place, unfitted(log, at(90)), 3, customer_row=7)), name)
+
+    texts, theirs = (
+        "row 3 of contacts.parquet: intent_text, transcript and language",
+        "row 7 of customers.parquet: language",
+    )
+    language = told(0, "language")
+    assert (language["value"], language["given"]) == ("pt", False)
+    assert language["from"] == f"the customer's own: {texts}; {theirs}"
+    assert told(0, "foreign_language") | {"of": 0} == {
+        "name": "foreign_language", "value": 0.0, "from": f"{texts}; {theirs}", "evidence": None, "of": 0,
+    }  # fmt: skip
+    foreign = told(3, "foreign_language")
+    assert foreign["value"] == 1
+    assert foreign["from"] == f"row 3 of contacts.parquet: language; {theirs}"
+    assert told(3, "language")["from"] == "row 3 of contacts.parquet: language"
+    assert told(1, "foreign_language")["from"] == "customers.parquet (not given): language"
+    mute = replace(log, contacts=replace(log.contacts, language=pa.nulls(4, pa.string())))
+    nobody = column(explain_contact(ContactCase(mute, 1, unfitted(mute, at(90)), 3)), "language")
+    assert nobody["value"] is None
+    assert nobody["from"] == f"not told: {texts}; customers.parquet (not given): language"
+
+
 def test_csas_whom_a_customer_met_longest_ago_are_forgotten_and_counted(tables, save):
     count = 6
     contacts = pa.table(
