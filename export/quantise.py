@@ -1,8 +1,9 @@
 """int8 for the contact tower, behind a gate measured on the exporting host.
 
 Notable: int8 arithmetic differs between CPUs (with and without VNNI), so the decision is made where the graph was made
-and its figures are written into the manifest. The gate looks at what a router would notice: the top ten CSAs and the
-ranking metric. A graph that misses either limit is not kept, and the bundle says so.
+and its figures are written into the manifest. The gate looks at what a router would notice: the top ten CSAs, the
+ranking metric, and what histories read of a contact (its base embedding and predicted intent). A graph that misses one
+of the limits is not kept, and the bundle says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from twotower.scoring.memory import Memory
 
 LEAST_OVERLAP = 0.95
 MOST_LOSS = 0.01
+LEAST_BASE = 0.99  # mean cosine of base embeddings
+LEAST_INTENT = 0.97  # share of contacts with the same predicted intent
 TOP = 10
 BATCH = 32
 Floats = npt.NDArray[np.float32]
@@ -71,6 +74,14 @@ def _no_advice(record: logging.LogRecord) -> bool:
 
 def encode_probe(path: Path, probe: Probe) -> ContactVectors:
     """Vectors of the probe's contacts by the graph at `path`."""
+    outputs = run_probe(path, probe)
+    strangers = np.full(len(probe), -1, dtype=np.int32)
+    profile, memory, level, base = (outputs[name] for name in ("profile", "memory", "level", "base"))
+    return ContactVectors(profile, memory, level, base, probe.arrived_at, strangers)
+
+
+def run_probe(path: Path, probe: Probe) -> dict[str, npt.NDArray[Any]]:
+    """Outputs of the graph at `path` for the probe's contacts, by name."""
     session = open_session(path, CONTACT_INPUTS, CONTACT_OUTPUTS)
     parts = []
     for start in range(0, len(probe), BATCH):
@@ -79,10 +90,8 @@ def encode_probe(path: Path, probe: Probe) -> ContactVectors:
             zip(CONTACT_INPUTS, (probe.tokens[part], probe.categories[part], probe.numbers[part]), strict=True)
         )
         parts.append(session.run(list(CONTACT_OUTPUTS), feeds))
-    outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    profile, memory, level, base = outputs[:4]
-    strangers = np.full(len(probe), -1, dtype=np.int32)
-    return ContactVectors(profile, memory, level, base, probe.arrived_at, strangers)
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return dict(zip(CONTACT_OUTPUTS, columns, strict=True))
 
 
 def apply_gate(folder: Path, judge: Judge | None) -> dict[str, Any]:
@@ -98,14 +107,28 @@ def apply_gate(folder: Path, judge: Judge | None) -> dict[str, Any]:
     name, worth = metric(judge, before, rank)
     facts |= {"metric": name, "fp32": round(worth, 4), "int8": round(metric(judge, after, rank)[1], 4)}
     loss = 1 - facts["int8"] / facts["fp32"] if facts["fp32"] > 0 else 0.0
+    facts |= told_alike(*(run_probe(path, judge.probe) for path in (plain, small)))
     if facts["top10_overlap"] < LEAST_OVERLAP:
         small.unlink()
         return {**facts, "reason": f"top-10 overlap {facts['top10_overlap']} is below {LEAST_OVERLAP}"}
     if loss > MOST_LOSS:
         small.unlink()
         return {**facts, "reason": f"{name} falls by {loss:.1%}, more than {MOST_LOSS:.0%}"}
+    if facts["base_cosine"] < LEAST_BASE or facts["same_intent"] < LEAST_INTENT:
+        small.unlink()
+        reason = f"base embeddings agree by {facts['base_cosine']}, predicted intents by {facts['same_intent']}"
+        return {**facts, "reason": f"{reason}: {LEAST_BASE} and {LEAST_INTENT} are the least"}
     small.replace(plain)
-    return {**facts, "kept": "int8", "reason": "both limits are kept"}
+    return {**facts, "kept": "int8", "reason": "all limits are kept"}
+
+
+def told_alike(before: dict[str, npt.NDArray[Any]], after: dict[str, npt.NDArray[Any]]) -> dict[str, float]:
+    """How alike two graphs tell of contacts what histories read: mean cosine of `base`, share of equal `intent`."""
+    cosine = float((before["base"] * after["base"]).sum(axis=1).mean())
+    return {
+        "base_cosine": round(cosine, 4),
+        "same_intent": round(float((before["intent"] == after["intent"]).mean()), 4),
+    }
 
 
 def overlap(before: Floats, after: Floats) -> float:

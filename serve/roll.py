@@ -22,8 +22,7 @@ from twotower.clock import NEVER
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.roll import gathered, part_of
-from twotower.features.schema import log_columns
-from twotower.features.streams import Told, csa_streams, with_intents
+from twotower.features.streams import Told, csa_streams
 from twotower.scoring.join import sigmoid
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows, build_rows, merge_rows
@@ -38,19 +37,20 @@ CACHE_BYTES = 256 << 20
 class Roll:
     """The memory and the profile vectors of one log at any moment, from one start.
 
-    resume: continue the bundle; False: replay the log alone. contacts: the encoded contacts of the log in its order.
+    resume: continue the bundle; False: replay the log alone. contacts: the encoded contacts of the log in its order,
+    told: what was known of them on arrival (`streams.told_by`).
     `memory` answers for every moment; `profiles(moment)` gives the vectors (J, P) that a contact then reads. Codes
     are those of `log.csas.ids`.
     """
 
-    def __init__(self, bundle: Bundle, log: Log, contacts: Encoded, resume: bool, with_pairs: bool) -> None:
+    def __init__(self, bundle: Bundle, log: Log, contacts: Encoded, told: Told, resume: bool, with_pairs: bool) -> None:
         self._schema, self._csa_encoder = bundle.schema, bundle.csa_encoder
         self._contact_encoder = bundle.contact_encoder
         self._identity = bundle.schema.identity_of(log.csas.ids)
         known = np.flatnonzero(log.handovers.known_at < NEVER)
         rows, pairs = _rows(bundle, log, contacts, known, resume)
         self.memory = Memory(rows, len(log.csas), pairs if with_pairs else None)
-        self._known, self._work = csa_streams(log, bundle.schema, told_of(bundle, log, contacts))
+        self._known, self._work = csa_streams(log, bundle.schema, told)
         self._resumed = _resumed(bundle, log) if resume else None
         self._first = self._first_moment(log)
         self._features = CsaFeatures(log.csas, bundle.schema, self._embed)
@@ -140,11 +140,3 @@ def _resumed(bundle: Bundle, log: Log) -> CsaHistory:
     there = np.flatnonzero(places >= 0)
     kept = CsaHistory.restored(saved.settings, part_of(saved, there))
     return gathered([kept], [places[there]], len(log.csas))
-
-
-def told_of(bundle: Bundle, log: Log, contacts: Encoded) -> Told:
-    """What was known on arrival of all contacts of a log, as the bundle's towers tell it."""
-    schema = bundle.schema
-    signals = schema.rows(log_columns(log)).signals if schema.has("upset") else None
-    filled = with_intents(schema, contacts.categories, contacts.intent)
-    return Told(contacts.base, filled, contacts.complexity, signals)

@@ -17,8 +17,9 @@ from serve.contact import MatchError
 from serve.matcher import Matcher, Ranked
 from serve.roll import Roll
 from twotower.bundle.sessions import Encoded
+from twotower.features.contact import ContactRows
 from twotower.features.schema import log_columns
-from twotower.features.streams import CustomerPast
+from twotower.features.streams import CustomerPast, Told, told_by
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Rank, Scored
 from twotower.tables.log import Log
@@ -121,16 +122,23 @@ class RollingMatcher:
     @cached_property
     def customers(self) -> CustomerPast:
         """What was known of the log's customers at any moment."""
-        schema = self._bundle.schema
-        return CustomerPast(self.log, schema, schema.rows(log_columns(self.log)))
+        return CustomerPast(self.log, self._bundle.schema, self._rows)
+
+    @cached_property
+    def _rows(self) -> ContactRows:
+        return self._bundle.schema.rows(log_columns(self.log))
+
+    @cached_property
+    def _told(self) -> Told:
+        return told_by(self._bundle.schema, self._rows, self._encoded)
 
     @cached_property
     def _resumed(self) -> Roll:
-        return Roll(self._bundle, self.log, self._encoded, resume=True, with_pairs=self._with_pairs)
+        return Roll(self._bundle, self.log, self._encoded, self._told, resume=True, with_pairs=self._with_pairs)
 
     @cached_property
     def _replayed(self) -> Roll:
-        return Roll(self._bundle, self.log, self._encoded, resume=False, with_pairs=self._with_pairs)
+        return Roll(self._bundle, self.log, self._encoded, self._told, resume=False, with_pairs=self._with_pairs)
 
 
 def _in_time(vectors: ContactVectors, what: str) -> Iterator[int]:

@@ -1,8 +1,9 @@
 """What CSAs looked like at every snapshot of a log, and what the heads told of every contact as it arrived.
 
-Notable: both roll forward through the log once. Nothing that a contact reads depends on what was known at its arrival
-or later: heads are those of its block, bands are cut on the first block that has predictions, snapshots are read by
-contacts that arrive after them.
+Notable: both roll forward through the log once. Nothing that a contact reads depends on a hand-over that was known at
+its arrival or later: complexity heads are those of its block, bands are cut on the first block that has predictions,
+snapshots are read by contacts that arrive after them. What is learnt from contacts alone, vocabularies, token tables
+and the intent head, is learnt from all of them before validation, as the towers are.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 ENOUGH_TO_COMPILE = 200_000  # hand-overs; below that numpy is done before a compiler would be
 CHUNK = 8192  # contacts that the heads read at once
+LEAST_TOLD = 0.25  # of the training contacts that a head must have told something
 LEAST_SPREAD = 0.01  # of predicted log handle times; less is no difference
 
 
@@ -47,7 +49,10 @@ def engine_core(handovers: int) -> Core:
 def fit_heads(
     log: Log, config: TowerConfig, schema: FeatureSchema, read: Floats, categories: Longs, split: int
 ) -> tuple[Heads, Longs, Floats]:
-    """Fitted heads, the intent code (N,) that they say of each contact, and its complexity (N, T) as of its arrival."""
+    """Fitted heads, the intent code (N,) that they say of each contact, and its complexity (N, T) as of its arrival.
+
+    A head that was fitted too late for the towers to learn from it says nothing to anybody.
+    """
     heads = heads_for(config, schema, read.shape[1])
     arrived, place = log.contacts.arrived_at, heads.intent
     before = int(np.searchsorted(arrived, split))
@@ -65,8 +70,11 @@ def fit_heads(
         return rows
 
     fitted = complexity_heads(inputs, arrived, targets(log), split)
-    heads.set_complexity(torch.from_numpy(fitted.weight), torch.from_numpy(fitted.bias))
-    return heads, intents, fitted.told
+    late = np.isfinite(fitted.told[:before]).mean(axis=0) < LEAST_TOLD
+    weight, bias, told = fitted.weight.copy(), fitted.bias.copy(), fitted.told.copy()
+    weight[late], bias[late], told[:, late] = 0, 0, np.nan
+    heads.set_complexity(torch.from_numpy(weight), torch.from_numpy(bias))
+    return heads, intents, told
 
 
 def bands_of(complexity: Floats, arrived_at: Longs, split: int) -> list[float]:

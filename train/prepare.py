@@ -15,6 +15,7 @@ from train.past import bands_of, engine_core, fit_heads, past_of_csas
 from train.texts import base_of, read_texts
 from twotower.clock import NEVER
 from twotower.errors import DataError
+from twotower.features.complexity import COMPLEXITY
 from twotower.features.csa import CsaFeatures, snapshot_times
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.schema import FeatureSchema, log_columns
@@ -101,10 +102,11 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     categories, numbers = schema.contact_inputs(rows, past)
     texts = read_texts(log, config, schema, rows, int(np.searchsorted(arrived, split)))
     heads, intents, complexity = fit_heads(log, config, schema, texts.read, categories, split)
-    schema = replace(schema, bands=bands_of(complexity, arrived, split))
+    fitted = [one.name for one, told in zip(COMPLEXITY, complexity.T, strict=True) if np.isfinite(told).any()]
+    schema = replace(schema, bands=bands_of(complexity, arrived, split), heads=fitted)
     base = base_of(texts.read, config.base_dim)
     signals = rows.signals if schema.has("upset") else None
-    told = Told(base, with_intents(schema, categories, intents), complexity, signals)
+    told = Told(base, with_intents(schema, schema.codes(rows), intents), complexity, signals)
     features = CsaFeatures(log.csas, schema, lambda names: texts.base(names, config.base_dim))
     moments = snapshot_times(int(arrived[0]), int(arrived[-1]), schema.granularity_us)
     # The window's end comes from the data, not from an option, so that a cut table and a cut option give the same run.

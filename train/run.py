@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
@@ -28,13 +30,18 @@ from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
 from twotower.features.engine.store import save_csas
 from twotower.files import atomic_directory, atomic_write, sha256_file
+from twotower.redaction.redactor import Redactor
 from twotower.scoring.join import Join
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
+from twotower.tables.log import Log
+from twotower.text.tokens import compose_text
 from twotower.towers.store import save
 
+Longs = npt.NDArray[np.int64]
 MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 40
 PROBE = 512  # late hand-overs kept for parity and recall checks at export
+MOST_CHARACTERS = 4096  # of a text that is kept; more than its tokens hold
 
 
 @dataclass(frozen=True)
@@ -160,9 +167,20 @@ def write_arrays(data_module: MatcherData, data: TrainingSet, rows: HistoryRows,
     contacts = data.contact[late]
     np.savez(
         folder / "probe.npz",
-        tokens=data.tokens.pad(contacts), categories=data.categories[contacts], numbers=data.numbers[contacts],
+        tokens=data.tokenizer.encode(masked_texts(log, contacts)),
+        categories=data.categories[contacts], numbers=data.numbers[contacts],
         arrived_at=data.arrived_at[contacts], csa=data.csa[late], resolved=data.resolved[late],
     )  # fmt: skip
+
+
+def masked_texts(log: Log, contacts: Longs) -> list[str]:
+    """Texts of contacts (n,) as they may be stored: tokens can be read back, so what is personal is masked first."""
+    redactor, rows = Redactor(), pa.array(contacts)
+    columns = (getattr(log.contacts, name).take(rows).to_pylist() for name in ("intent_text", "transcript", "language"))
+    return [
+        redactor.redact(compose_text(need, said)[:MOST_CHARACTERS], language).text
+        for need, said, language in zip(*columns, strict=True)
+    ]
 
 
 def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Join) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from twotower.features.contact import ContactRows, contact_categories
+from twotower.features.contact import ContactRows
 from twotower.features.schema import FeatureSchema
 from twotower.tables.log import Log
 from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
@@ -50,7 +50,7 @@ def read_texts(log: Log, config: TowerConfig, schema: FeatureSchema, rows: Conta
     tokens = tokenizer.encode_corpus(texts_of(log))
     log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], tokenizer.size, tokenizer.special_ids())
     # Whether labels are read by the towers or not, words of several languages meet over them.
-    codes = contact_categories(rows, schema.categories)[:before] - 1
+    codes = schema.codes(rows)[:before] - 1
     language, intent = (codes[:, list(schema.categories).index(name)] for name in ("language", "intent"))
     table = token_table(log, config, tokenizer, log_weight, Pivot(language, intent))
     encoder = StaticBackbone(torch.from_numpy(table), torch.from_numpy(log_weight), tokenizer.pad_id)

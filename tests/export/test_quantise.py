@@ -19,7 +19,7 @@ def quantised(run_folder: Path, output: Path) -> Bundle:
     return Bundle.open(fakes.fake_bundle(run_folder, output, quantise=True))
 
 
-def test_int8_is_kept_where_both_limits_hold(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_kept_where_all_limits_hold(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_LOSS", 0.5)
     monkeypatch.setattr(module, "LEAST_OVERLAP", 0.5)
     bundle = quantised(run_folder, tmp_path / "bundle")
@@ -33,7 +33,13 @@ def test_int8_is_kept_where_both_limits_hold(run_folder: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "reason"), [("LEAST_OVERLAP", 1.01, "top-10 overlap"), ("MOST_LOSS", -1.0, "auc falls by")]
+    ("limit", "value", "reason"),
+    [
+        ("LEAST_OVERLAP", 1.01, "top-10 overlap"),
+        ("MOST_LOSS", -1.0, "auc falls by"),
+        ("LEAST_BASE", 1.01, "base embeddings agree by"),
+        ("LEAST_INTENT", 1.01, "predicted intents by"),
+    ],
 )
 def test_int8_is_dropped_where_a_limit_is_missed(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, reason: str

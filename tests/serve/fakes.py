@@ -29,7 +29,7 @@ from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.store import save_csas
 from twotower.features.registry import DEFAULT, FAMILIES
 from twotower.features.schema import FeatureSchema, log_columns
-from twotower.features.streams import CustomerPast, Told, csa_streams, with_intents
+from twotower.features.streams import CustomerPast, csa_streams, told_by
 from twotower.scoring.join import Join, RankWeights, sigmoid
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.rows import build_rows
@@ -169,7 +169,9 @@ def write_run(
     write_tokenizer(folder / "tokenizer.json")
     write_contact_tower(folder / "contact_tower.onnx", schema, len(WORDS))
     encoded = _encode(log, schema, folder)
-    schema = replace(schema, bands=_bands(encoded))  # which only CSAs are described by
+    schema = replace(
+        schema, bands=_bands(encoded), heads=[one.name for one in COMPLEXITY]
+    )  # which only CSAs are described by
     write_csa_tower(folder / "csa_tower.onnx", schema)
     (folder / "features.json").write_text(schema.to_json())
     join(calibrated, handled).save(folder / "calibration.json")
@@ -208,9 +210,8 @@ def _bands(encoded: Encoded) -> list[float]:
 
 def _write_roster(log: Log, schema: FeatureSchema, encoded: Encoded, folder: Path, until: int) -> None:
     """The CSAs and their history as of `until`."""
-    encoder, signals = fake_encoder(folder, schema), schema.rows(log_columns(log)).signals
-    intents = with_intents(schema, encoded.categories, encoded.intent)
-    known, work = csa_streams(log, schema, Told(encoded.base, intents, encoded.complexity, signals))
+    encoder = fake_encoder(folder, schema)
+    known, work = csa_streams(log, schema, told_by(schema, schema.rows(log_columns(log)), encoded))
     history = CsaHistory(schema.csa_settings, len(log.csas))
     history.advance(known, until, work)
     save_csas(history, folder / "features.state")

@@ -15,7 +15,6 @@ from serve.roll import Roll
 from serve.rolling import Floats, RollingMatcher
 from tests.serve import fakes
 from tests.support import replaced
-from twotower.clock import NEVER
 from twotower.features.schema import log_columns
 from twotower.scoring.join import Rank
 from twotower.scoring.rows import build_rows
@@ -238,7 +237,6 @@ def test_resumed_rows_are_those_of_the_whole_log(rolling: RollingMatcher, matche
         np.testing.assert_array_equal(a.csa, b.csa)
         np.testing.assert_array_equal(a.known_at, b.known_at)
         np.testing.assert_array_equal(a.vector, b.vector)
-    assert (merged.until[merged.known_at < moment] <= NEVER).all()
 
 
 def test_resumed_csas_are_described_as_replayed_ones(rolling: RollingMatcher) -> None:

@@ -8,7 +8,7 @@ vectors must not depend, in any bit, on the contacts encoded with it. For these 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,7 @@ def open_session(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> o
 @dataclass(frozen=True)
 class Encoded:
     """Outputs of the contact tower for B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K),
-    `intent` i8 (B,) the most probable code with `intent_p` (B,), `complexity` (B, T); and the `categories` i8 (B, C)
-    that it was given."""
+    `intent` i8 (B,) the most probable code with `intent_p` (B,), `complexity` (B, T)."""
 
     profile: Floats
     memory: Floats
@@ -70,7 +69,6 @@ class Encoded:
     intent: Integers
     intent_p: Floats
     complexity: Floats
-    categories: Integers
 
     def __len__(self) -> int:
         return len(self.level)
@@ -90,7 +88,7 @@ class ContactEncoder:
         columns = {name: [value] for name, value in contact.items()} or {"intent_text": [None]}
         tokens = self._tokenizer.encode(self._texts(columns))
         categories, numbers = self._schema.contact_inputs(columns, past)
-        return _encoded(self._run(tokens, categories, numbers), categories)
+        return Encoded(*self._run(tokens, categories, numbers))
 
     def encode(self, columns: Mapping[str, Any], past: CustomerRows | None = None, quiet: bool = False) -> Encoded:
         """Vectors of many contacts; columns of equal length N, lists or Arrow arrays; past: of their customers.
@@ -100,11 +98,10 @@ class ContactEncoder:
             self._encode_round(_slice(columns, start, ROUND), None if past is None else past.part(start, ROUND))
             for start in _rounds(size, quiet)
         ]
-        names = [field.name for field in fields(Encoded)]
         if not rounds:
             empty = self._encode_round({"intent_text": [""]}, None)
-            rounds = [Encoded(*(getattr(empty, name)[:0] for name in names))]
-        return Encoded(*(np.concatenate([getattr(r, name) for r in rounds]) for name in names))
+            rounds = [Encoded(*(getattr(empty, name)[:0] for name in CONTACT_OUTPUTS))]
+        return Encoded(*(np.concatenate([getattr(r, name) for r in rounds]) for name in CONTACT_OUTPUTS))
 
     def _encode_round(self, columns: Mapping[str, Any], past: CustomerRows | None) -> Encoded:
         tokens = self._tokenizer.encode_corpus(self._texts(columns))
@@ -116,7 +113,7 @@ class ContactEncoder:
             outputs = outputs or [np.empty((len(tokens), *r.shape[1:]), r.dtype) for r in results]
             for whole, part in zip(outputs, results, strict=True):
                 whole[i] = part[0]
-        return _encoded(outputs, categories)
+        return Encoded(*outputs)
 
     def _run(self, tokens: Integers, categories: Integers, numbers: Floats) -> list[npt.NDArray[Any]]:
         feeds = {"tokens": tokens, "categories": categories, "numbers": _aligned(numbers)}
@@ -129,11 +126,6 @@ class ContactEncoder:
         size = len(next(iter(columns.values())))
         need, said = (_strings(columns.get(name), size) for name in ("intent_text", "transcript"))
         return [compose_text(a, b) for a, b in zip(need, said, strict=True)]
-
-
-def _encoded(outputs: Sequence[npt.NDArray[Any]], categories: Integers) -> Encoded:
-    named: dict[str, Any] = dict(zip(CONTACT_OUTPUTS, outputs, strict=True))
-    return Encoded(**named, categories=categories)
 
 
 class CsaEncoder:

@@ -19,7 +19,7 @@ Source = TypeVar("Source", contravariant=True)
 
 # How a value becomes known. *Strictly before* is meant everywhere: facts of the very microsecond do not count.
 AS_OF = {
-    "arrival": "the contact's own row, complete when it arrives",
+    "arrival": "the contact's own row, complete when it arrives (a null intent: by a head that was fitted on labels)",
     "heads": "the contact's own row, through heads fitted on outcomes known before its block of the log began",
     "customer": "the customer's contacts that arrived, and hand-overs whose outcome was known, before the arrival",
     "roster": "the CSA's dated row that counts at the snapshot",

@@ -40,7 +40,7 @@ from twotower.features.provenance import (
 )
 from twotower.features.registry import FEATURES
 from twotower.features.schema import FeatureSchema, log_columns
-from twotower.features.streams import Told, csa_streams, with_intents
+from twotower.features.streams import Told, csa_streams, told_by
 from twotower.tables.log import Log
 from twotower.tables.schema import CSAS
 
@@ -178,12 +178,11 @@ def told_of(case: CsaCase) -> Told:
         columns = log_columns(log, contacts)
         encoded = case.encoder.encode(columns)  # base, intent and complexity do not depend on customers' past
         base[contacts] = encoded.base[:, : base.shape[1]]
-        complexity[contacts] = encoded.complexity
-        categories[contacts] = with_intents(schema, encoded.categories, encoded.intent)
-        if schema.has("upset"):
-            said = schema.rows(columns).signals
-            signals = np.zeros((size, said.shape[1]), np.float32)
-            signals[contacts] = said
+        told = told_by(schema, schema.rows(columns), encoded)
+        complexity[contacts], categories[contacts] = told.complexity, told.categories
+        if told.signals is not None:
+            signals = np.zeros((size, told.signals.shape[1]), np.float32)
+            signals[contacts] = told.signals
     return Told(base, categories, complexity, signals)
 
 

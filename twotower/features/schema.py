@@ -56,7 +56,8 @@ class FeatureSchema:
 
     `families` of features that are on. `categories`: contact category → vocabulary (code = 1 + position, 0 unknown).
     `csa_values`: columns for `languages`, `skills` (level), `site`, `team`, `kind`. `groups`: family of groups → values
-    that have cells of their own; `bands`, the upper edges of the bands of predicted handle time, log(1 + s).
+    that have cells of their own; `bands`, the upper edges of the bands of predicted handle time, log(1 + s); `heads`,
+    which complexity heads were fitted, in time for the towers to learn from them.
     `identities`: CSA ids with an identity embedding (code = 1 + position, 0 a stranger). `base_dim` K of the base
     embedding. `granularity_us` between history snapshots, `max_tokens` read of a text.
     """
@@ -66,6 +67,7 @@ class FeatureSchema:
     csa_values: dict[str, list[str]]
     groups: dict[str, list[str]]
     bands: list[float]
+    heads: list[str]
     identities: list[str]
     base_dim: int
     max_tokens: int
@@ -98,6 +100,7 @@ class FeatureSchema:
             csa_values={name: _vocabulary(_values(log, name), MOST_CSA_VALUES) for name in CSA_VALUES},
             groups={name: _vocabulary(values[name], MOST_CSA_VALUES) for name in GROUPS},
             bands=[],
+            heads=[],
             identities=log.csas.ids.to_pylist(),
             base_dim=base_dim,
             max_tokens=max_tokens,
@@ -152,6 +155,10 @@ class FeatureSchema:
         `arrived_at` and `customer_since` are microseconds.
         """
         return ContactRows(columns, self.categories["language"])
+
+    def codes(self, rows: ContactRows) -> Codes:
+        """Category codes (N, C) of contacts, whether the towers read labels or not."""
+        return contact_categories(rows, self.categories)
 
     def contact_inputs(self, columns: Columns | ContactRows, past: CustomerRows | None = None) -> tuple[Codes, Floats]:
         """(categories (N, C) int64, numbers (N, F) float32) of contacts; past: of their customers, None: not known."""

@@ -8,7 +8,7 @@ against what was expected of such a contact before anybody took it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from twotower.features.engine.events import Arrivals, KnownHandovers, Work, in_o
 from twotower.text.signals import SIGNALS
 
 if TYPE_CHECKING:
+    from twotower.bundle.sessions import Encoded
     from twotower.features.schema import FeatureSchema
     from twotower.tables.log import Log
 
@@ -51,8 +52,7 @@ class Told:
     @property
     def expected(self) -> Floats:
         """Probability (N,) of a resolution, NaN where it is not known."""
-        risk = self.complexity[:, _NAMES.index("failure_risk")]
-        return np.where(risk > 0, 1 - risk, np.float32(np.nan))  # exactly 0 is what a head says that was not fitted
+        return np.asarray(1 - self.complexity[:, _NAMES.index("failure_risk")])
 
     @property
     def upset(self) -> npt.NDArray[np.bool_] | None:
@@ -73,10 +73,18 @@ class Told:
         if name == "complexity":
             time = self.complexity[:, _NAMES.index("handle_time")]
             band = np.searchsorted(np.asarray(schema.bands, np.float32), np.nan_to_num(time))
-            return np.where(time > 0, band, -1)  # 0 and NaN: the head was not fitted
+            return np.where(np.isnan(time), -1, band)
         place = {value: code for code, value in enumerate(schema.groups[name])}
         lookup = np.array([-1, *(place.get(value, -1) for value in schema.categories[name])], dtype=np.int64)
         return np.asarray(lookup[self.categories[:, list(schema.categories).index(name)]])
+
+
+def told_by(schema: FeatureSchema, rows: ContactRows, encoded: Encoded) -> Told:
+    """What was known of contacts on arrival, as a bundle's contact tower tells it; NaN by heads without a fit."""
+    fitted = [one.name in schema.heads for one in COMPLEXITY]
+    complexity = np.where(fitted, encoded.complexity, np.float32(np.nan))
+    categories = with_intents(schema, schema.codes(rows), encoded.intent)
+    return Told(encoded.base, categories, complexity, rows.signals if schema.has("upset") else None)
 
 
 def with_intents(schema: FeatureSchema, categories: Codes, intent: Codes) -> Codes:
@@ -94,11 +102,11 @@ def csa_streams(log: Log, schema: FeatureSchema, told: Told) -> tuple[KnownHando
     missing give the same state.
     """
     moves, width = log.handovers, schema.csa_settings.width
-    of = told.take(moves.contact)
-    base = of.base if width else np.zeros((len(moves.contact), 0), np.float32)
+    of = replace(told, base=told.base[:, :width]).take(moves.contact)  # width is 0 or all
     known = in_order(
-        csa=moves.csa, known_at=moves.known_at, resolved=moves.resolved, handle_time_s=moves.handle_time_s, base=base,
-        transferred=moves.transferred, csat=moves.csat, expected=of.expected.astype(np.float32), upset=of.upset,
+        csa=moves.csa, known_at=moves.known_at, resolved=moves.resolved, handle_time_s=moves.handle_time_s,
+        base=of.base, transferred=moves.transferred, csat=moves.csat,
+        expected=of.expected.astype(np.float32), upset=of.upset,
         codes=of.groups(schema),
     )  # fmt: skip
     asked = slice(None) if schema.has("load") else slice(0)
@@ -120,7 +128,8 @@ def customer_streams(log: Log, rows: ContactRows, style: bool) -> tuple[Arrivals
 class CustomerPast:
     """What was known of any customer of a log at any moment of it.
 
-    rows: all contacts of the log; schema: which says whether anything is asked for. core: the engine's loops.
+    rows: all contacts of the log; schema: which says whether anything is asked for. core: the engine's loops. The log
+    is walked once as long as one question does not begin before the last one ended.
     """
 
     def __init__(self, log: Log, schema: FeatureSchema, rows: ContactRows, core: Core = TWIN) -> None:
@@ -129,13 +138,19 @@ class CustomerPast:
         self._signature = signatures(log.csas.ids.to_pylist())
         if self._needed:
             self._arrivals, self._known = customer_streams(log, rows, schema.has("style"))
+            self._history = self._start()
+
+    def _start(self) -> CustomerHistory:
+        return CustomerHistory(SETTINGS, len(self._log.customer_ids), core=self._core)
 
     def at(self, customer: npt.NDArray[np.int32], moment: Codes) -> CustomerRows | None:
         """Of customers (N,), −1 nobody, each strictly before its moment (N,); None where no feature asks."""
         if not self._needed:
             return None
-        history = CustomerHistory(SETTINGS, len(self._log.customer_ids), core=self._core)
+        if len(moment) and int(moment.min()) < self._history.moment:
+            self._history = self._start()
+        if (moment[1:] >= moment[:-1]).all():
+            return CustomerRows(self._history.along(self._arrivals, self._known, customer, moment), self._signature)
         order = np.argsort(moment, kind="stable")
-        reading = history.along(self._arrivals, self._known, customer[order], moment[order])
-        back = np.argsort(order, kind="stable")
-        return CustomerRows(reading.take(back), self._signature)
+        reading = self._history.along(self._arrivals, self._known, customer[order], moment[order])
+        return CustomerRows(reading.take(np.argsort(order, kind="stable")), self._signature)

@@ -29,6 +29,7 @@ from twotower.towers.heads import Heads
 
 START_LOG_STD = -4.0  # of weights; small, so that training starts as plain optimisation
 IDENTITY_LOG_STD = -1.0
+ROWS_AT_ONCE = 1 << 16  # of what is standardised: sums in double precision are taken part by part
 KINDS_MET = len(RELATIONSHIP)  # kinds of earlier meetings, each with a gain
 
 
@@ -71,9 +72,11 @@ class Standardise(nn.Module):
 
     def fit(self, values: Tensor) -> None:
         """Take mean and standard deviation of values (N, width); NaN is missing, a constant column is only centred."""
-        flat = values.reshape(-1, values.shape[-1]).double()
-        mean = flat.nanmean(dim=0).nan_to_num()
-        deviation = (flat - mean).square().nanmean(dim=0).nan_to_num().sqrt()
+        parts = torch.split(values.reshape(-1, values.shape[-1]), ROWS_AT_ONCE)
+        count = torch.stack([(~part.isnan()).sum(dim=0) for part in parts]).sum(dim=0).clamp_min(1)
+        mean = torch.stack([part.double().nansum(dim=0) for part in parts]).sum(dim=0) / count
+        squares = [(part.double() - mean).square().nansum(dim=0) for part in parts]
+        deviation = (torch.stack(squares).sum(dim=0) / count).sqrt()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 

@@ -27,7 +27,7 @@ from twotower.features.provenance_csa import COUNTED_BY, CsaCase, explain_csa
 from twotower.features.provenance_text import describe
 from twotower.features.registry import FAMILIES, FEATURES
 from twotower.features.schema import log_columns
-from twotower.features.streams import CustomerPast, Told, csa_streams, with_intents
+from twotower.features.streams import CustomerPast, Told, csa_streams, told_by
 from twotower.tables import Log
 
 
@@ -54,8 +54,7 @@ def tensor(log: Log, bundle: Bundle, moment: int) -> np.ndarray:
     schema, columns = bundle.schema, log_columns(log)
     past = CustomerPast(log, schema, schema.rows(columns)).at(log.contacts.customer, log.contacts.arrived_at)
     encoded = bundle.contact_encoder.encode(columns, past)
-    filled = with_intents(schema, encoded.categories, encoded.intent)
-    known, work = csa_streams(log, schema, Told(encoded.base, filled, encoded.complexity, schema.rows(columns).signals))
+    known, work = csa_streams(log, schema, told_by(schema, schema.rows(columns), encoded))
     history = CsaHistory(schema.csa_settings, len(log.csas))
     history.advance(known, moment, work)
     embed = CsaFeatures(log.csas, schema, lambda texts: bundle.contact_encoder.encode({"intent_text": texts}).base)

@@ -39,6 +39,7 @@ SCHEMA = FeatureSchema(
     csa_values={name: ["a", "b"] for name in CSA_VALUES},
     groups={name: ["de", "en"] if name == "language" else ["x"] for name in GROUPS},
     bands=[3.0, 5.0],
+    heads=[],
     identities=[],
     base_dim=4,
     max_tokens=16,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import at
 from tests.twotower.features.random_logs import random_tables
+from twotower.bundle.sessions import Encoded
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.customer import RELATIONSHIP, SETTINGS, STYLE, signatures
 from twotower.features.engine.core import PAIR_SUMS
@@ -21,7 +22,7 @@ from twotower.features.engine.events import Work
 from twotower.features.feature import table
 from twotower.features.registry import FAMILIES
 from twotower.features.schema import FeatureSchema, log_columns
-from twotower.features.streams import UPSET, CustomerPast, Told, csa_streams, customer_streams, with_intents
+from twotower.features.streams import UPSET, CustomerPast, Told, csa_streams, customer_streams, told_by, with_intents
 from twotower.tables.log import Log
 from twotower.text.signals import SIGNALS
 
@@ -49,11 +50,10 @@ def schema(log) -> FeatureSchema:
 
 @pytest.fixture
 def told(log, schema) -> Told:
-    """c1 and c4 came before heads could be fitted, one way or the other; c3 is upset."""
+    """c1 and c4 came before heads could be fitted; c3 is upset."""
     complexity = np.full((4, len(COMPLEXITY)), np.nan, np.float32)
     complexity[C2, [TIME, RISK]] = 5.0, 0.25
     complexity[C3, [TIME, RISK]] = 5.5, 0.75
-    complexity[C4, [TIME, RISK]] = 0, 0
     signals = np.zeros((4, len(SIGNALS)), np.float32)
     signals[C3, MOODS.index("upset")] = UPSET
     signals[C1, MOODS.index("upset")] = UPSET - 0.01
@@ -81,7 +81,33 @@ def test_an_expectation_is_what_the_heads_said_and_not_a_number_where_there_were
     assert known.expected is not None
     assert known.expected.dtype == np.float32
     assert np.array_equal(known.expected, np.array([np.nan, 0.25, 0.25, 0.75], np.float32), equal_nan=True)
-    assert np.isnan(told.expected[[C1, C4]]).all()  # NaN and 0 both say that no head was fitted
+    assert np.isnan(told.expected[[C1, C4]]).all()
+
+
+def test_a_risk_of_nothing_is_an_expectation(told):
+    """A head that was fitted may say 0 of a contact that is sure to be resolved."""
+    complexity = np.zeros((1, len(COMPLEXITY)), np.float32)
+    sure = Told(told.base[:1], told.categories[:1], complexity, None)
+    assert sure.expected.tolist() == [1]
+
+
+def test_what_a_bundle_tells_is_nothing_where_a_head_was_not_fitted(log, schema):
+    rows = schema.rows(log_columns(log))
+    many = len(rows)
+    said = Encoded(
+        *(np.ones((many, 4), np.float32) for _ in range(2)), np.zeros(many, np.float32), np.eye(4, dtype=np.float32),
+        np.zeros(many, np.int64), np.ones(many, np.float32), np.zeros((many, len(COMPLEXITY)), np.float32),
+    )  # fmt: skip
+    fitted = told_by(replace(schema, heads=["failure_risk"]), rows, said)
+    assert (fitted.expected == 1).all()
+    assert np.isnan(fitted.complexity[:, TIME]).all()
+    assert np.isnan(told_by(schema, rows, said).expected).all()
+
+
+def test_groups_have_codes_whether_or_not_the_towers_read_labels(log, schema, told):
+    bare = replace(schema, families=[name for name in schema.families if name != "labels"])
+    assert np.array_equal(bare.codes(bare.rows(log_columns(log))), schema.codes(schema.rows(log_columns(log))))
+    assert (bare.contact_inputs(log_columns(log))[0] == 0).all()
 
 
 def test_hand_overs_begin_and_end_as_work(log, schema, told):

@@ -22,6 +22,7 @@ SCHEMA = FeatureSchema(
     csa_values={name: ["en", "es"] if name == "languages" else [] for name in CSA_VALUES},
     groups={name: ["en"] if name == "language" else [] for name in GROUPS},
     bands=[3.0, 5.0],
+    heads=[],
     identities=["ada", "bob", "cy"],
     base_dim=CONFIG.base_dim,
     max_tokens=16,

@@ -83,6 +83,12 @@ class Record:
         handled = self.reading.sums[:, :, :1]
         return np.asarray(self.reading.embeddings[:, of] / (handled + PRIOR))
 
+    @cached_property
+    def groups(self) -> list[Floats]:
+        """`group_features` (codes, J, 3) of every family that is kept."""
+        kept = self.settings.families
+        return [group_features(self.reading, self.settings, family, np.arange(codes)) for family, codes in kept]
+
     def similarity(self) -> Doubles:
         """Cosine (J,) of what the fastest and the slowest half-life say a CSA works on, 0 without a past."""
         work = self.reading.embeddings.sum(axis=1)
@@ -120,10 +126,7 @@ def _groups(name: str, unit: str, low: float, high: float, meaning: str) -> Feat
     place = GROUP_FEATURES.index(name.removeprefix("group_"))
 
     def compute(record: Record) -> npt.NDArray[Any]:
-        parts = [
-            group_features(record.reading, record.settings, family, np.arange(codes))[:, :, place].T
-            for family, codes in record.settings.families
-        ]
+        parts = [group[:, :, place].T for group in record.groups]
         return np.concatenate([np.zeros((len(record), 0), np.float32), *parts], axis=1)
 
     def columns(settings: CsaSettings) -> list[str]:
