@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.customers_languages import Languages, check_tag
+from serve.customers_past import Latest, met, pairings
 from serve.customers_rows import Remembered, RowsByCustomer
 from twotower.clock import NEVER, NULL_TIME
 from twotower.errors import BundleError, DataError
 from twotower.features.customer import SETTINGS, CustomerRows, signatures
 from twotower.features.engine.customers import CustomerReading
-from twotower.features.engine.decay import Decay, faded
 from twotower.features.engine.events import Arrivals, KnownHandovers
 from twotower.features.engine.store import CustomerStore, read_state, refused, write_state
 from twotower.features.schema import nobody
@@ -35,7 +35,6 @@ from twotower.scoring.rows import HistoryRows
 Codes = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 KIND = "returning customers"
 ROWS = ("csa", "known_at", "resolved", "residual", "vector")
@@ -50,43 +49,14 @@ class Pairs:
     codes: Longs
 
 
-@dataclass
-class Latest:
-    """Each customer's latest contact, which the sums do not hold: `at` i8[C] µs (`NULL_TIME` none), `style` f4[C, S]
-    (NaN where it shows none); and what is told of them once: `since` i8[C], when they became a customer (`NULL_TIME`
-    unknown), and their `language`."""
-
-    at: Longs
-    style: Floats
-    since: Longs
-    language: Languages
-
-    @classmethod
-    def none(cls, customers: int) -> Latest:
-        """Of customers who never came."""
-        style = np.full((customers, len(SETTINGS.signals)), np.nan, np.float32)
-        return cls(np.full(customers, NULL_TIME), style, np.full(customers, NULL_TIME), Languages())
-
-    def take(self, rows: Longs) -> Latest:
-        """Some of the customers."""
-        return Latest(self.at[rows], self.style[rows], self.since[rows], self.language.take(rows))
-
-    def grown(self, customers: int) -> Latest:
-        """With room for more customers, of whom nothing is known."""
-        more = Latest.none(customers - len(self.at))
-        at, style, since = (
-            np.concatenate([getattr(self, name), getattr(more, name)]) for name in ("at", "style", "since")
-        )
-        return Latest(at, style, since, self.language)
-
-    def forget(self, customer: int) -> None:
-        """Leave nothing of a customer."""
-        self.at[customer], self.style[customer], self.since[customer] = NULL_TIME, np.nan, NULL_TIME
-        self.language.keep(customer, None)
-
-
 class Customers:
-    """Customers whom a router may know. Safe to call from several threads: a call holds a lock for microseconds.
+    """Customers whom a router may know. Safe to call from several threads.
+
+    A call for one customer holds a lock for as long whatever the number of customers, mostly well below a millisecond.
+    `counts` holds it for a pass over a few columns, `save` while everything but the hand-overs is copied, and one in
+    many new customers while all move, where there is no room left: room is left for as many again whenever a store is
+    opened or they move. The sorting and writing of a save hold up erasures and other saves alone.
+    `docs/customers.md` has the times.
 
     store: sums under keyed hashes, without the latest contacts; latest: those; rows: hand-overs by the store's
     positions; bundle: id of the bundle whose tower made their vectors; until: up to when a log was read, µs.
@@ -95,8 +65,12 @@ class Customers:
     def __init__(self, store: CustomerStore, latest: Latest, rows: RowsByCustomer, bundle: str, until: int) -> None:
         self.bundle, self.until = bundle, until
         self._store, self._latest, self._rows = store, latest, rows
-        self._signature = signatures(store.csa_ids or [""])
-        self._lock = threading.Lock()
+        store.spare()
+        latest.spare()
+        # Places that are empty read the last row, so there is one where nobody is named.
+        self._signature, self._signed = signatures(store.csa_ids or [""]), len(store.csa_ids)
+        # Who takes both takes `_saving` first.
+        self._lock, self._saving = threading.Lock(), threading.Lock()
 
     @classmethod
     def empty(cls, secret: bytes, bundle: str, width: int) -> Customers:
@@ -110,9 +84,7 @@ class Customers:
     @property
     def moment(self) -> int:
         """Just after everything that is known, µs."""
-        history = self._store.history
-        known = max(int(t.max(initial=NULL_TIME)) for t in (history.last, self._latest.at, history.pair_last))
-        return max(self.until, known + (known > NULL_TIME))
+        return _moment(self._store, self._latest, self.until)
 
     def codes(self, customer_ids: Sequence[str | None]) -> Codes:
         """Positions (N,) of customers, −1 for None and for those of whom nothing is known."""
@@ -121,8 +93,10 @@ class Customers:
 
     def since(self, codes: Codes) -> Longs:
         """When they became customers i8[N] µs, `NULL_TIME` where that is not known."""
+        found, there = np.full(len(codes), NULL_TIME), codes >= 0
         with self._lock:
-            return np.where(codes >= 0, np.append(self._latest.since, NULL_TIME)[codes], NULL_TIME)
+            found[there] = self._latest.since[codes[there]]
+        return found
 
     def languages(self, codes: Codes) -> list[str | None]:
         """Their languages (N,), tags as given, None where that is not known."""
@@ -134,8 +108,8 @@ class Customers:
         is matched, hand-overs strictly before `moments` i8[N] of the match, not earlier."""
         there = np.flatnonzero(codes >= 0)
         with self._lock:
-            who, signature = codes[there].astype(np.int64), self._signature
-            found = {**self._met(who, arrived_at[there]), **self._pairings(who, moments[there])}
+            who, signature, history = codes[there].astype(np.int64), self._signature, self._store.history
+            found = {**met(history, self._latest, who, arrived_at[there]), **pairings(history, who, moments[there])}
         if len(there) == len(codes):
             return CustomerRows(CustomerReading(arrived_at, **found), signature)
         blank = replace(nobody(len(codes)).reading, moment=arrived_at)
@@ -158,10 +132,10 @@ class Customers:
         with self._lock:
             history, csa_ids = self._store.history, self._store.csa_ids
             rows = self._rows.of(code)
-            met = set(rows.csa[rows.known_at < moment].tolist())
-            met.update(history.pair_csa[code][history.pair_last[code] < moment].tolist())
-            met.discard(-1)
-            found = {roster.get(csa_ids[csa], -1) for csa in met} - {-1}
+            before = set(rows.csa[rows.known_at < moment].tolist())
+            before.update(history.pair_csa[code][history.pair_last[code] < moment].tolist())
+            before.discard(-1)
+            found = {roster.get(csa_ids[csa], -1) for csa in before} - {-1}
             own = rows.history(csa_ids, roster) if bundle == self.bundle else None
         return Pairs(own, np.array(sorted(found), dtype=np.int64))
 
@@ -218,19 +192,20 @@ class Customers:
         if customer_id is None:
             return
         _check_time("known_at", known_at)
-        seen = contact is not None and bundle == self.bundle
-        if contact is not None and seen and contact.memory.shape != (1, self._rows.width):
-            raise DataError(f"contact: memory {contact.memory.shape}; (1, {self._rows.width}) is expected")
         end = np.array([-1 if resolved is None else int(resolved)], np.int8)
         with self._lock:
+            seen = contact if bundle == self.bundle else None
+            if seen is not None and seen.memory.shape != (1, self._rows.width):
+                raise DataError(f"contact: memory {seen.memory.shape}; (1, {self._rows.width}) is expected")
             code, csa = self._placed(customer_id), np.array([self._store.csa(csa_id)], np.int32)
-            if len(self._signature) < len(self._store.csa_ids):
-                self._signature = signatures(self._store.csa_ids)
+            if new := self._store.csa_ids[self._signed :]:
+                self._signature = np.concatenate([self._signature[: self._signed], signatures(new)])
+                self._signed += len(new)
             at, none = np.array([known_at]), np.zeros((1, 0), np.float32)
             one = KnownHandovers(csa, at, end, np.zeros(1, np.float32), none, customer=np.array([code], np.int32))
             self._store.history.update(handovers=one)
-            if contact is not None and seen:
-                self._rows.add(code, Remembered.of(csa, at, end, contact.level, contact.memory))
+            if seen is not None:
+                self._rows.add(code, Remembered.of(csa, at, end, seen.level, seen.memory))
 
     def adopt(self, bundle: str, width: int) -> None:
         """Go on with another bundle (its id, and Q of its memory vectors): hand-overs of the former one are forgotten,
@@ -240,8 +215,12 @@ class Customers:
             self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
 
     def erase(self, customer_id: str) -> bool:
-        """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them."""
-        with self._lock:
+        """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them.
+
+        Waits for a save that is under way, whose file still holds them.
+        """
+        # A save reads hand-overs where they lie, outside of the lock, and must not write what went here after this.
+        with self._saving, self._lock:
             code = int(self._store.codes([customer_id])[0])
             if code >= 0:
                 self._store.erase(customer_id)
@@ -251,23 +230,11 @@ class Customers:
 
     def save(self, path: Path | str) -> None:
         """Write the store, whole or not at all; the same facts give the same bytes."""
-        with self._lock:
-            # Later than what is left: that somebody was erased must not show in the time.
-            self._store.history.moment = self.moment
-            order = self._store.order()
-            rows, counts = self._rows.gathered(order)
-            state, place = self._store.state(order, rows.csa)
-            latest = self._latest.take(order)
-        rows = replace(rows, csa=place[rows.csa])
-        write_state(path, KIND, {
-            **state,
-            "bundle": np.frombuffer(self.bundle.encode(), np.uint8),
-            "until": np.array(self.until),
-            "latest": latest.at, "latest_style": latest.style, "since": latest.since,
-            **latest.language.state(),
-            "row_count": counts,
-            **{f"row_{name}": getattr(rows, name) for name in ROWS},
-        })  # fmt: skip
+        with self._saving:
+            with self._lock:
+                store, latest, rows = self._store.copy(), self._latest.copy(), self._rows.copy()
+                bundle = self.bundle
+            write_state(path, KIND, _arrays(store, latest, rows, bundle, self.until))
 
     @classmethod
     def load(cls, path: Path | str, secret: bytes) -> Customers:
@@ -289,15 +256,15 @@ class Customers:
     def counts(self) -> dict[str, Any]:
         """What the store holds, in numbers, naming no customer."""
         with self._lock:
-            rows, counts = self._rows.gathered(self._store.order())
-            return {
+            rows, history = self._rows.copy(), self._store.history
+            found = {
                 "customers": len(self._store),
-                "contacts": int(self._store.history.count.sum() + np.count_nonzero(self._latest.at != NULL_TIME)),
-                "handovers": len(rows),
-                "most": int(counts.max(initial=0)),
+                "contacts": int(history.count.sum() + np.count_nonzero(self._latest.at != NULL_TIME)),
                 "moment": self.moment,
                 "bundle": self.bundle,
             }
+        counts = rows.counts()
+        return {**found, "handovers": int(counts.sum()), "most": int(counts.max(initial=0))}
 
     def known_of(self, customer_id: str) -> dict[str, Any] | None:
         """All that is known of one customer, for who asks on their behalf; None where that is nothing."""
@@ -323,46 +290,39 @@ class Customers:
     def _placed(self, customer_id: str) -> int:
         code = int(self._store.codes([customer_id], add=True)[0])
         if self._store.history.customers > len(self._latest.at):
-            self._latest = self._latest.grown(self._store.history.customers)
+            self._latest.grow(self._store.history.customers)
         return code
 
-    def _met(self, who: Longs, arrived_at: Longs) -> dict[str, npt.NDArray[Any]]:
-        """Contacts, the last one, and faded style sums of customers (N,), strictly before an arrival."""
-        history, decay = self._store.history, self._store.history.decay
-        count, last, style = history.count[who], history.last[who], history.style[who]
-        gone = last >= arrived_at
-        count[gone], last[gone], style[gone] = 0, NULL_TIME, 0
-        latest = self._latest.at[who]
-        new = np.flatnonzero((latest != NULL_TIME) & (latest < arrived_at) & ~gone)
-        if len(new):
-            signals = self._latest.style[who[new]]
-            shown = np.isfinite(signals).all(axis=1, keepdims=True)
-            values = np.concatenate([np.ones((len(new), 1)), shown, np.where(shown, signals, 0)], axis=1)
-            style[new] += _weights(decay, latest[new])[:, :, None] * values[:, None, :]
-            count[new] += 1
-            last[new] = np.maximum(last[new], latest[new])
-        return {"count": count, "last": last, "style": faded(style, decay.fade(arrived_at), out=style)}
 
-    def _pairings(self, who: Longs, moments: Longs) -> dict[str, npt.NDArray[Any]]:
-        """The CSAs met last, with faded sums, each as of a moment; one who was met since is left out."""
-        history = self._store.history
-        csa, last, end = history.pair_csa[who], history.pair_last[who], history.pair_end[who]
-        sums = faded(history.pair_sums[who], history.pair_decay.fade(moments))
-        gone = last >= moments[:, None]
-        csa[gone], last[gone], end[gone], sums[gone] = -1, NULL_TIME, -1, 0
-        return {"pair_csa": csa, "pair_last": last, "pair_end": end, "pair_sums": sums}
+def _moment(store: CustomerStore, latest: Latest, until: int) -> int:
+    known = max(int(t.max(initial=NULL_TIME)) for t in (store.history.last, latest.at, store.history.pair_last))
+    return max(until, known + (known > NULL_TIME))
+
+
+def _arrays(
+    store: CustomerStore, latest: Latest, rows: RowsByCustomer, bundle: str, until: int
+) -> dict[str, npt.NDArray[Any]]:
+    """All of a file, from parts that nobody else changes meanwhile."""
+    # Later than what is left: that somebody was erased must not show in the time.
+    store.history.moment = _moment(store, latest, until)
+    order = store.order()
+    kept, counts = rows.gathered(order)
+    state, place = store.state(order, kept.csa)
+    kept, latest = replace(kept, csa=place[kept.csa]), latest.take(order)
+    return {
+        **state,
+        "bundle": np.frombuffer(bundle.encode(), np.uint8),
+        "until": np.array(until),
+        "latest": latest.at, "latest_style": latest.style, "since": latest.since,
+        **latest.language.state(),
+        "row_count": counts,
+        **{f"row_{name}": getattr(kept, name) for name in ROWS},
+    }  # fmt: skip
 
 
 def _check_time(name: str, at: int) -> None:
     if not NULL_TIME < at < NEVER:
         raise DataError(f"{name}: {at} lies outside time; microseconds since 1970 are expected")
-
-
-def _weights(decay: Decay, times: Longs) -> Doubles:
-    """Weights (N, H) with which events of any order are stored, without moving the origin."""
-    whole = times[:, None] // decay.half_lives
-    rest = (times[:, None] - whole * decay.half_lives) / decay.half_lives
-    return np.asarray(np.ldexp(np.exp2(rest), whole - decay.origin))
 
 
 def _pairings_of(reading: CustomerReading, csa_ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serve.customers import Customers, Latest
+from serve.customers import Customers
+from serve.customers_past import Latest
 from serve.customers_rows import Remembered, RowsByCustomer
 from twotower.bundle.bundle import Bundle
 from twotower.clock import NEVER, NULL_TIME

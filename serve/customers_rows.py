@@ -8,6 +8,7 @@ update costs what one customer has.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -122,9 +123,23 @@ class RowsByCustomer:
                 getattr(self._rows, field.name)[mine] = 0
         self._changed[customer] = Remembered.none(self.width)
 
+    def copy(self) -> RowsByCustomer:
+        """The same, which goes its own way; what was loaded is shared, and `forget` of either reaches both."""
+        twin = copy(self)
+        twin._changed = dict(self._changed)
+        return twin
+
+    def counts(self) -> Longs:
+        """How many each customer has."""
+        have = np.diff(self._starts)
+        counts = np.zeros(max([len(have), *(customer + 1 for customer in self._changed)]), np.int64)
+        counts[: len(have)] = have
+        counts[list(self._changed)] = [len(rows) for rows in self._changed.values()]
+        return counts
+
     def gathered(self, customers: Longs) -> tuple[Remembered, Longs]:
         """The hand-overs of customers, one after another, and how many each has."""
-        changed = np.array([int(one) in self._changed for one in customers], dtype=np.bool_)
+        changed = np.isin(customers, np.fromiter(self._changed, np.int64, len(self._changed)))
         kept = np.flatnonzero(~changed & (customers < len(self._starts) - 1))
         index, place = ranges(self._starts, customers[kept])
         other = [(position, self._changed[int(customers[position])]) for position in np.flatnonzero(changed)]

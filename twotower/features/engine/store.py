@@ -15,6 +15,7 @@ import hmac
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -36,6 +37,7 @@ Longs = npt.NDArray[np.int64]
 VERSION = 1
 DIGEST = 16  # bytes of a customer's key: two of 10^9 customers share one with probability 10^-21
 LEAST_SECRET = 16  # bytes
+AT_ONCE = 256  # positions that are made where none is left
 _CHECK = b"twotower customers' store"
 
 
@@ -51,6 +53,43 @@ def load_csas(path: Path | str, core: Core = TWIN) -> CsaHistory:
         return CsaHistory.restored(from_bytes(CsaSettings, arrays["settings"]), arrays, core)
     except (KeyError, TypeError, ValueError, IndexError, TwoTowerError) as error:
         raise BundleError(f"{path}: not a saved history of csas ({error})") from None
+
+
+class Room:
+    """Memory behind columns of an object, with rows to spare: adding rows then writes these alone.
+
+    names: attributes of the object, arrays over the same rows; what is added becomes views of more of the memory. Rows
+    that are not in use yet take address space and, where the system gives memory on first use, no memory.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._whole: dict[str, npt.NDArray[Any]] = {}
+
+    def spare(self, owner: object) -> None:
+        """Leave room for as many rows again as there are, unless there is room for half as many."""
+        for name in self._names:
+            rows = len(getattr(owner, name))
+            self._extended(owner, name, rows + rows // 2)
+
+    def add(self, owner: object, more: object) -> None:
+        """Add the rows of an object alike; where they do not fit, all move to memory for twice those there."""
+        for name in self._names:
+            have, added = getattr(owner, name), getattr(more, name)
+            rows = len(have) + len(added)
+            whole = self._extended(owner, name, rows)
+            whole[len(have) : rows] = added
+            setattr(owner, name, whole[:rows])
+
+    def _extended(self, owner: object, name: str, rows: int) -> npt.NDArray[Any]:
+        """The memory of a column, of so many rows at least."""
+        have: npt.NDArray[Any] = getattr(owner, name)
+        whole = self._whole.get(name)
+        if whole is None or have.base is not whole or len(whole) < rows:
+            whole = self._whole[name] = np.zeros((max(rows, 2 * len(have)), *have.shape[1:]), have.dtype)
+            whole[: len(have)] = have
+            setattr(owner, name, whole[: len(have)])
+        return whole
 
 
 class CustomerStore:
@@ -78,6 +117,7 @@ class CustomerStore:
         self.history = CustomerHistory(settings, 0, moment, core)
         self._code: dict[bytes, int] = {}
         self._free: list[int] = []
+        self._room = Room(PER_CUSTOMER)
 
     def __len__(self) -> int:
         return len(self._code)
@@ -109,9 +149,25 @@ class CustomerStore:
             self.history.forget(code)
         return code is not None
 
+    def spare(self) -> None:
+        """Leave room for customers to come, so that a new one need not move those who are there."""
+        self._room.spare(self.history)
+
+    def copy(self) -> CustomerStore:
+        """The same, which goes its own way: a copy of each array, and nothing is computed."""
+        twin, history = copy(self), copy(self.history)
+        history.decay, history.pair_decay = copy(history.decay), copy(history.pair_decay)
+        for name in PER_CUSTOMER:
+            setattr(history, name, getattr(history, name).copy())
+        twin.history, twin.csa_ids, twin._csa = history, list(self.csa_ids), dict(self._csa)
+        twin._code, twin._free, twin._room = dict(self._code), list(self._free), Room(PER_CUSTOMER)
+        return twin
+
     def order(self) -> Longs:
         """Positions (C,) of the customers in `history`, in the order of their keys."""
-        return np.array([self._code[key] for key in sorted(self._code)], dtype=np.int64)
+        keys, positions = self._keys()
+        halves = np.ascontiguousarray(keys).view(">u8").astype(np.uint64)  # in the order of the bytes
+        return np.asarray(positions[np.lexsort((halves[:, 1], halves[:, 0]))])
 
     def state(self, order: Longs, also: Codes | None = None) -> tuple[dict[str, npt.NDArray[Any]], Codes]:
         """All that `restored` needs, as arrays without objects, and the saved positions (J + 1,) of CSAs (the last
@@ -122,11 +178,13 @@ class CustomerStore:
         used = sorted(np.unique(named[named >= 0]).tolist(), key=lambda code: self.csa_ids[code])
         place = np.full(len(self.csa_ids) + 1, -1, np.int32)
         place[used] = np.arange(len(used))
-        keys = np.frombuffer(b"".join(sorted(self._code)), np.uint8)
+        keys, positions = self._keys()
+        row = np.empty(self.history.customers, np.int64)
+        row[positions] = np.arange(len(positions))
         return {
             "settings": to_bytes(self.history.settings),
             "check": np.frombuffer(self._digest(_CHECK), np.uint8),
-            "keys": keys.reshape(len(self), DIGEST),
+            "keys": keys[row[order]],
             "csa_ids": np.frombuffer(json.dumps([self.csa_ids[code] for code in used]).encode(), np.uint8),
             **state,
             "pair_csa": place[state["pair_csa"]],
@@ -177,10 +235,15 @@ class CustomerStore:
         if code is None:
             if not self._free:
                 have = self.history.customers
-                self.history.grow(max(64, have * 3 // 2))
+                self._room.add(self.history, CustomerHistory(self.history.settings, AT_ONCE))
                 self._free.extend(range(self.history.customers - 1, have - 1, -1))
             code = self._code[key] = self._free.pop()
         return code
+
+    def _keys(self) -> tuple[npt.NDArray[np.uint8], Longs]:
+        """Keys (C, DIGEST) and positions (C,) of the customers, in the order in which they came."""
+        keys = np.frombuffer(b"".join(self._code), np.uint8).reshape(len(self), DIGEST)
+        return keys, np.fromiter(self._code.values(), np.int64, len(self))
 
     def _key(self, customer_id: str) -> bytes:
         # Ids come from users' exports, where a lone surrogate is possible.
