@@ -36,7 +36,7 @@ from evaluation.ranking_judge import judge
 from evaluation.ranking_model import ModelRanker
 from evaluation.ranking_outcomes import mean_of_ratio
 from evaluation.report_text import signed, table
-from twotower.features.registry import DEFAULT, FAMILIES
+from twotower.features.registry import FAMILIES
 from twotower.metrics import Bootstrap, Interval
 from twotower.tables.log import Log
 
@@ -95,20 +95,22 @@ def centre(folder: Path, contacts: int, csas: int, seed: int) -> Case:
     )  # fmt: skip
 
 
-def variants(speaking: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Names of what is trained beside everything, and their families."""
+def variants(speaking: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Names of what is trained beside everything, and their families; None: as training picks them."""
     yield OTHER_SEED, tuple(FAMILIES)
-    yield DEFAULTS, DEFAULT
+    yield DEFAULTS, None
     for family in speaking:
         yield f"without {family}", tuple(name for name in FAMILIES if name != family)
 
 
-def run(case: Case, families: Sequence[str], options: Sequence[str], seed: int) -> tuple[Doubles, list[str], float]:
+def run(
+    case: Case, families: Sequence[str] | None, options: Sequence[str], seed: int
+) -> tuple[Doubles, list[str], float]:
     """Train with some families; the figure of each test contact, the families of which a column varies, and seconds."""
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = f"--data.towers.families={json.dumps(list(families))}"
+        chosen = [] if families is None else [f"--data.towers.families={json.dumps(list(families))}"]
         _, seconds = trained_bundle(
-            case.folder, case.start, Path(scratch), [*options, chosen, f"--seed_everything={seed}"]
+            case.folder, case.start, Path(scratch), [*options, *chosen, f"--seed_everything={seed}"]
         )
         log = Log.load(case.folder)
         ranker = ModelRanker.load(Path(scratch) / "bundle", log, case.rank)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from train.objectives.choose import choose
 from train.prepare import TrainingSet, prepare
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
+from twotower.features.registry import suggested
 from twotower.tables.log import Log
 from twotower.towers.config import VIEW_DIM, TowerConfig
 
@@ -108,6 +109,8 @@ class MatcherData(lightning.LightningDataModule):
             if self.towers.view_dim is None:
                 # A trained memory trains the text as well, and measured better from the encoder's table alone.
                 self.towers = replace(self.towers, view_dim=0 if self.with_memory else VIEW_DIM)
+            if self.towers.families is None:
+                self.towers = replace(self.towers, families=suggested(by_choice=self.with_memory))
             self._set = prepare(self.log, self.towers, self.validation_share)
             choose(self.objective_name, self._set.has_failures)  # refuse before anything is written
 

@@ -18,6 +18,7 @@ from twotower.errors import DataError
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.csa import CsaFeatures, snapshot_times
 from twotower.features.engine.csa import CsaHistory
+from twotower.features.registry import DEFAULT
 from twotower.features.schema import FeatureSchema, log_columns
 from twotower.features.streams import CustomerPast, Told, with_intents
 from twotower.tables.log import Log, Ragged
@@ -95,7 +96,7 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     usable, moves, arrived = usable_handovers(log), log.handovers, log.contacts.arrived_at
     share = min(0.1, ENOUGH_TO_VALIDATE / len(arrived)) if validation_share is None else validation_share
     split = int(arrived[int(len(arrived) * (1 - share))])
-    schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens, config.families)
+    schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens, config.families or DEFAULT)
     core = engine_core(len(usable))
     rows = schema.rows(log_columns(log))
     past = CustomerPast(log, schema, rows, core).at(log.contacts.customer, arrived)

@@ -56,9 +56,16 @@ FAMILIES: dict[str, str] = {
     "history": "decayed embeddings of what went well and what did not",
     "groups": "success and handle time by intent, language, channel and complexity",
 }
+# On by default, and what is added where people chose their work themselves and the log tells who took what.
 DEFAULT: tuple[str, ...] = (
     "labels", "form", "clock", "priority", "customer", "profile", "skills", "roster", "tenure",
 )  # fmt: skip
+BY_CHOICE: tuple[str, ...] = ("complexity", "frequency", "relationship", "record", "load", "groups")
+
+
+def suggested(by_choice: bool) -> tuple[str, ...]:
+    """Families that are on where a configuration names none."""
+    return (*DEFAULT, *BY_CHOICE) if by_choice else DEFAULT
 
 
 def page() -> str:
@@ -67,9 +74,9 @@ def page() -> str:
         "# Features",
         "",
         "Written by `python -m twotower.features.registry`; a test holds it to the code. Families are switched by",
-        "`data.towers.families`; those in **bold** are on by default",
-        "([why](results.md#what-each-family-of-features-adds)). A value that is not known is 0 where the",
-        "meaning says nothing else.",
+        "`data.towers.families`; those in **bold** are on by default, those in *italics* also where the log tells who",
+        "took what because people chose their work ([why](results.md#what-each-family-of-features-adds)). A value that",
+        "is not known is the default, 0 where the meaning says no other.",
         "",
         "| as of | rule |",
         "| --- | --- |",
@@ -79,7 +86,7 @@ def page() -> str:
     ]
     for family, meaning in FAMILIES.items():
         members = [feature for feature in FEATURES if feature.family == family]
-        title = f"**{family}**" if family in DEFAULT else family
+        title = f"**{family}**" if family in DEFAULT else f"*{family}*" if family in BY_CHOICE else family
         lines += ["", f"## {title}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
         lines += ["| feature | of | unit | range | meaning | as of |", "| --- | --- | --- | --- | --- | --- |"]
         lines += [_row(feature) for feature in members]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twotower.errors import ConfigError
-from twotower.features.registry import DEFAULT, FAMILIES
+from twotower.features.registry import FAMILIES
 
 VIEW_DIM = 384  # of the embeddings fitted on the log, where the text is not trained
 
@@ -40,8 +40,8 @@ class TowerConfig:
     """Prior standard deviation of the contact side's weights."""
     feature_std: float = 0.05
     """Prior standard deviation of the CSA features' weights."""
-    families: tuple[str, ...] = DEFAULT
-    """Families of features that the towers read (docs/features.md)."""
+    families: tuple[str, ...] | None = None
+    """Families of features that the towers read (docs/features.md); null: as the log suggests."""
     identity_dropout: float = 0.0
     """Share of training rows that see a CSA as a stranger.
 
@@ -55,7 +55,7 @@ class TowerConfig:
     def __post_init__(self) -> None:
         if self.backbone not in ("static", "transformer"):
             raise ConfigError(f"backbone {self.backbone!r}: 'static' or 'transformer' was expected")
-        if unknown := [name for name in self.families if name not in FAMILIES]:
+        if unknown := [name for name in self.families or () if name not in FAMILIES]:
             raise ConfigError(f"families: {unknown[0]!r} is unknown: {', '.join(FAMILIES)} were expected")
         if not 0 < self.base_dim <= self.text_dim or self.memory_dim <= 0 or self.members <= 0 or self.profile_dim <= 0:
             raise ConfigError("dimensions must be positive, and base_dim at most text_dim")

@@ -96,7 +96,7 @@ def load(folder: Path | str) -> TwoTower:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: not a training run ({error})") from None
     try:
-        config = TowerConfig(**{**facts["config"], "families": tuple(facts["config"]["families"])})
+        config = TowerConfig(**{**facts["config"], "families": tuple(facts["config"]["families"] or ())})
         pad_id, tied = int(facts["pad_id"]), bool(facts["tied"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder / 'model.json'}: not of this program ({error}): train again with it") from None

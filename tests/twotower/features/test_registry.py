@@ -26,7 +26,7 @@ from twotower.features.contact import ContactRows
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.feature import AS_OF, table
-from twotower.features.registry import DEFAULT, FAMILIES, FEATURES, page
+from twotower.features.registry import BY_CHOICE, DEFAULT, FAMILIES, FEATURES, page, suggested
 from twotower.features.schema import CSA_VALUES, GROUPS, FeatureSchema, in_order, log_columns
 from twotower.features.streams import CustomerPast, csa_streams
 from twotower.tables.log import Log
@@ -239,6 +239,14 @@ def test_the_page_names_every_feature_once_in_rows_that_are_whole():
     assert Counter(row.split("`")[1] for row in rows) == Counter(feature.name for feature in FEATURES)
     bold = [line.strip("#* ") for line in page().splitlines() if line.startswith("## **")]
     assert set(bold) == set(DEFAULT)
+    slanted = [line.strip("#* ") for line in page().splitlines() if line.startswith("## *") and "**" not in line]
+    assert set(slanted) == set(BY_CHOICE)
+
+
+def test_where_people_chose_their_work_more_is_read():
+    assert suggested(by_choice=False) == DEFAULT
+    assert set(suggested(by_choice=True)) == {*DEFAULT, *BY_CHOICE}
+    assert set(BY_CHOICE) <= set(FAMILIES) - set(DEFAULT)
 
 
 ADDED = """
