@@ -60,7 +60,7 @@ FAMILIES: dict[str, str] = {
 DEFAULT: tuple[str, ...] = (
     "labels", "form", "clock", "priority", "customer", "profile", "skills", "roster", "tenure",
 )  # fmt: skip
-BY_CHOICE: tuple[str, ...] = ("complexity", "frequency", "relationship", "record", "load", "groups")
+BY_CHOICE: tuple[str, ...] = ("complexity", "frequency", "load")
 
 
 def suggested(by_choice: bool) -> tuple[str, ...]:
