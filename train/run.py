@@ -193,6 +193,7 @@ def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Jo
     return {
         "backbone": cli.datamodule.towers.backbone,
         "encoder": cli.datamodule.towers.encoder,
+        "families": data.schema.families,
         "objective": cli.model.objective.name,
         "memory": "trained" if cli.datamodule.with_memory else "the profile's" if join.calibrated else "pretrained",
         "max_tokens": cli.datamodule.towers.max_tokens,

@@ -40,6 +40,7 @@ def _run(args: argparse.Namespace) -> Report:
     lines = [
         f"{data['handovers']:,} hand-overs, {data['csas']:,} CSAs, until {until}",
         f"objective {facts['objective']} ({_why(facts)}), memory {facts['memory']}, backbone {facts['backbone']}",
+        f"features: {', '.join(facts['families'])}",
         "validation: " + ", ".join(f"{k.removeprefix('val_')} {v:.4f}" for k, v in facts["metrics"].items()),
         f"run {done.folder}" + (" (continued)" if done.resumed else ""),
     ]

@@ -13,6 +13,8 @@ from safetensors.numpy import load_file
 from tests.train.runs import FILES, digests, interrupted, train, work_of
 from train.encode import encode
 from train.prepare import TrainingSet
+from twotower.features.registry import DEFAULT
+from twotower.features.schema import in_order
 from twotower.scoring.join import ContactVectors, Join
 from twotower.towers.two_tower import TwoTower
 
@@ -35,6 +37,7 @@ def test_a_run_says_what_it_was_made_of(trained):
     facts = json.loads((trained / "run.json").read_text())
     assert facts["objective"] == "sigmoid"
     assert facts["backbone"] == "static"
+    assert facts["families"] == in_order(DEFAULT)
     assert (facts["data"]["contacts"], facts["data"]["csas"]) == (3000, 40)
     assert 0.5 < facts["data"]["resolved_share"] < 0.9
     assert 0.4 < facts["metrics"]["val_auc"] < 1

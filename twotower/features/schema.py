@@ -157,18 +157,17 @@ class FeatureSchema:
         return ContactRows(columns, self.categories["language"])
 
     def codes(self, rows: ContactRows) -> Codes:
-        """Category codes (N, C) of contacts, whether the towers read labels or not."""
+        """Category codes (N, C) of contacts; the heads read them whether the towers read labels or not."""
         return contact_categories(rows, self.categories)
 
     def contact_inputs(self, columns: Columns | ContactRows, past: CustomerRows | None = None) -> tuple[Codes, Floats]:
         """(categories (N, C) int64, numbers (N, F) float32) of contacts; past: of their customers, None: not known."""
         rows = columns if isinstance(columns, ContactRows) else self.rows(columns)
-        vocabularies = self.categories if self.has("labels") else {name: [] for name in self.categories}
         parts = [contact_numbers(rows, self.chosen(contact.NUMBERS))]
         of_customer = self.chosen((*customer.NUMBERS, *customer.RELATIONSHIP))
         if of_customer:
             parts.append(table(of_customer, nobody(len(rows)) if past is None else past, len(rows), self))
-        return contact_categories(rows, vocabularies), np.concatenate(parts, axis=1)
+        return self.codes(rows), np.concatenate(parts, axis=1)
 
     def identity_of(self, csa_ids: Sequence[str] | pa.Array) -> Codes:
         """Identity codes (J,) of CSA ids, 0 for those without an identity embedding."""

@@ -43,8 +43,7 @@ def build(
 
 def heads_for(config: TowerConfig, schema: FeatureSchema, width: int) -> Heads:
     """Heads that nothing has been fitted into, on text vectors of a width."""
-    labelled = schema.has("labels")
-    sizes = [1 + len(values) if labelled else 1 for values in schema.categories.values()]
+    sizes = [1 + len(values) for values in schema.categories.values()]
     return Heads(width, sizes, list(schema.categories).index("intent"), config.category_gain)
 
 
@@ -53,7 +52,8 @@ def assemble(
 ) -> TwoTower:
     """Both towers around given backbones; reader None: the backbone reads for the heads too."""
     relationship = schema.relationship
-    contact = ContactTower(config, backbone, reader, heads, len(schema.numbers), relationship, schema.has("complexity"))
+    read = schema.has("labels"), schema.has("complexity")
+    contact = ContactTower(config, backbone, reader, heads, len(schema.numbers), relationship, *read)
     csa = CsaTower(config, len(schema.csa_numbers), len(schema.identities), relationship // KINDS_MET)
     return TwoTower(contact, csa)
 

@@ -88,7 +88,8 @@ class ContactTower(nn.Module):
     """Text, categories and numbers of a contact to its vectors.
 
     reader: a frozen static backbone, which the heads and the base embedding (its first components) read; None: the
-    backbone itself, where that is frozen. numbers: width F, of which the last `relationship` code who met whom.
+    backbone itself, where that is frozen. numbers: width F, of which the last `relationship` code who met whom. labels,
+    complexity: whether the category indicators, and what the heads say of complexity, are read.
     """
 
     def __init__(
@@ -99,15 +100,16 @@ class ContactTower(nn.Module):
         heads: Heads,
         numbers: int,
         relationship: int,
+        labels: bool,
         complexity: bool,
     ) -> None:
         super().__init__()
         self.config, self.backbone, self.heads = config, backbone, heads
         self.reader = None if reader is None else reader.requires_grad_(False)
-        self.plain, self.complexity = numbers - relationship, complexity
+        self.plain, self.labels, self.complexity = numbers - relationship, labels, complexity
         told = len(heads.bias) if complexity else 0
         self.standardise = Standardise(self.plain + told)
-        self.width = backbone.width + sum(heads.sizes) + self.plain + told
+        self.width = backbone.width + labels * sum(heads.sizes) + self.plain + told
         out = config.members * config.profile_dim
         self.weight = nn.Parameter(torch.randn(out, self.width) * 0.3 / self.width**0.5)
         self.log_std = nn.Parameter(torch.full((out, self.width), START_LOG_STD))
@@ -138,7 +140,8 @@ class ContactTower(nn.Module):
         """(B, width): text of unit spread, category indicators, standardised numbers."""
         plain = numbers[:, : self.plain]
         plain = torch.cat([plain, told], dim=-1) if self.complexity else plain
-        return torch.cat([text * text.shape[-1] ** 0.5, known, self.standardise(plain)], dim=-1)
+        parts = [text * text.shape[-1] ** 0.5, *([known] if self.labels else []), self.standardise(plain)]
+        return torch.cat(parts, dim=-1)
 
     def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None) -> ContactOutput:
         """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""

@@ -129,15 +129,18 @@ def test_complexity_widens_the_contact_tower_and_can_be_left_out(contacts):
 
 
 def test_without_labels_the_towers_know_no_code(contacts):
-    model = one_without("labels")
+    model = one_without("labels", "complexity")  # which labels are read by
     tokens, categories, numbers = contacts
-    assert model.contact_tower.heads.sizes == [1] * len(SCHEMA.categories)
-    found = model.contact_tower(tokens, categories * 0, numbers)
-    assert not found[4].any()  # the intent is unknown
-    assert (found[5] == 1).all()
+    assert model.contact_tower.heads.sizes == random_model().contact_tower.heads.sizes
+    found, unknown = (
+        model.contact_tower(tokens, categories, numbers),
+        model.contact_tower(tokens, categories * 0, numbers),
+    )
+    for mine, other in zip(found[:4], unknown[:4], strict=True):  # profile, memory, level, base
+        assert torch.equal(mine, other)
     assert all(torch.isfinite(part).all() for part in found)
-    assert random_model().contact_tower.width == model.contact_tower.width + sum(
-        len(values) for values in SCHEMA.categories.values()
+    assert one_without("complexity").contact_tower.width == model.contact_tower.width + sum(
+        model.contact_tower.heads.sizes
     )
 
 
@@ -282,7 +285,7 @@ def test_what_the_contact_tower_gives_does_not_depend_on_who_else_is_in_the_batc
             assert np.allclose(ours[i].detach().numpy(), theirs[0].detach().numpy(), atol=1e-5)
 
 
-def one_without(family: str) -> TwoTower:
-    """Random weights, one family of features off."""
-    families = [name for name in SCHEMA.families if name != family]
+def one_without(*off: str) -> TwoTower:
+    """Random weights, some families of features off."""
+    families = [name for name in SCHEMA.families if name not in off]
     return random_model(replace(CONFIG, families=tuple(families)), replace(SCHEMA, families=families))
