@@ -57,9 +57,7 @@ FAMILIES: dict[str, str] = {
     "groups": "success and handle time by intent, language, channel and complexity",
 }
 # On by default, and what is added where people chose their work themselves and the log tells who took what.
-DEFAULT: tuple[str, ...] = (
-    "labels", "form", "clock", "priority", "customer", "profile", "skills", "roster", "tenure",
-)  # fmt: skip
+DEFAULT: tuple[str, ...] = ("labels", "customer", "profile", "skills", "roster", "tenure")
 BY_CHOICE: tuple[str, ...] = ("complexity", "frequency", "load")
 
 
