@@ -75,13 +75,19 @@ class Record:
         """Days (J,) since `first` or `last` of the reading."""
         return np.where(self.seen, (self.reading.moment - np.where(self.seen, times, 0)) / DAY, otherwise)
 
-    def means(self, of: int) -> Doubles:
+    @cached_property
+    def _shares(self) -> Doubles:
+        return 1 / (self.reading.sums[:, :, :1] + PRIOR)
+
+    def means(self, of: int) -> Floats:
         """Embedding means (J, H, K) of what was not known to fail (0) or of what failed (1).
 
         One prior for both: what went well and what did not are told apart by their share of all that was handled.
         """
-        handled = self.reading.sums[:, :, :1]
-        return np.asarray(self.reading.embeddings[:, of] / (handled + PRIOR))
+        sums = self.reading.embeddings[:, of]
+        out = np.empty(sums.shape, dtype=np.float32)
+        np.multiply(sums, self._shares, out=out, casting="same_kind")
+        return out
 
     @cached_property
     def groups(self) -> list[Floats]:
