@@ -37,7 +37,8 @@ class Feature(Generic[Source]):
     bounds that it never leaves (infinite where there are none); `meaning`; `as_of` a key of `AS_OF`; `compute` its
     values (N,) or (N, columns) from the level's source; `columns` the names of its columns, from what the level says of
     widths (None: one column, called `name`); `default` where nothing is known; `watched` whether drift of a single
-    column means something (not of a component of a vector).
+    column means something (not of a component of a vector); `counted_by` which of a CSA's hand-overs stand behind it:
+    one of `engine.values.SUMS`, or `good` or `bad`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Feature(Generic[Source]):
     columns: Callable[[Any], list[str]] | None = None
     default: float = 0.0
     watched: bool = True
+    counted_by: str = "handled"
 
     def names(self, widths: Any) -> list[str]:
         """Names of its columns."""

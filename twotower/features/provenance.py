@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ import pyarrow as pa
 from twotower.clock import NEVER, format_time
 from twotower.features.registry import FAMILIES, FEATURES
 from twotower.features.schema import FeatureSchema
-from twotower.tables.log import Log
-from twotower.tables.ragged import Ragged
+from twotower.tables.log import Log, take_rows
 
 NEWEST = 20  # facts that are named one by one; all are counted
 Longs = npt.NDArray[np.int64]
@@ -179,7 +178,7 @@ def unfitted(log: Log, at: int) -> FeatureSchema:
 
     Languages are those that contacts, or their customers, name: no text of another contact is looked at.
     """
-    begun = take(log.csas, np.flatnonzero(log.csas.valid_from <= at), skip=("ids",))
+    begun = take_rows(log.csas, log.csas.valid_from <= at, skip=("ids",))
     families = [name for name in FAMILIES if name not in OF_TOWER]
     return FeatureSchema.fit(silent(replace(log.cut(at), csas=begun)), base_dim=0, max_tokens=0, families=families)
 
@@ -211,8 +210,8 @@ def of_customer(log: Log, contact: int) -> Log:
     kept = np.append(np.flatnonzero(earlier & (customer >= 0)), contact)
     place = np.full(len(contacts), -1, dtype=np.int32)
     place[kept] = np.arange(len(kept))
-    handed = take(moves, np.flatnonzero(place[moves.contact] >= 0))
-    some = take(contacts, kept)
+    handed = take_rows(moves, place[moves.contact] >= 0)
+    some = take_rows(contacts, kept)
     who = np.array([customer] if customer >= 0 else [], dtype=np.int64)
     return replace(
         log,
@@ -222,20 +221,6 @@ def of_customer(log: Log, contact: int) -> Log:
         customer_language=log.customer_language.take(pa.array(who)),
         handovers=replace(handed, contact=place[handed.contact]),
     )
-
-
-def take(columns: Any, rows: Longs, skip: Sequence[str] = ()) -> Any:
-    """A dataclass of columns with some of its rows; skip: columns that stay as they are."""
-    changed: dict[str, Any] = {}
-    for one in fields(columns):
-        value = getattr(columns, one.name)
-        if one.name in skip:
-            continue
-        if isinstance(value, np.ndarray):
-            changed[one.name] = value[rows]
-        elif value is not None:
-            changed[one.name] = value.take(rows if isinstance(value, Ragged) else pa.array(rows))
-    return replace(columns, **changed)
 
 
 def declared(schema: FeatureSchema, *levels: str) -> list[dict[str, Any]]:

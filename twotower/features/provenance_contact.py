@@ -193,7 +193,10 @@ def _own(case: ContactCase, columns: list[str]) -> str:
     for name in (name for name in columns if name in _OF_CUSTOMER):
         value = case.columns[name][0]
         known = value.is_valid if isinstance(value, pa.Scalar) else np.isfinite(value)
-        where = place(case.customer_row, CUSTOMERS.file) if known else f"{CUSTOMERS.file} (not given)"
+        where = place(case.customer_row, CUSTOMERS.file)
+        if not known:
+            nobody = not case.columns["customer_id"][0].is_valid
+            where = f"{CUSTOMERS.file} (the contact names no customer)" if nobody else f"{where} (null or no row)"
         origins.append(f"{where}: {_OF_CUSTOMER[name]}")
     return "; ".join(origins)
 

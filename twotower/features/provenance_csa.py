@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 
 from twotower.clock import DAY, NEVER, NULL_TIME, format_time
 from twotower.features.complexity import COMPLEXITY
-from twotower.features.contact import contact_categories
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers
 from twotower.features.engine.readout import CsaReading
-from twotower.features.engine.record import Record, half_life_names
+from twotower.features.engine.record import RECORD, Record, half_life_names
 from twotower.features.engine.shrink import effective
 from twotower.features.engine.values import GROUP_SUMS, SUMS, csa_values
 from twotower.features.provenance import (
@@ -50,14 +49,8 @@ if TYPE_CHECKING:
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-# By what the hand-overs are counted that stand behind a feature of the past; of `SUMS`, or good and bad.
-COUNTED_BY = {
-    "handled": "handled", "outcomes_n": "outcomes", "rate": "outcomes", "timed_n": "timed", "log_time": "timed",
-    "transfers": "transfers_known", "ratings_n": "ratings", "csat": "ratings", "idle": "handled",
-    "known_for": "handled", "upset_n": "upset", "upset": "upset", "good": "good", "bad": "bad",
-    "work_similarity": "handled", "group_rate": "outcomes", "group_log_time": "timed", "group_n": "outcomes",
-}  # fmt: skip
-_WHAT = {
+COUNTED_BY = {feature.name: feature.counted_by for feature in RECORD if feature.as_of == "outcomes"}
+WHAT = {
     "handled": "hand-overs",
     "outcomes": "hand-overs with an outcome",
     "timed": "hand-overs with a handle time",
@@ -168,7 +161,7 @@ def told_of(case: CsaCase) -> Told:
     base = np.zeros((size, schema.csa_settings.width), np.float32)
     if case.encoder is None:
         if schema.has("groups"):
-            categories = contact_categories(schema.rows(log_columns(silent(log))), schema.categories)
+            categories = schema.codes(schema.rows(log_columns(silent(log))))
         return Told(base, categories, complexity, None)
     everyone = schema.has("groups", "upset")
     read = known if everyone else case.handled if schema.csa_settings.width else np.empty(0, np.int64)
@@ -234,7 +227,7 @@ def _evidence(case: CsaCase) -> dict[str, Evidence]:
     """The hand-overs behind the features that are on, by kind."""
     found, features = {}, {one["name"] for one in declared(case.schema, "csa")}
     for name in dict.fromkeys(kind for feature, kind in COUNTED_BY.items() if feature in features):
-        found[name] = facts(_WHAT[name], case.log, case.handled[case.counted[name]])
+        found[name] = facts(WHAT[name], case.log, case.handled[case.counted[name]])
     codes = case.told.take(case.log.handovers.contact[case.handled]).groups(case.schema)
     if codes is not None:
         names = [name for name, _ in case.schema.csa_settings.families]
@@ -243,7 +236,7 @@ def _evidence(case: CsaCase) -> dict[str, Evidence]:
             for kind in ("outcomes", "timed"):
                 rows = case.handled[inside & case.counted[kind]]
                 if len(rows):
-                    found[f"{kind}:{family}={value}"] = facts(f"{_WHAT[kind]}, {family} {value}", case.log, rows)
+                    found[f"{kind}:{family}={value}"] = facts(f"{WHAT[kind]}, {family} {value}", case.log, rows)
     if "load" in case.schema.families:
         found |= _work(case)
     return found

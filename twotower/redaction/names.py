@@ -63,6 +63,7 @@ class Names:
         self._others = frozenset().union(*(flat_words(languages, field) for field in fields)) | _LABELS
         self._speaking = flat_words(languages, "speaking")
         self._title_words = flat_phrases(languages, "titles")
+        self._closing_words = flat_phrases(languages, "closings")
 
     def find(self, view: View) -> Iterator[Span]:
         """Names by what gave them away; they may overlap."""
@@ -74,6 +75,9 @@ class Names:
         for _, last in self._titles.found(view):
             yield from self._titled(view, last)
         for _, last in self._greetings.found(view):
+            # "Liebe" greets somebody, "Liebe Grüße" nobody.
+            if any(word.flat in self._closing_words for word in view.words[last + 1 : last + 2]):
+                continue
             yield from self._ended(view, last, _BLANKS, _GREETED, any_case=False)
         for first, last in self._closings.found(view):
             begin = view.words[first].start

@@ -161,7 +161,7 @@ class Log:
         row = np.maximum(self.csas.valid_from, self.csas.hired_at) < t
         csas, csa_code = _cut_csas(self.csas, row, t)
         contact_code = _renumber(here)
-        contacts = _rows(self.contacts, here)
+        contacts = take_rows(self.contacts, here)
         customers = np.unique(contacts.customer[contacts.customer >= 0])
         customer_code = np.full(len(self.customer_ids) + 1, -1, dtype=np.int32)  # the last one answers for −1
         customer_code[customers] = np.arange(len(customers))
@@ -180,7 +180,7 @@ class Log:
             customer_since=np.where(since >= t, NULL_TIME, since),
             customer_language=self.customer_language.take(pa.array(customers)),
             csas=csas,
-            handovers=_cut_handovers(_rows(old, begun), contact_code, csa_code, t),
+            handovers=_cut_handovers(take_rows(old, begun), contact_code, csa_code, t),
         )
 
 
@@ -197,7 +197,7 @@ def _cut_handovers(rows: Handovers, contact_code: Codes, csa_code: Codes, t: int
         **{name: np.where(open_, np.int8(-1), getattr(rows, name)) for name in ("resolved", "transferred")},
         **{name: np.where(open_, np.float32(np.nan), getattr(rows, name)) for name in floats},
     )
-    ordered: Handovers = _rows(cut, np.lexsort((cut.ended_at, cut.assigned_at, cut.csa, cut.contact, cut.known_at)))
+    ordered: Handovers = take_rows(cut, np.lexsort((cut.ended_at, cut.assigned_at, cut.csa, cut.contact, cut.known_at)))
     return ordered
 
 
@@ -206,7 +206,7 @@ def _cut_csas(csas: Csas, row: npt.NDArray[np.bool_], t: int) -> tuple[Csas, Cod
     left = np.zeros(len(csas), dtype=np.bool_)
     left[csas.csa[row]] = True
     code = _renumber(left)
-    kept = _rows(csas, row, skip=("ids",))
+    kept = take_rows(csas, row, skip=("ids",))
     ids = csas.ids.filter(pa.array(left))
     left_at = np.where(kept.left_at >= t, NEVER, kept.left_at)
     return replace(kept, ids=ids, csa=code[kept.csa], left_at=left_at), code
@@ -217,7 +217,7 @@ def _renumber(kept: npt.NDArray[np.bool_]) -> Codes:
     return np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
 
 
-def _rows(columns: Any, kept: npt.NDArray[Any], skip: tuple[str, ...] = ()) -> Any:
+def take_rows(columns: Any, kept: npt.NDArray[Any], skip: tuple[str, ...] = ()) -> Any:
     """A dataclass of columns with the kept rows only: a mask, or positions in their new order."""
     kept = np.flatnonzero(kept) if kept.dtype == np.bool_ else kept
     changed: dict[str, Any] = {}

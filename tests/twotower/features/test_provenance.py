@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.serve import fakes
 from tests.support import Tables, at, minutes, replaced
-from tests.twotower.features.provenance_cases import CSAS, NOON, column, full_bundle
+from tests.twotower.features.provenance_cases import CSAS, NOON, column
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import ContactEncoder
 from twotower.clock import DAY, format_time
@@ -23,30 +22,12 @@ from twotower.features.engine.record import RECORD
 from twotower.features.engine.values import COUNTS
 from twotower.features.provenance import unfitted
 from twotower.features.provenance_contact import ContactCase, explain_contact
-from twotower.features.provenance_csa import COUNTED_BY, CsaCase, explain_csa
+from twotower.features.provenance_csa import COUNTED_BY, WHAT, CsaCase, explain_csa
 from twotower.features.provenance_text import describe
 from twotower.features.registry import FAMILIES, FEATURES
 from twotower.features.schema import log_columns
 from twotower.features.streams import CustomerPast, Told, csa_streams, told_by
 from twotower.tables import Log
-
-
-@pytest.fixture(scope="module")
-def centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables of thirty days."""
-    return fakes.write_tables(fakes.tables(), tmp_path_factory.mktemp("centre"))
-
-
-@pytest.fixture(scope="module")
-def log(centre: Path) -> Log:
-    """The same, loaded."""
-    return Log.load(centre)
-
-
-@pytest.fixture(scope="module")
-def bundle(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle that reads every family."""
-    return Bundle.open(full_bundle(centre, tmp_path_factory.mktemp("full")))
 
 
 def tensor(log: Log, bundle: Bundle, moment: int) -> np.ndarray:
@@ -164,6 +145,11 @@ def test_a_contact_alone_is_encoded(log, bundle):
 
 def test_every_feature_of_the_past_says_what_it_counts():
     assert set(COUNTED_BY) | {"assigned", "open"} == {feature.name for feature in RECORD}
+    assert set(COUNTED_BY.values()) == set(WHAT)
+    named = {"rate": "outcomes", "log_time": "timed", "transfers": "transfers_known", "csat": "ratings",
+             "upset": "upset", "idle": "handled", "good": "good", "bad": "bad", "group_log_time": "timed",
+             "group_rate": "outcomes", "work_similarity": "handled"}  # fmt: skip
+    assert named.items() <= COUNTED_BY.items()
 
 
 @pytest.mark.parametrize("csa", CSAS)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.serve import fakes
 from tests.support import Tables, at, minutes, replaced
-from tests.twotower.features.provenance_cases import NOON, column, full_bundle, of_contact, of_csa
-from twotower.bundle.bundle import Bundle
+from tests.twotower.features.provenance_cases import NOON, column, of_contact, of_csa
 from twotower.clock import DAY
 from twotower.features.provenance import NEWEST, counted, of_customer, unfitted
 from twotower.features.provenance_contact import ContactCase, explain_contact
@@ -22,24 +19,6 @@ from twotower.features.provenance_text import describe
 from twotower.features.registry import FEATURES
 from twotower.features.schema import FeatureSchema
 from twotower.tables import Log
-
-
-@pytest.fixture(scope="module")
-def centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables of thirty days."""
-    return fakes.write_tables(fakes.tables(), tmp_path_factory.mktemp("centre"))
-
-
-@pytest.fixture(scope="module")
-def log(centre: Path) -> Log:
-    """The same, loaded."""
-    return Log.load(centre)
-
-
-@pytest.fixture(scope="module")
-def bundle(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle that reads every family."""
-    return Bundle.open(full_bundle(centre, tmp_path_factory.mktemp("full")))
 
 
 @pytest.fixture
@@ -170,7 +149,7 @@ def test_since_when_somebody_is_a_customer_comes_from_their_own_file(small):
     assert column(explain_contact(case), "customer_tenure")["from"] == (
         "row 0 of contacts.parquet: arrived_at; row 7 of customers.parquet: since"
     )
-    assert "customers.parquet (not given): since" in column(of_contact(small, "c4"), "customer_tenure")["from"]
+    assert "customers.parquet (null or no row): since" in column(of_contact(small, "c4"), "customer_tenure")["from"]
 
 
 def test_a_customers_language_comes_from_their_own_file(tables, save):
@@ -197,11 +176,11 @@ def test_a_customers_language_comes_from_their_own_file(tables, save):
     assert foreign["value"] == 1
     assert foreign["from"] == f"row 3 of contacts.parquet: language; {theirs}"
     assert told(3, "language")["from"] == "row 3 of contacts.parquet: language"
-    assert told(1, "foreign_language")["from"] == "customers.parquet (not given): language"
+    assert told(1, "foreign_language")["from"] == "customers.parquet (the contact names no customer): language"
     mute = replace(log, contacts=replace(log.contacts, language=pa.nulls(4, pa.string())))
     nobody = column(explain_contact(ContactCase(mute, 1, unfitted(mute, at(90)), 3)), "language")
     assert nobody["value"] is None
-    assert nobody["from"] == f"not told: {texts}; customers.parquet (not given): language"
+    assert nobody["from"] == f"not told: {texts}; customers.parquet (the contact names no customer): language"
 
 
 def test_csas_whom_a_customer_met_longest_ago_are_forgotten_and_counted(tables, save):

@@ -106,3 +106,13 @@ def test_an_iban_with_a_wrong_check_is_none():
 
 def test_a_commit_hash_that_holds_a_valid_card_is_none():
     assert REDACTOR.redact("4111111111111111a7").text == "4111111111111111a7"
+
+
+@pytest.mark.parametrize("text", ["Liebe Grüße!", "Danke. Liebe Grüsse", "liebe Grüße"])
+def test_a_closing_that_begins_like_a_greeting_names_nobody(text):
+    assert REDACTOR.redact(text, "de").text == text
+
+
+def test_whom_a_greeting_or_such_a_closing_names_is_masked_all_the_same():
+    assert REDACTOR.redact("Liebe Anna, mein Paket fehlt.", "de").text == "Liebe [name], mein Paket fehlt."
+    assert REDACTOR.redact("Liebe Grüße, Anna Schmidt", "de").text == "Liebe Grüße, [name]"

@@ -110,12 +110,20 @@ def half_life_names(settings: CsaSettings) -> list[str]:
 
 
 def _by_half_life(
-    name: str, family: str, unit: str, low: float, high: float, meaning: str, of: Callable[[HalfLife], Doubles]
+    name: str,
+    family: str,
+    unit: str,
+    low: float,
+    high: float,
+    meaning: str,
+    of: Callable[[HalfLife], Doubles],
+    counted_by: str = "outcomes",
 ) -> Feature[Record]:
     return Feature(
         name, "csa", family, unit, low, high, meaning, "outcomes",
         lambda record: np.column_stack([of(h) for h in record.half_lives]),
         lambda settings: [f"{name}_{age}" for age in half_life_names(settings)],
+        counted_by=counted_by,
     )  # fmt: skip
 
 
@@ -124,11 +132,13 @@ def _vectors(name: str, of: int, meaning: str) -> Feature[Record]:
         name, "csa", "history", "components of a text", -1.0, 1.0, meaning, "outcomes",
         lambda record: record.means(of).reshape(len(record), -1),
         lambda settings: [f"{name}_{age}_{i}" for age in half_life_names(settings) for i in range(settings.width)],
-        watched=False,
+        watched=False, counted_by=name,
     )  # fmt: skip
 
 
-def _groups(name: str, unit: str, low: float, high: float, meaning: str) -> Feature[Record]:
+def _groups(
+    name: str, unit: str, low: float, high: float, meaning: str, counted_by: str = "outcomes"
+) -> Feature[Record]:
     place = GROUP_FEATURES.index(name.removeprefix("group_"))
 
     def compute(record: Record) -> npt.NDArray[Any]:
@@ -138,7 +148,7 @@ def _groups(name: str, unit: str, low: float, high: float, meaning: str) -> Feat
     def columns(settings: CsaSettings) -> list[str]:
         return [f"{name}:{family}_{code}" for family, codes in settings.families for code in range(codes)]
 
-    return Feature(name, "csa", "groups", unit, low, high, meaning, "outcomes", compute, columns)
+    return Feature(name, "csa", "groups", unit, low, high, meaning, "outcomes", compute, columns, counted_by=counted_by)
 
 
 def _plain(name: str, family: str, unit: str, meaning: str, as_of: str, of: Callable[[Record], Any]) -> Feature[Record]:
@@ -148,21 +158,26 @@ def _plain(name: str, family: str, unit: str, meaning: str, as_of: str, of: Call
 N, SHRUNK = "log(1 + effective sample size)", "shrunken, less the centre's"
 UNGROUPED: tuple[Feature[Record], ...] = (
     _by_half_life(
-        "handled", "record", "log(1 + n)", 0, np.inf, "hand-overs, decayed", lambda h: np.log1p(h.sums["handled"])
+        "handled", "record", "log(1 + n)", 0, np.inf, "hand-overs, decayed", lambda h: np.log1p(h.sums["handled"]),
+        "handled",
     ),
     _by_half_life("outcomes_n", "record", N, 0, np.inf, "with an outcome", lambda h: np.log1p(h.size["outcomes"])),
     _by_half_life("rate", "record", SHRUNK, -1, 1, "share resolved", lambda h: h.rate("resolved", "outcomes")),
-    _by_half_life("timed_n", "record", N, 0, np.inf, "with a handle time", lambda h: np.log1p(h.size["timed"])),
+    _by_half_life(
+        "timed_n", "record", N, 0, np.inf, "with a handle time", lambda h: np.log1p(h.size["timed"]), "timed"
+    ),
     _by_half_life(
         "log_time", "record", SHRUNK, -np.inf, np.inf, "mean log(1 + handle time in s)",
-        lambda h: h.relative("log_seconds", "timed", "log_seconds_squared"),
+        lambda h: h.relative("log_seconds", "timed", "log_seconds_squared"), "timed",
     ),
     _by_half_life(
-        "transfers", "record", SHRUNK, -1, 1, "share transferred", lambda h: h.rate("transfers", "transfers_known")
+        "transfers", "record", SHRUNK, -1, 1, "share transferred", lambda h: h.rate("transfers", "transfers_known"),
+        "transfers_known",
     ),
-    _by_half_life("ratings_n", "record", N, 0, np.inf, "with a csat", lambda h: np.log1p(h.size["ratings"])),
+    _by_half_life("ratings_n", "record", N, 0, np.inf, "with a csat", lambda h: np.log1p(h.size["ratings"]), "ratings"),
     _by_half_life(
-        "csat", "record", SHRUNK, -4, 4, "mean csat (1 to 5)", lambda h: h.relative("csat", "ratings", "csat_squared")
+        "csat", "record", SHRUNK, -4, 4, "mean csat (1 to 5)", lambda h: h.relative("csat", "ratings", "csat_squared"),
+        "ratings",
     ),
     Feature(
         "idle", "csa", "record", "log(1 + days)", 0, np.inf,
@@ -173,10 +188,12 @@ UNGROUPED: tuple[Feature[Record], ...] = (
         "known_for", "record", "log(1 + days)", "since an outcome was first known", "outcomes",
         lambda record: np.log1p(record.days_since(record.reading.first, 0).clip(0)),
     ),
-    _by_half_life("upset_n", "upset", N, 0, np.inf, "upset, with an outcome", lambda h: np.log1p(h.size["upset"])),
+    _by_half_life(
+        "upset_n", "upset", N, 0, np.inf, "upset, with an outcome", lambda h: np.log1p(h.size["upset"]), "upset"
+    ),
     _by_half_life(
         "upset", "upset", "shrunken, against expectation", -1, 1, "resolved less expected on upset contacts",
-        lambda h: h.mean("upset_residual", "upset", "upset_residual_squared"),
+        lambda h: h.mean("upset_residual", "upset", "upset_residual_squared"), "upset",
     ),
     Feature(
         "assigned", "csa", "load", "log(1 + n)", 0, np.inf, "hand-overs assigned, decayed", "work",
@@ -193,7 +210,7 @@ SIMILARITY: Feature[Record] = Feature(
 )  # fmt: skip
 GROUPED: tuple[Feature[Record], ...] = (
     _groups("group_rate", SHRUNK, -1, 1, "share resolved by intent, language, channel and band of complexity"),
-    _groups("group_log_time", SHRUNK, -np.inf, np.inf, "mean log(1 + handle time in s) by the same groups"),
+    _groups("group_log_time", SHRUNK, -np.inf, np.inf, "mean log(1 + handle time in s) by the same groups", "timed"),
     _groups("group_n", N, 0, np.inf, "with an outcome, by the same groups"),
 )
 RECORD: tuple[Feature[Record], ...] = (*UNGROUPED, SIMILARITY, *GROUPED)
