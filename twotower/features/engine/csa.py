@@ -151,8 +151,10 @@ class CsaHistory:
     def _group_rows(self, who: Longs, codes: npt.NDArray[Any]) -> Longs:
         """Rows of `groups` (M, F) of CSAs and their codes (M, F), −1 where a code is; new cells get one."""
         offsets = self.settings.offsets
-        cells = np.where(codes >= 0, who[:, None] * offsets[-1] + offsets[:-1] + codes, -1)
-        fresh = (self.row_of[cells] < 0) & (cells >= 0)
+        known = codes >= 0
+        cells = np.where(known, who[:, None] * offsets[-1] + offsets[:-1] + codes, 0)
+        rows = np.where(known, self.row_of[cells], -1)
+        fresh = (rows < 0) & known
         if fresh.any():
             new = np.unique(cells[fresh])
             needed = self.rows + len(new)
@@ -162,7 +164,8 @@ class CsaHistory:
                 self.groups = grown
             self.row_of[new] = np.arange(self.rows, needed)
             self.rows = needed
-        return np.where(cells >= 0, self.row_of[cells], -1).astype(np.int64)
+            rows[fresh] = self.row_of[cells[fresh]]
+        return rows.astype(np.int64)
 
     def _add_work(self, work: Work) -> None:
         check_work(work, self.csas)
@@ -187,9 +190,12 @@ class CsaHistory:
         codes = self.settings.families[family][1]
         of_family = self.row_of.reshape(self.csas, -1)[:, offsets[family] : offsets[family + 1]].ravel()
         cells = np.flatnonzero(of_family >= 0)
-        own, sums = slice(column, column + 1), self.groups[of_family[cells]]
-        faded(sums, fade[own], GROUP_POWERS, old[own], out=sums)
-        return GroupReading(cells // codes, cells % codes, sums[:, 0], codes)
+        own, rows, sums = slice(column, column + 1), of_family[cells], np.empty((len(GROUP_SUMS), len(cells)))
+        for start in range(0, len(cells), BLOCK):
+            part = self.groups[rows[start : start + BLOCK]]
+            faded(part, fade[own], GROUP_POWERS, old[own], out=part)
+            sums[:, start : start + BLOCK] = part[:, 0].T
+        return GroupReading(cells // codes, cells % codes, sums.T, codes)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that `restored` needs, as arrays without objects; the same history gives the same arrays."""
@@ -221,6 +227,7 @@ class CsaHistory:
         return history
 
 
+BLOCK = 4096  # rows of `groups` that are turned at once, within a processor's cache
 PER_CSA = ("counts", "sums", "squares", "load", "work", "first", "last")
 
 

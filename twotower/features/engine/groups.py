@@ -35,8 +35,8 @@ def group_features(reading: CsaReading, settings: CsaSettings, family: str, code
     """
     group, h = reading.groups[family], settings.group_half_life
     cells = dict(zip(GROUP_SUMS, group.sums.T, strict=True))
-    csa = dict(zip(SUMS, reading.sums[:, h].T, strict=True))
-    squares = dict(zip(SQUARES, reading.squares[:, h].T, strict=True))
+    csa = dict(zip(SUMS, reading.sums[:, h].T.copy(), strict=True))
+    squares = dict(zip(SQUARES, reading.squares[:, h].T.copy(), strict=True))
     asked = np.asarray(codes, dtype=np.int64)
     place = _places(group, len(reading.last), asked)
     size = effective(cells["outcomes"], cells["outcomes_squares"])

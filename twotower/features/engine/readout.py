@@ -20,7 +20,7 @@ Longs = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class GroupReading:
     """Decayed sums of the n cells of a family that were ever seen, sorted: `csa`, `code` i8[n], `sums` f8[n, 8] by
-    `GROUP_SUMS`; `codes` how many codes the family has."""
+    `GROUP_SUMS`, which lie column by column, as they are worked on; `codes` how many codes the family has."""
 
     csa: Longs
     code: Longs

@@ -34,8 +34,8 @@ class HalfLife:
     """The decayed sums of one half-life by name, and what is made of them; arrays (J,)."""
 
     def __init__(self, reading: CsaReading, half_life: int) -> None:
-        self.sums = dict(zip(SUMS, reading.sums[:, half_life].T, strict=True))
-        self.squares = dict(zip(SQUARES, reading.squares[:, half_life].T, strict=True))
+        self.sums = dict(zip(SUMS, reading.sums[:, half_life].T.copy(), strict=True))
+        self.squares = dict(zip(SQUARES, reading.squares[:, half_life].T.copy(), strict=True))
         self.size = {name: effective(self.sums[name], self.squares[name]) for name in SQUARES}
 
     def rate(self, of: str, among: str) -> Doubles:
