@@ -1,16 +1,18 @@
-"""What each family of features adds: everything on, then everything but one family, on real logs and a centre.
+"""What each family of features adds, measured where nothing is reported from: families are chosen by these figures.
 
     TWOTOWER_REAL_DATA=DIR python benchmarks/ablation.py --output results/ablation.json
-    TWOTOWER_REAL_DATA=DIR python benchmarks/ablation.py --start default --output results/ablation_default.json
-    python benchmarks/ablation.py --logs centre --contacts 6000 --csas 60 --trainer.max_epochs 4
+    TWOTOWER_REAL_DATA=DIR python benchmarks/ablation.py --start labels,customer,form --moves form style --output FILE
+    python benchmarks/ablation.py --logs centre --worlds 11 --contacts 6000 --csas 60 --trainer.max_epochs 4
 
-Notable: each variant is trained, exported and rolled forward through the last tenth like any run, and is held against
-everything on (with `--start default`, against the families that training picks for the log), paired by contact: MRR@10
-of who handled it on logs where people choose their work, true probability of success of the first choice on a generated
-centre, as a share of the oracle's uplift. A family of which no column varies on a log is not trained without: it cannot
-add anything there. Intervals are over contacts; how much two trainings that differ in their seed alone differ is
-measured beside them (`another seed`), and is not in the intervals. Options that are not listed by --help go to
-training. Figures are written after every variant.
+Notable: from a start, everything on unless `--start` says otherwise, each variant takes one family out (or puts one in
+that the start lacks), is trained, exported and rolled forward like any run, and is held against the start, paired by
+contact: MRR@10 of who handled it on logs where people choose their work, true probability of success of the first
+choice on generated centres, as a share of the oracle's uplift. Real logs are judged on the tenth *before* their last,
+and trained on what was known before that; centres are worlds of their own seeds. So `real_logs.py` and
+`generated_centres.py` report contacts that no choice has seen. A family of which no column varies on a log is not
+trained without: it cannot add anything there. Intervals are over contacts; how much two trainings that differ in their
+seed alone differ is measured beside them (`another seed`), and is not in the intervals. Options that are not listed by
+--help go to training. Figures are written after every variant.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from twotower.metrics import Bootstrap, Interval
 from twotower.tables.log import Log
 
 LOGS = ("buck2", "golang_tools", "centre")
+WORLDS = (11, 12, 13)  # not those of generated_centres.py
 EVERYTHING, DEFAULTS, OTHER_SEED = "everything", "default", "another seed"
 Doubles = npt.NDArray[np.float64]
 Rows = list[dict[str, Any]]
@@ -54,8 +57,9 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """A log and how a ranker is judged on it: `per_contact` gives a figure for each test contact, of which `worth`
-    makes the metric, and `difference` that of two rankers with its interval."""
+    """A log and how a ranker is judged on it: `per_contact` gives a figure for each contact judged, of which `worth`
+    makes the metric, and `difference` that of two rankers with its interval. Training knows what was known before
+    `start` (µs)."""
 
     folder: Path
     start: int
@@ -67,9 +71,9 @@ class Case:
 
 
 def real(folder: Path, seed: int) -> Case:
-    """A real log, judged by who handled the contacts."""
+    """A real log, judged by who handled the contacts of the tenth before its last."""
     log = Log.load(folder)
-    test, positives = split_log(log).test, positive_csas(log)
+    test, positives = split_log(log).validation, positive_csas(log)
     handled = positives.lengths[test] > 0
     bootstrap = Bootstrap(int(handled.sum()), seed)
 
@@ -85,7 +89,7 @@ def real(folder: Path, seed: int) -> Case:
 
 
 def centre(folder: Path, contacts: int, csas: int, seed: int) -> Case:
-    """A generated centre, judged by its truth."""
+    """A generated centre of its own world, judged by its truth."""
     generate(Settings(contacts=contacts, csas=csas, seed=seed), folder)
     log, worth = Log.load(folder), Worth.of(folder)
     test = split_log(log).test
@@ -102,18 +106,22 @@ def centre(folder: Path, contacts: int, csas: int, seed: int) -> Case:
 
 
 def variants(
-    start: Sequence[str] | None, whole: Sequence[str], speaking: Sequence[str]
+    start: Sequence[str] | None, whole: Sequence[str], speaking: Sequence[str], moves: Sequence[str]
 ) -> Iterator[tuple[str, Sequence[str] | None]]:
-    """Names of what is trained beside the start, and their families; None: as training picks them, which are `whole`.
+    """Names of what is trained beside the start, and their families; None: as training picks them.
 
-    A family that no other could take the place of, since a tower would have nothing to read, is left in.
+    start: as asked for; whole: the families that it turned out to be, speaking: those of which a column varies; moves:
+    which are put in or taken out. One that no other could take the place of, since a tower would have nothing to read,
+    is left in.
     """
     yield OTHER_SEED, start
     if start is not None:
         yield DEFAULTS, None
-    for family in speaking:
+    for family in moves:
+        if family not in whole:
+            yield f"with {family}", [*whole, family]
         rest = [name for name in whole if name != family]
-        if reads_something(rest):
+        if family in speaking and reads_something(rest):
             yield f"without {family}", rest
 
 
@@ -157,28 +165,37 @@ def speaks(run_folder: Path) -> tuple[list[str], list[str]]:
     return read, [name for name in read if name in told or name in ("labels", "complexity")]
 
 
-def measure(
-    name: str, case: Case, start: Sequence[str] | None, options: Sequence[str], seed: int, record: Record
-) -> tuple[Rows, str]:
-    """The start (None: as training picks it), then each variant; rows are recorded as they come."""
-    whole, (read, speaking), seconds = run(case, start, options, seed)
-    rows: Rows = [row(name, DEFAULTS if start is None else EVERYTHING, case, case.worth(whole), None, seconds)]
-    silent = [family for family in read if family not in speaking]
-    rows[0]["silent"] = silent
+@dataclass(frozen=True)
+class Trial:
+    """What is varied: from a start (None: as training picks it, `called` in the table), these families, with options
+    and a seed."""
+
+    called: str
+    start: Sequence[str] | None
+    moves: Sequence[str]
+    options: Sequence[str]
+    seed: int
+
+
+def measure(name: str, case: Case, trial: Trial, record: Record) -> tuple[Rows, str]:
+    """The start, then each variant; rows are recorded as they come."""
+    whole, (read, speaking), seconds = run(case, trial.start, trial.options, trial.seed)
+    rows: Rows = [row(name, trial.called, case, case.worth(whole), None, seconds)]
+    rows[0] |= {"families": read, "silent": [family for family in read if family not in speaking]}
     record.put(name, rows)
-    for variant, families in variants(start, read, speaking):
-        part, _, seconds = run(case, families, options, seed + (variant == OTHER_SEED))
+    for variant, families in variants(trial.start, read, speaking, trial.moves):
+        part, _, seconds = run(case, families, trial.options, trial.seed + (variant == OTHER_SEED))
         rows.append(row(name, variant, case, case.worth(part), case.difference(whole, part), seconds))
         record.put(name, rows)
         print(f"{name}: {variant} {case.worth(part):.4f}", file=sys.stderr, flush=True)
     return rows, as_table(rows)
 
 
-def row(log: str, variant: str, case: Case, value: float, adds: Interval | None, seconds: float) -> dict[str, Any]:
-    """One row of the JSON; `adds`: everything less this variant."""
-    interval = None if adds is None else {k: round(float(v), 5) for k, v in vars(adds).items()}
+def row(log: str, variant: str, case: Case, value: float, less: Interval | None, seconds: float) -> dict[str, Any]:
+    """One row of the JSON; `less`: the start less this variant."""
+    interval = None if less is None else {k: round(float(v), 5) for k, v in vars(less).items()}
     return {
-        "log": log, "variant": variant, "metric": case.metric, "value": round(value, 5), "adds": interval,
+        "log": log, "variant": variant, "metric": case.metric, "value": round(value, 5), "start_less_it": interval,
         "training_s": round(seconds, 1),
     }  # fmt: skip
 
@@ -187,38 +204,58 @@ def as_table(rows: Rows) -> str:
     """One line a variant."""
     lines = [[rows[0]["log"], rows[0]["metric"], f"{rows[0]['variant']} − it, paired"]]
     for one in rows:
-        adds = "" if one["adds"] is None else signed(Interval(**one["adds"]))
-        lines.append([one["variant"], f"{one['value']:.4f}", adds])
+        less = "" if one["start_less_it"] is None else signed(Interval(**one["start_less_it"]))
+        lines.append([one["variant"], f"{one['value']:.4f}", less])
     silent = ", ".join(rows[0]["silent"]) or "none"
     return f"{table(lines)}\nno column varies on this log: {silent}"
 
 
-def main() -> None:
-    """Parse options, measure each log; exit status 1 where one failed."""
+def families_of(text: str) -> tuple[str, ...] | None:
+    """What `--start` names: everything, default (None) or families with commas between them."""
+    if text in (EVERYTHING, DEFAULTS):
+        return tuple(FAMILIES) if text == EVERYTHING else None
+    named = tuple(text.split(","))
+    if unknown := [name for name in named if name not in FAMILIES]:
+        raise argparse.ArgumentTypeError(f"no family {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
+    return named
+
+
+def options_of() -> tuple[argparse.Namespace, list[str]]:
+    """This script's options, and those that go to training."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--logs", nargs="+", choices=LOGS, default=list(LOGS), help="which logs (default: all)")
-    parser.add_argument("--contacts", type=int, default=20_000, help="of the generated centre")
-    parser.add_argument("--csas", type=int, default=120, help="of the generated centre")
-    parser.add_argument("--start", choices=(EVERYTHING, DEFAULTS), default=EVERYTHING, help="what families leave")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--worlds", nargs="+", type=int, default=list(WORLDS), help="seeds of the generated centres")
+    parser.add_argument("--contacts", type=int, default=20_000, help="of a generated centre")
+    parser.add_argument("--csas", type=int, default=120, help="of a generated centre")
+    parser.add_argument("--start", type=families_of, default=EVERYTHING, help="everything, default or families: a,b,c")
+    parser.add_argument("--moves", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="families to move")
+    parser.add_argument("--seed", type=int, default=0, help="of training")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    args, options = parser.parse_known_args()
+    return parser.parse_known_args()
+
+
+def main() -> None:
+    """Measure each log; exit status 1 where one failed."""
+    args, options = options_of()
     root = os.environ.get("TWOTOWER_REAL_DATA", "")
-    settings = {"options": options, "contacts": args.contacts, "csas": args.csas, "start": args.start}
-    record = Record(args.output, settings, "rows", "log")
-    start = tuple(FAMILIES) if args.start == EVERYTHING else None
+    called = {None: DEFAULTS, tuple(FAMILIES): EVERYTHING}.get(args.start, "start")
+    settings = {"options": options, "contacts": args.contacts, "csas": args.csas, "seed": args.seed}
+    record = Record(args.output, settings | {"start": list(args.start or [DEFAULTS])}, "rows", "log")
+    trial = Trial(called, args.start, args.moves, options, args.seed)
 
     def one(name: str) -> tuple[Rows, str]:
-        if name != "centre":
-            return measure(name, real(Path(root) / name, args.seed), start, options, args.seed, record)
+        log, _, world = name.partition(" ")
+        if not world:
+            return measure(name, real(Path(root) / log, args.seed), trial, record)
         with tempfile.TemporaryDirectory() as scratch:
-            made = centre(Path(scratch) / "centre", args.contacts, args.csas, args.seed)
-            return measure(name, made, start, options, args.seed, record)
+            made = centre(Path(scratch) / "centre", args.contacts, args.csas, int(world))
+            return measure(name, made, trial, record)
 
-    wanted = [name for name in args.logs if name == "centre" or (root and Path(root).is_dir())]
-    if len(wanted) < len(args.logs):
+    there = [name for name in args.logs if name == "centre" or (root and Path(root).is_dir())]
+    if len(there) < len(args.logs):
         print("skipped real logs: TWOTOWER_REAL_DATA names no folder of them")
-    if not measure_each(record, wanted, one):
+    parts = [[name] if name != "centre" else [f"centre {world}" for world in args.worlds] for name in there]
+    if not measure_each(record, [part for several in parts for part in several], one):
         sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from importlib import import_module
 from typing import Any
@@ -19,18 +20,25 @@ def ablation() -> Any:
 
 
 def test_every_family_that_speaks_is_left_out_once(ablation):
-    found = dict(ablation.variants(tuple(FAMILIES), list(FAMILIES), ["labels", "style", "record"]))
+    found = dict(ablation.variants(tuple(FAMILIES), list(FAMILIES), ["labels", "style", "record"], list(FAMILIES)))
     assert list(found) == [ablation.OTHER_SEED, ablation.DEFAULTS, "without labels", "without style", "without record"]
     assert found[ablation.DEFAULTS] is None
     assert set(found["without style"]) == set(FAMILIES) - {"style"}
 
 
-def test_from_the_default_the_default_is_not_a_variant(ablation):
-    found = dict(ablation.variants(None, list(DEFAULT), list(DEFAULT)))
-    assert ablation.DEFAULTS not in found
-    assert found[ablation.OTHER_SEED] is None
-    assert "without customer" not in found  # the contact tower would have no number to read
-    assert "without profile" in found
+def test_from_the_default_the_default_is_not_a_variant_and_families_are_put_in(ablation):
+    found = dict(ablation.variants(None, list(DEFAULT), list(DEFAULT), ["customer", "profile", "style"]))
+    assert list(found) == [ablation.OTHER_SEED, "without profile", "with style"]
+    assert found[ablation.OTHER_SEED] is None  # and without customer the contact tower would have no number to read
+    assert found["with style"] == [*DEFAULT, "style"]
+
+
+def test_what_start_names(ablation):
+    assert ablation.families_of("everything") == tuple(FAMILIES)
+    assert ablation.families_of("default") is None
+    assert ablation.families_of("labels,style") == ("labels", "style")
+    with pytest.raises(argparse.ArgumentTypeError, match="no family styles; there are labels"):
+        ablation.families_of("labels,styles")
 
 
 def test_each_tower_needs_a_number(ablation):
