@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from twotower.clock import DAY, NEVER, NULL_TIME
 from twotower.features.customer import SIGNATURE, signatures
 from twotower.features.engine.csa import CsaHistory
+from twotower.features.engine.readout import Priors
 from twotower.features.engine.record import RECORD, Record
 from twotower.features.feature import Feature, table
 from twotower.text.identify import base_language
@@ -184,7 +185,8 @@ SIGNED: Feature[Sequence[str]] = Feature(
     "signature", "csa", "relationship", "±1/√R", -1.0, 1.0, "code of the CSA's id, which met_* of a contact sum up",
     "never", signatures, lambda _: [f"signature_{i}" for i in range(SIGNATURE)], watched=False,
 )  # fmt: skip
-CSA: tuple[Feature[Any], ...] = (*ROSTER, *TENURE, *RECORD, SIGNED)
+BEFORE: tuple[Feature[Any], ...] = (*ROSTER, *TENURE)
+CSA: tuple[Feature[Any], ...] = (*BEFORE, *RECORD, SIGNED)
 
 
 class CsaFeatures:
@@ -196,7 +198,7 @@ class CsaFeatures:
     def __init__(self, csas: Csas, schema: FeatureSchema, embed: Embed) -> None:
         self.csas, self.schema = csas, schema
         self._static = table(schema.chosen(ROSTER), RosterRows(csas, schema, embed), len(csas.csa), schema)
-        self._tenure, self._record = schema.chosen(TENURE), schema.chosen(RECORD)
+        self._tenure = schema.chosen(TENURE)
         self._signed = table(schema.chosen((SIGNED,)), csas.ids.to_pylist(), len(csas.ids), schema)
 
     def at(self, moment: int, history: CsaHistory) -> Floats:
@@ -207,13 +209,31 @@ class CsaFeatures:
         rows = self.csas.row_at(moment)
         static = self._static[rows.clip(0)] * (rows >= 0)[:, None]
         tenure = table(self._tenure, RosterMoment(self.csas, rows, moment), len(rows), self.schema)
-        parts = [static, tenure]
-        if self._record:
-            settings = history.settings
-            families = [name for name, _ in settings.families]
-            record = Record(history.read(moment, families), settings)
-            parts.append(table(self._record, record, len(rows), settings))
-        return np.concatenate([*parts, self._signed], axis=1)
+        return np.concatenate([static, tenure, of_past(self.schema, history, moment), self._signed], axis=1)
+
+
+def of_past(
+    schema: FeatureSchema,
+    history: CsaHistory,
+    moment: int,
+    csas: npt.NDArray[np.int64] | None = None,
+    priors: Priors | None = None,
+) -> Floats:
+    """What the past says (J, R) float32 of every CSA as of a moment, or of some, by the columns `past_columns`.
+
+    csas: distinct codes; priors: of an earlier call for all, kept and handed in again for some; None: of this call.
+    """
+    chosen, settings = schema.chosen(RECORD), history.settings
+    if not chosen:
+        return np.zeros((history.csas if csas is None else len(csas), 0), np.float32)
+    reading = history.read(moment, [name for name, _ in settings.families], csas)
+    return table(chosen, Record(reading, settings, priors), len(reading.last), settings)
+
+
+def past_columns(schema: FeatureSchema) -> slice:
+    """Where the columns of the past stand among `schema.csa_numbers`."""
+    before, past = (sum(len(schema.columns_of(one)) for one in schema.chosen(part)) for part in (BEFORE, RECORD))
+    return slice(before, before + past)
 
 
 def _equal(values: pa.Array, wanted: str) -> npt.NDArray[np.bool_]:

@@ -132,7 +132,11 @@ class FeatureSchema:
     @cached_property
     def csa_numbers(self) -> list[str]:
         """Names of the CSA features, in the tensor's order."""
-        return [name for feature in self.chosen(CSA) for name in feature.names(self._widths(feature))]
+        return [name for feature in self.chosen(CSA) for name in self.columns_of(feature)]
+
+    def columns_of(self, feature: Feature[Any]) -> list[str]:
+        """Names of a feature's columns under this schema."""
+        return feature.names(self._widths(feature))
 
     @cached_property
     def csa_settings(self) -> CsaSettings:

@@ -228,7 +228,7 @@ def plant(patch: pytest.MonkeyPatch, leak: str) -> None:
         advance = CsaHistory.advance
         patch.setattr(CsaHistory, "advance", lambda self, known, at, work=None: advance(self, known, at + 1, work))
         reading = CsaHistory.read
-        patch.setattr(CsaHistory, "read", lambda self, at=None, families=(): reading(self, self.moment, families))
+        patch.setattr(CsaHistory, "read", lambda self, at=None, *args: reading(self, self.moment, *args))
     else:
         along = CustomerHistory.along
         patch.setattr(CustomerHistory, "along", lambda self, a, h, who, at: along(self, a, h, who, at + 1))

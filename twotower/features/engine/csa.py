@@ -90,28 +90,32 @@ class CsaHistory:
         if len(work):
             self.moment = max(self.moment, int(work.at[-1]) + 1)
 
-    def read(self, moment: int | None = None, families: Sequence[str] = ()) -> CsaReading:
+    def read(self, moment: int | None = None, families: Sequence[str] = (), csas: Longs | None = None) -> CsaReading:
         """What is known as of `moment` (the state's own where None; never an earlier one), decayed to it.
 
-        families: which groups are read too. Arrays are copies. Raises ValueError for an earlier moment.
+        families: which groups are read too; csas: whom, distinct codes, in whose order the reading then stands; None:
+        all. Arrays are copies. Raises ValueError for an earlier moment.
         """
         at = self.moment if moment is None else moment
         if at < self.moment:
             raise ValueError(f"the history stands at {self.moment} and does not know what it was at {at}")
-        fade = self.decay.fade(at)
-        half_lives, width = len(self.settings.half_lives_us), self.settings.width
-        old = may_be_old(int(self.first.min(initial=NEVER)), at, self.settings.half_lives_us)
+        who: Longs | slice = slice(None) if csas is None else csas
+        both = who if csas is None else (2 * csas[:, None] + np.arange(2)).ravel()
+        fade, first = self.decay.fade(at), self.first[who]
+        old = may_be_old(int(first.min(initial=NEVER)), at, self.settings.half_lives_us)
         return CsaReading(
             moment=at,
-            counts=self.counts[:, 0].astype(np.int64),
-            sums=faded(self.sums, fade, None, old),
-            squares=faded(self.squares, fade, [2] * len(SQUARED), old),
-            embeddings=faded(self.embeddings, fade, None, old).reshape(self.csas, 2, half_lives, width),
-            load=faded(self.load, self.load_decay.fade(at))[:, :, 0],
-            work=self.work[:, 0].astype(np.int64),
-            first=self.first.copy(),
-            last=self.last.copy(),
-            groups={name: self._read_family(name, fade, old) for name in families},
+            counts=self.counts[who, 0].astype(np.int64),
+            sums=faded(self.sums[who], fade, None, old),
+            squares=faded(self.squares[who], fade, [2] * len(SQUARED), old),
+            embeddings=faded(self.embeddings[both], fade, None, old).reshape(
+                len(first), 2, len(old), self.settings.width
+            ),
+            load=faded(self.load[who], self.load_decay.fade(at))[:, :, 0],
+            work=self.work[who, 0].astype(np.int64),
+            first=first.copy(),
+            last=self.last[who].copy(),
+            groups={name: self._read_family(name, fade, old, who) for name in families},
         )
 
     def handled(self) -> Floats:
@@ -183,12 +187,12 @@ class CsaHistory:
         column = self.settings.group_half_life
         moved(self.groups, shift[column : column + 1], GROUP_POWERS)
 
-    def _read_family(self, name: str, fade: Doubles, old: list[bool]) -> GroupReading:
+    def _read_family(self, name: str, fade: Doubles, old: list[bool], who: Longs | slice) -> GroupReading:
         family, column = self.settings.family(name), self.settings.group_half_life
         offsets = self.settings.offsets
         # In the order of cells, not of rows: sums over groups must not tell in which order these were first seen.
         codes = self.settings.families[family][1]
-        of_family = self.row_of.reshape(self.csas, -1)[:, offsets[family] : offsets[family + 1]].ravel()
+        of_family = self.row_of.reshape(self.csas, -1)[who, offsets[family] : offsets[family + 1]].ravel()
         cells = np.flatnonzero(of_family >= 0)
         own, rows, sums = slice(column, column + 1), of_family[cells], np.empty((len(GROUP_SUMS), len(cells)))
         for start in range(0, len(cells), BLOCK):

@@ -10,13 +10,14 @@ whole, on an intent as hard as it is for everyone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from twotower.features.engine.readout import CsaReading, GroupReading, centre_mean, centre_rate, own_means, own_rates
+from twotower.features.engine.readout import CsaReading, GroupReading, Priors, mean_prior, rate_prior
 from twotower.features.engine.settings import CsaSettings
-from twotower.features.engine.shrink import effective, mean_strength, rate_strength, shrunk
+from twotower.features.engine.shrink import MOST, effective, mean_strength, rate_strength, shrunk
 from twotower.features.engine.values import GROUP_SUMS, SQUARES, SUMS
 
 Doubles = npt.NDArray[np.float64]
@@ -27,48 +28,75 @@ Named = dict[str, Doubles]
 GROUP_FEATURES = ("rate", "log_time", "n")
 
 
-def group_features(reading: CsaReading, settings: CsaSettings, family: str, codes: Sequence[int] | Longs) -> Floats:
+def group_features(
+    reading: CsaReading, settings: CsaSettings, family: str, codes: Sequence[int] | Longs, priors: Priors | None = None
+) -> Floats:
     """Features (N, J, 3) float32 by `GROUP_FEATURES` of every CSA for the codes (N,) of N contacts.
 
     `rate` and `log_time` are relative to the centre's, `n` is log(1 + effective outcomes). A cell that was never seen
-    reads as its prior, and code −1 as the CSA's own number. Raises KeyError where `reading` lacks the family.
+    reads as its prior, and code −1 as the CSA's own number. priors: as of `record.Record`. Raises KeyError where
+    `reading` lacks the family.
     """
     group, h = reading.groups[family], settings.group_half_life
     cells = dict(zip(GROUP_SUMS, group.sums.T, strict=True))
     csa = dict(zip(SUMS, reading.sums[:, h].T.copy(), strict=True))
     squares = dict(zip(SQUARES, reading.squares[:, h].T.copy(), strict=True))
-    asked = np.asarray(codes, dtype=np.int64)
+    asked, known = np.asarray(codes, dtype=np.int64), Priors() if priors is None else priors
     place = _places(group, len(reading.last), asked)
     size = effective(cells["outcomes"], cells["outcomes_squares"])
-    rate = _rate(group, {**cells, "size": size}, csa, squares, asked, place)
-    log_time = _log_time(group, cells, csa, squares, asked, place)
+    of_rates = known.of((family, "rate"), lambda: _rates(group, {**cells, "size": size}, csa, squares))
+    of_times = known.of((family, "log_time"), lambda: _log_times(group, cells, csa, squares))
+    rate = of_rates.of(csa["resolved"], csa["outcomes"], cells["resolved"], cells["outcomes"], asked, place)
+    log_time = of_times.of(csa["log_seconds"], csa["timed"], cells["log_seconds"], cells["timed"], asked, place)
     return np.stack([rate, log_time, np.log1p(_at(size, place))], axis=-1).astype(np.float32)
 
 
-def _rate(group: GroupReading, cells: Named, csa: Named, squares: Named, asked: Longs, place: Longs) -> Doubles:
-    """(N, J) shrunken rates less the centre's: beta-binomial around σ(logit p_csa + logit p_code − logit p_centre)."""
-    level = centre_rate(csa["resolved"], csa["outcomes"])
-    own = own_rates(csa["resolved"], csa["outcomes"], effective(csa["outcomes"], squares["outcomes"]))
+@dataclass(frozen=True)
+class _Hierarchy:
+    """The priors of one family: the centre's `level`; `own`, the strength that CSAs are shrunk to it by; `shift`
+    f8[codes + 1], how each code differs from all, the last, at −1, being no code; `strength` of cells. Rates live on
+    the logit scale, where they add up."""
+
+    level: float
+    own: float
+    shift: Doubles
+    strength: float
+    rates: bool
+
+    def of(
+        self, total: Doubles, weight: Doubles, cell_total: Doubles, cell_weight: Doubles, asked: Longs, place: Longs
+    ) -> Doubles:
+        """(N, J) shrunken numbers less the centre's, of CSAs' sums (J,) and cells' (n,) at `place` (N, J)."""
+        prior = self.expected(shrunk(total, weight, self.level, self.own)[None], self.shift[asked][:, None])
+        return shrunk(_at(cell_total, place), _at(cell_weight, place), prior, self.strength) - self.level
+
+    def expected(self, own: Doubles, shift: Doubles) -> Doubles:
+        """What is expected of a CSA's cell: σ(logit p_csa + logit p_code − logit p_centre), or t_csa + t_code − t."""
+        return _sigmoid(_logit(own) + shift) if self.rates else own + shift
+
+
+def _rates(group: GroupReading, cells: Named, csa: Named, squares: Named) -> _Hierarchy:
+    """Beta-binomial around what is expected."""
+    total, weight = csa["resolved"], csa["outcomes"]
+    level, own = rate_prior(total, weight, effective(weight, squares["outcomes"]))
     resolved, outcomes, of_squares = _by_code(group, cells, ("resolved", "outcomes", "outcomes_squares"))
     of_code = shrunk(resolved, outcomes, level, rate_strength(resolved, outcomes, effective(outcomes, of_squares)))
-    shift = _logit(np.append(of_code, level)) - _logit(level)  # the last, at −1, is that of no code
-    expected = _sigmoid(_logit(own)[group.csa] + shift[group.code])
-    strength = rate_strength(cells["resolved"], cells["outcomes"], cells["size"], expected)
-    prior = _sigmoid(_logit(own)[None] + shift[asked][:, None])
-    return shrunk(_at(cells["resolved"], place), _at(cells["outcomes"], place), prior, strength) - level
+    found = _Hierarchy(level, own, _logit(np.append(of_code, level)) - _logit(level), MOST, rates=True)
+    expected = found.expected(shrunk(total, weight, level, own)[group.csa], found.shift[group.code])
+    return replace(found, strength=rate_strength(cells["resolved"], cells["outcomes"], cells["size"], expected))
 
 
-def _log_time(group: GroupReading, cells: Named, csa: Named, squares: Named, asked: Longs, place: Longs) -> Doubles:
-    """(N, J) shrunken mean log seconds less the centre's: normal around t_csa + t_code − t_centre."""
+def _log_times(group: GroupReading, cells: Named, csa: Named, squares: Named) -> _Hierarchy:
+    """Normal around what is expected."""
     names = ("log_seconds", "log_seconds_squared", "timed", "timed_squares")
-    level = centre_mean(csa["log_seconds"], csa["timed"])
-    own = own_means(csa["log_seconds"], csa["log_seconds_squared"], csa["timed"], squares["timed"])
-    total, squared, timed, of_squares = _by_code(group, cells, names)
-    shift = np.append(own_means(total, squared, timed, of_squares) - level, 0)
+    total, weight = csa["log_seconds"], csa["timed"]
+    level, own = mean_prior(total, csa["log_seconds_squared"], weight, squares["timed"])
+    seconds, squared, timed, of_squares = _by_code(group, cells, names)
+    of_code = shrunk(seconds, timed, *mean_prior(seconds, squared, timed, of_squares))
+    found = _Hierarchy(level, own, np.append(of_code - level, 0), MOST, rates=False)
+    expected = found.expected(shrunk(total, weight, level, own)[group.csa], found.shift[group.code])
     total, squared, timed, of_squares = (cells[name] for name in names)
-    strength = mean_strength(total, squared, timed, of_squares, own[group.csa] + shift[group.code])
-    prior = own[None] + shift[asked][:, None]
-    return shrunk(_at(total, place), _at(timed, place), prior, strength) - level
+    return replace(found, strength=mean_strength(total, squared, timed, of_squares, expected))
 
 
 def _places(group: GroupReading, csas: int, codes: Longs) -> Longs:

@@ -1,20 +1,42 @@
 """What an engine says of every CSA at a moment, before anything is made of it, and the rates and means of units.
 
 Notable: features are made of readings in `engine/record.py`; what a CSA is like for a group, such as an intent, in
-`engine/groups.py`.
+`engine/groups.py`. What a number is shrunk towards, and how strongly, is estimated from all CSAs; it is kept apart from
+the readings (`Priors`), so that one CSA whose hand-over has just ended can be read alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from twotower.features.engine.shrink import mean_strength, rate_strength, shrunk
+from twotower.features.engine.shrink import mean_strength, rate_strength
 
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
+Estimate = TypeVar("Estimate")
+
+
+class Priors:
+    """What was estimated from all CSAs at a moment: centres and strengths.
+
+    Empty to begin with; an estimate is made from the reading that first asks for it. So features of one CSA, computed
+    with the priors of an earlier reading of all, are those that all would have given them, to the bit.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Any] = {}
+
+    def of(self, key: Hashable, estimate: Callable[[], Estimate]) -> Estimate:
+        """The estimate that is known by a key, made now if it is not there."""
+        if key not in self._kept:
+            self._kept[key] = estimate()
+        kept: Estimate = self._kept[key]
+        return kept
 
 
 @dataclass(frozen=True)
@@ -65,11 +87,11 @@ def centre_mean(total: Doubles, weight: Doubles) -> float:
     return float(total.sum() / weight.sum()) if weight.sum() > 0 else 0.0
 
 
-def own_rates(successes: Doubles, trials: Doubles, size: Doubles) -> Doubles:
-    """Rates of units, shrunk towards that of all."""
-    return shrunk(successes, trials, centre_rate(successes, trials), rate_strength(successes, trials, size))
+def rate_prior(successes: Doubles, trials: Doubles, size: Doubles) -> tuple[float, float]:
+    """The centre and the strength that rates of units are shrunk by."""
+    return centre_rate(successes, trials), rate_strength(successes, trials, size)
 
 
-def own_means(total: Doubles, squared: Doubles, weight: Doubles, squares: Doubles) -> Doubles:
-    """Means of units, shrunk towards that of all."""
-    return shrunk(total, weight, centre_mean(total, weight), mean_strength(total, squared, weight, squares))
+def mean_prior(total: Doubles, squared: Doubles, weight: Doubles, squares: Doubles) -> tuple[float, float]:
+    """The centre and the strength that means of units are shrunk by."""
+    return centre_mean(total, weight), mean_strength(total, squared, weight, squares)

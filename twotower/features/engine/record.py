@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from twotower.clock import DAY, HOUR, NULL_TIME
 from twotower.features.engine.groups import GROUP_FEATURES, group_features
-from twotower.features.engine.readout import CsaReading, centre_mean, centre_rate, own_means, own_rates
+from twotower.features.engine.readout import CsaReading, Priors, mean_prior, rate_prior
 from twotower.features.engine.settings import CsaSettings
-from twotower.features.engine.shrink import effective
+from twotower.features.engine.shrink import effective, shrunk
 from twotower.features.engine.values import SQUARES, SUMS
 from twotower.features.feature import Feature, table
 
@@ -31,32 +31,39 @@ PRIOR, LONG_DAYS = 10.0, 3650.0
 
 
 class HalfLife:
-    """The decayed sums of one half-life by name, and what is made of them; arrays (J,)."""
+    """The decayed sums of one half-life by name, and what is made of them; arrays (J,). priors: of this half-life."""
 
-    def __init__(self, reading: CsaReading, half_life: int) -> None:
+    def __init__(self, reading: CsaReading, half_life: int, priors: Priors) -> None:
         self.sums = dict(zip(SUMS, reading.sums[:, half_life].T.copy(), strict=True))
         self.squares = dict(zip(SQUARES, reading.squares[:, half_life].T.copy(), strict=True))
         self.size = {name: effective(self.sums[name], self.squares[name]) for name in SQUARES}
+        self._priors, self._half_life = priors, half_life
 
     def rate(self, of: str, among: str) -> Doubles:
         """Shrunken rate less the centre's."""
-        trials = self.sums[among]
-        return own_rates(self.sums[of], trials, self.size[among]) - centre_rate(self.sums[of], trials)
+        total, trials = self.sums[of], self.sums[among]
+        key = (self._half_life, of, among)
+        centre, strength = self._priors.of(key, lambda: rate_prior(total, trials, self.size[among]))
+        return shrunk(total, trials, centre, strength) - centre
 
-    def mean(self, of: str, among: str, squared: str) -> Doubles:
-        """Shrunken mean, which is against expectation or is to be compared with the centre's."""
-        return own_means(self.sums[of], self.sums[squared], self.sums[among], self.squares[among])
-
-    def relative(self, of: str, among: str, squared: str) -> Doubles:
-        """Shrunken mean less the centre's."""
-        return self.mean(of, among, squared) - centre_mean(self.sums[of], self.sums[among])
+    def mean(self, of: str, among: str, squared: str, relative: bool = False) -> Doubles:
+        """Shrunken mean, which is against expectation, or less the centre's if `relative`."""
+        total, weight = self.sums[of], self.sums[among]
+        centre, strength = self._priors.of(
+            (self._half_life, of, among), lambda: mean_prior(total, self.sums[squared], weight, self.squares[among])
+        )
+        return shrunk(total, weight, centre, strength) - (centre if relative else 0.0)
 
 
 class Record:
-    """What features are computed from: a reading, and the settings of the engine that it is of."""
+    """What features are computed from: a reading, and the settings of the engine that it is of.
 
-    def __init__(self, reading: CsaReading, settings: CsaSettings) -> None:
+    priors: of an earlier reading of all CSAs, for a reading of some; None: estimated from this one.
+    """
+
+    def __init__(self, reading: CsaReading, settings: CsaSettings, priors: Priors | None = None) -> None:
         self.reading, self.settings = reading, settings
+        self.priors = Priors() if priors is None else priors
 
     def __len__(self) -> int:
         return len(self.reading.last)
@@ -64,7 +71,7 @@ class Record:
     @cached_property
     def half_lives(self) -> list[HalfLife]:
         """One for each half-life."""
-        return [HalfLife(self.reading, h) for h in range(len(self.settings.half_lives_us))]
+        return [HalfLife(self.reading, h, self.priors) for h in range(len(self.settings.half_lives_us))]
 
     @cached_property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -93,7 +100,9 @@ class Record:
     def groups(self) -> list[Floats]:
         """`group_features` (codes, J, 3) of every family that is kept."""
         kept = self.settings.families
-        return [group_features(self.reading, self.settings, family, np.arange(codes)) for family, codes in kept]
+        return [
+            group_features(self.reading, self.settings, family, np.arange(codes), self.priors) for family, codes in kept
+        ]
 
     def similarity(self) -> Doubles:
         """Cosine (J,) of what the fastest and the slowest half-life say a CSA works on, 0 without a past."""
@@ -168,7 +177,7 @@ UNGROUPED: tuple[Feature[Record], ...] = (
     ),
     _by_half_life(
         "log_time", "record", SHRUNK, -np.inf, np.inf, "mean log(1 + handle time in s)",
-        lambda h: h.relative("log_seconds", "timed", "log_seconds_squared"), "timed",
+        lambda h: h.mean("log_seconds", "timed", "log_seconds_squared", relative=True), "timed",
     ),
     _by_half_life(
         "transfers", "record", SHRUNK, -1, 1, "share transferred", lambda h: h.rate("transfers", "transfers_known"),
@@ -176,8 +185,8 @@ UNGROUPED: tuple[Feature[Record], ...] = (
     ),
     _by_half_life("ratings_n", "record", N, 0, np.inf, "with a csat", lambda h: np.log1p(h.size["ratings"]), "ratings"),
     _by_half_life(
-        "csat", "record", SHRUNK, -4, 4, "mean csat (1 to 5)", lambda h: h.relative("csat", "ratings", "csat_squared"),
-        "ratings",
+        "csat", "record", SHRUNK, -4, 4, "mean csat (1 to 5)",
+        lambda h: h.mean("csat", "ratings", "csat_squared", relative=True), "ratings",
     ),
     Feature(
         "idle", "csa", "record", "log(1 + days)", 0, np.inf,

@@ -156,6 +156,19 @@ def test_steps_change_no_bit_when_all_but_nothing_is_left(table, days, stops):
     assert bits(once.read(families=NAMES)) == bits(often.read(families=NAMES))
 
 
+@given(tables(), st.permutations(range(CSAS)), st.integers(1, CSAS))
+def test_some_csas_read_alone_are_those_of_all(table, order, count):
+    history, who = built(table, END), np.array(order[:count])
+    part, whole = history.read(END + DAY, NAMES, who), history.read(END + DAY, NAMES)
+    for name in ("counts", "sums", "squares", "embeddings", "load", "work", "first", "last"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[who])
+    for name in NAMES:
+        few, all_ = part.groups[name], whole.groups[name]
+        mine = [(int(c), int(k), *sums) for c, k, sums in zip(who[few.csa], few.code, few.sums.tolist(), strict=True)]
+        theirs = zip(all_.csa.tolist(), all_.code.tolist(), all_.sums.tolist(), strict=True)
+        assert sorted(mine) == [(c, k, *sums) for c, k, sums in theirs if c in who]
+
+
 def test_an_update_moves_the_moment_just_behind_itself():
     handovers, history = draw_table(np.random.default_rng(0), 9).handovers(), CsaHistory(SETTINGS, CSAS)
     history.update(handovers)

@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.twotower.features.engine.histories import BEGIN, CSAS, END, FAMILIES, SETTINGS, WIDTH, draw_table, tables
 from twotower.clock import DAY, NULL_TIME
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers
 from twotower.features.engine.groups import group_features
-from twotower.features.engine.record import LONG_DAYS, PRIOR, csa_features, csa_names
+from twotower.features.engine.readout import Priors
+from twotower.features.engine.record import LONG_DAYS, PRIOR, RECORD, Record, csa_features, csa_names
 from twotower.features.engine.settings import CsaSettings
 from twotower.features.engine.values import SUMS
+from twotower.features.feature import table as table_of
 
 NAMES = csa_names(SETTINGS)
 
@@ -183,6 +186,20 @@ def test_every_group_feature_is_a_number(table):
         features = group_features(found, SETTINGS, name, range(-1, codes))
         assert features.shape == (codes + 1, CSAS, 3)
         assert np.isfinite(features).all()
+
+
+@given(tables(), st.integers(0, CSAS - 1))
+def test_one_csa_with_the_priors_of_all_reads_as_among_all(table, who):
+    history = CsaHistory(SETTINGS, CSAS)
+    history.advance(table.handovers(), END, table.work())
+    names, priors = [name for name, _ in FAMILIES], Priors()
+
+    def features(csas, priors):
+        record = Record(history.read(END, names, csas), SETTINGS, priors)
+        return table_of(RECORD, record, len(record), SETTINGS)
+
+    whole = features(None, priors)
+    np.testing.assert_array_equal(features(np.array([who]), priors)[0], whole[who])
 
 
 def test_a_family_that_was_not_read_is_missed():
