@@ -38,7 +38,6 @@ from twotower.index.vectors import faiss
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights
 from twotower.scoring.kernels import Kernel
-from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
@@ -114,19 +113,16 @@ def join() -> Join:
 
 def snapshot(rows: HistoryRows, vectors: Floats, queries: ContactVectors, joined: Join) -> Snapshot:
     """Indexes chosen as an export chooses them."""
-    memory = Memory(rows, len(vectors))
-    ids = tuple(f"csa-{j}" for j in range(len(vectors)))
-    return Snapshot(
-        ids=ids,
-        codes={csa_id: j for j, csa_id in enumerate(ids)},
-        active=np.ones(len(ids), dtype=np.bool_),
-        profiles=build_profile_index(vectors, queries.profile),
-        history=build_history_index(
+    return Snapshot.of(
+        tuple(f"csa-{j}" for j in range(len(vectors))),
+        np.ones(len(vectors), dtype=np.bool_),
+        vectors,
+        rows,
+        build_profile_index(vectors, queries.profile),
+        build_history_index(
             history_vectors(rows, NOW, staleness_rate(joined)), history_queries(queries.memory, "handled")
         ),
-        memory=memory,
-        starts=np.searchsorted(rows.csa, np.arange(len(ids) + 1)).astype(np.int64),
-        surrogates=surrogates(joined, vectors, rows, NOW),
+        surrogates(joined, vectors, rows, NOW),
     )
 
 
@@ -172,7 +168,7 @@ def measure(
 
 def top(view: Snapshot, joined: Join, one: ContactVectors, rank: Rank, codes: npt.NDArray[np.int64]) -> Any:
     """The best K of the codes by the exact score."""
-    score = joined.score(rank, one, view.memory, codes, view.profiles.vectors[codes]).score
+    score = joined.score(rank, one, view.memory, codes, view.vectors_of(codes)).score
     return codes[np.argsort(-score, kind="stable")[:K]]
 
 
@@ -206,7 +202,7 @@ def run(csas: int, per_csa: int, queries: int, seed: int) -> dict[str, Any]:
         "build_s": built,
         "indexes": {
             "profiles": view.profiles.choice.to_json() | {"recall_at_50": recall(view.profiles, contacts.profile, 50)},
-            "history": view.history.choice.to_json() | {"recall_at_100": recall(view.history, asked, 100)},
+            "history": view.history.index.choice.to_json() | {"recall_at_100": recall(view.history.index, asked, 100)},
         },
         "cases": cases,
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},

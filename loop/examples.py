@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.ranking import split_log
-from serve.matcher import LEAST_SHARE, REASONS, Candidate, Matcher, Ranked, Reason
+from serve.answer import LEAST_SHARE, REASONS, Candidate, Ranked, Reason
+from serve.matcher import Matcher
 from serve.rolling import RollingMatcher
 from twotower.scoring.join import Join
 from twotower.scoring.kernels import Kernel

@@ -141,7 +141,7 @@ class RowsByCustomer:
         """The hand-overs of customers, one after another, and how many each has."""
         changed = np.isin(customers, np.fromiter(self._changed, np.int64, len(self._changed)))
         kept = np.flatnonzero(~changed & (customers < len(self._starts) - 1))
-        index, place = ranges(self._starts, customers[kept])
+        index, place = ranges(self._starts[customers[kept]], self._starts[customers[kept] + 1])
         other = [(position, self._changed[int(customers[position])]) for position in np.flatnonzero(changed)]
         rows = self._rows.take(index).followed_by(*(part for _, part in other))
         owner = np.concatenate([kept[place], *(np.full(len(part), position) for position, part in other)])

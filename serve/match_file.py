@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from serve.answer import Ranked
 from serve.contact import MatchError
 from serve.contact_file import ContactBatch, ContactFile
 from serve.customers import Customers
-from serve.matcher import Matcher, Ranked
+from serve.matcher import Matcher
 from serve.rolling import RollingMatcher
 from twotower.clock import NULL_TIME, format_time
 from twotower.errors import DataError

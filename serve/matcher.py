@@ -9,8 +9,9 @@ outside the bundle (`serve/customers.py`), as of the contact's arrival; a strang
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serve.answer import Candidate, Ranked, as_candidates
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, eligible_codes, moment_of
 from serve.customers import Customers
 from serve.customers_rows import MemoryOfOne
+from serve.live import Live
+from serve.outcome import Outcome
+from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
-from twotower.clock import NULL_TIME
+from twotower.clock import NULL_TIME, format_time
 from twotower.features.customer import CustomerRows
-from twotower.scoring.join import ContactVectors, Rank, Scored
+from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
 
 _log = logging.getLogger("serve")
@@ -35,49 +40,6 @@ OTHER_BUNDLE = (
     "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
     "who served them do; build the store again with this bundle"
 )
-REASONS = 3
-# Parts below this share of the whole explain nothing.
-LEAST_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One part of a score: `part` its name, `effect` how much it raises (or lowers) this CSA above the mean of the
-    candidates, in score units, `share` the effect's share of all parts' absolute effects (−1 … 1)."""
-
-    part: str
-    effect: float
-    share: float
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
-    where the log had no failures) and the parts that set it apart, strongest first."""
-
-    csa_id: str
-    score: float
-    p_resolved: float | None
-    reasons: tuple[Reason, ...]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The best k of one contact's candidates: codes i8[k], and where they stand in what was scored."""
-
-    codes: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
-    scored: Scored
-
-    @property
-    def score(self) -> npt.NDArray[np.float32]:
-        """Scores f4[k], best first."""
-        return self.scored.score[self.places]
-
-    @property
-    def p_resolved(self) -> npt.NDArray[np.float32] | None:
-        """P(resolved) f4[k] or None."""
-        return None if self.scored.p_resolved is None else self.scored.p_resolved[self.places]
 
 
 class Matcher:
@@ -91,6 +53,8 @@ class Matcher:
         self._id = bundle.manifest.id
         self._until = int(bundle.manifest.window["until"])
         self._snapshot = Snapshot.from_bundle(bundle)
+        self._live: Live | None = None
+        self._writing = threading.Lock()
         self._reads_past = bundle.schema.has("frequency", "style", "relationship")
         if customers is not None and customers.bundle != self._id:
             _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
@@ -106,6 +70,62 @@ class Matcher:
         """
         return cls(Bundle.open(bundle_dir, expect_digest), customers)
 
+    def ended(self, contact: Mapping[str, Any] | Seen, csa_id: str, known_at: datetime | int, **outcome: Any) -> None:
+        """A hand-over's outcome has become known: its CSA is another one at the next call.
+
+        contact: fields, or what `read` made of them on arrival, which saves reading them again. outcome: what is known
+        of `resolved`, `handle_time_s`, `transferred`, `csat` and, where the bundle reads the load, `ended_at`. The
+        customer's store, if there is one, is told too. Each hand-over is to be told once, in the order in which they
+        become known; matching goes on meanwhile, other calls like this one wait.
+
+        Raises MatchError for a CSA or an outcome that cannot be; nothing has changed then.
+        """
+        seen = contact if isinstance(contact, Seen) else self.read(contact)
+        code, end = self._code(csa_id), Outcome.of(known_at, outcome)
+        if end.known_at < self._until:
+            raise MatchError(
+                f"known_at: {format_time(end.known_at)} is before {format_time(self._until)}, up to when the bundle "
+                "knows all outcomes; tell what became known since"
+            )
+        with self._writing:
+            self._snapshot = self._started().ended(code, seen, end)
+        if self.customers is not None:
+            vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]])
+            self.customers.update_handover(
+                seen.fields["customer_id"], csa_id, end.known_at, end.resolved, vectors, self._id
+            )
+
+    def assigned(self, csa_id: str, at: datetime | int) -> None:
+        """A hand-over has begun: it counts as the CSA's load, where the bundle reads that; what began before the end of
+        its data window does already. Raises MatchError for a CSA whom the roster does not hold."""
+        code, moment = self._code(csa_id), moment_of(at, "at")
+        with self._writing:
+            self._snapshot = self._started().assigned(code, moment)
+
+    def refresh(self, at: datetime | int | None = None) -> None:
+        """Bring the whole roster to a moment (by default just after all that is known): what everyone's numbers are
+        shrunk towards, ages, and the search structures; once per snapshot of training, and after some thousands of
+        hand-overs. Matching goes on meanwhile, hand-overs that end wait."""
+        with self._writing:
+            live = self._started()
+            moment = live.moment if at is None else moment_of(at, "at")
+            if moment < live.moment:
+                raise MatchError(
+                    f"at: {format_time(moment)} is earlier than what is known ({format_time(live.moment)})"
+                )
+            self._snapshot = live.refresh(moment)
+
+    def _started(self) -> Live:
+        """The writer's side, made when something first changes: a copy of all that may change."""
+        if self._live is None:
+            self._live = Live(self.bundle, self._snapshot)
+        return self._live
+
+    def _code(self, csa_id: str) -> int:
+        if csa_id not in self._snapshot.codes:
+            raise MatchError(f"csa_id: {csa_id!r} is not in the roster of this bundle; export one that holds them")
+        return self._snapshot.codes[csa_id]
+
     @property
     def snapshot(self) -> Snapshot:
         """The present view of the roster and its memory."""
@@ -116,9 +136,21 @@ class Matcher:
         """What a rank means unless a call says otherwise."""
         return self._join.default
 
+    def read(self, contact: Mapping[str, Any], at: datetime | int | None = None) -> Seen:
+        """What the towers make of a contact, for `match` now and for `ended` when its hand-over ends.
+
+        contact, at: as in `match`. Raises MatchError as it does.
+        """
+        found = clean(contact)
+        past, told = self._known([found["customer_id"]], [found["arrived_at"]], at)
+        for name, [value] in told.items():
+            found[name] = value if found[name] is None else found[name]
+        encoded, row, categories = self._encoder.read_one(found, past)
+        return Seen(found, row, categories, encoded)
+
     def match(
         self,
-        contact: Mapping[str, Any],
+        contact: Mapping[str, Any] | Seen,
         k: int = 10,
         eligible: Sequence[str] | None = None,
         rank: Rank | None = None,
@@ -126,22 +158,20 @@ class Matcher:
     ) -> list[Candidate]:
         """The best k CSAs for a contact, best first; fewer where fewer are eligible, none where nobody is.
 
-        contact: fields as in `contacts.parquet`; any may be missing or None. eligible: csa ids who may take it, None
-        for everyone active. rank: `success` or `handled`, None for the bundle's default. at: the moment that ages are
-        counted from, by default the contact's `arrived_at`, else the end of the bundle's data window; give the present
-        for a contact that has waited.
+        contact: fields as in `contacts.parquet`, any may be missing or None; or what `read` made of them. eligible: csa
+        ids who may take it, None for everyone active. rank: `success` or `handled`, None for the bundle's default. at:
+        the moment that ages are counted from, by default the contact's `arrived_at`, else just after all that is known;
+        give the present for a contact that has waited.
 
         Raises MatchError for a field of a wrong type, unknown eligible ids (named) and k < 1, BundleError for a rank
         that the bundle does not have.
         """
-        found = clean(contact)
+        seen = contact if isinstance(contact, Seen) else self.read(contact, at)
         snapshot = self._snapshot
         codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
-        who, past, told = self._known([found["customer_id"]], [found["arrived_at"]], at)
-        for name, [value] in told.items():
-            found[name] = value if found[name] is None else found[name]
-        vectors = self.vectors(self._encoder.encode_one(found, past), [found["arrived_at"]], at, who)
-        return _as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
+        who = self._codes([seen.fields["customer_id"]])
+        vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]], at, who)
+        return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
 
     def match_batch(
         self,
@@ -164,7 +194,7 @@ class Matcher:
             ids = None if eligible is None else eligible[i]
             codes = None if ids is None else np.array(eligible_codes(ids, snapshot.codes), dtype=np.int64)
             one = vectors.take(np.array([i]))
-            ranked.append(_as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot)))
+            ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot)))
         return ranked
 
     def encode(
@@ -175,9 +205,10 @@ class Matcher:
         at: datetime | int | None = None,
     ) -> ContactVectors:
         """Vectors of contacts (N,) given as columns for the contact encoder, with what is known of their customers."""
-        who, past, told = self._known(customer_ids, arrived_at, at)
+        past, told = self._known(customer_ids, arrived_at, at)
         columns = {**columns, **{name: _filled(columns.get(name), values) for name, values in told.items()}}
-        return self.vectors(self._encoder.encode(columns, past, quiet=True), arrived_at, at, who)
+        encoded = self._encoder.encode(columns, past, quiet=True)
+        return self.vectors(encoded, arrived_at, at, self._codes(customer_ids))
 
     def vectors(
         self,
@@ -202,25 +233,30 @@ class Matcher:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """When contacts count as arrived, i8[N], and the moments i8[N] that they are matched at, not earlier."""
         fixed = None if at is None else moment_of(at, "at")
-        moments = [fixed if fixed is not None else self._until if t is None else t for t in arrived_at]
+        now = self._until if self._live is None else max(self._until, self._live.moment)
+        moments = [fixed if fixed is not None else now if t is None else t for t in arrived_at]
         arrived = [moment if t is None else min(t, moment) for t, moment in zip(arrived_at, moments, strict=True)]
         return np.array(arrived, dtype=np.int64), np.array(moments, dtype=np.int64)
 
+    def _codes(self, customer_ids: Sequence[str | None]) -> npt.NDArray[np.int32]:
+        """Positions of contacts' customers (N,), −1 for strangers."""
+        if self.customers is None:
+            return np.full(len(customer_ids), -1, dtype=np.int32)
+        return self.customers.codes(customer_ids)
+
     def _known(
         self, customer_ids: Sequence[str | None], arrived_at: Sequence[int | None], at: datetime | int | None
-    ) -> tuple[npt.NDArray[np.int32], CustomerRows | None, dict[str, list[Any]]]:
-        """Positions of contacts' customers, their past (None where all are strangers or no tower reads it), and what
-        else the store tells of them, as columns of contacts, without any where all are strangers."""
-        if self.customers is None:
-            return np.full(len(customer_ids), -1, dtype=np.int32), None, {}
-        who = self.customers.codes(customer_ids)
-        if not (who >= 0).any():
-            return who, None, {}
+    ) -> tuple[CustomerRows | None, dict[str, list[Any]]]:
+        """The past of contacts' customers (None where all are strangers or no tower reads it), and what else the store
+        tells of them, as columns of contacts, without any where all are strangers."""
+        who = self._codes(customer_ids)
+        if self.customers is None or not (who >= 0).any():
+            return None, {}
         past = None
         if self._reads_past:
             past = self.customers.past(who, *self.times(arrived_at, at))
         since = [None if moment == NULL_TIME else moment for moment in self.customers.since(who).tolist()]
-        return who, past, {"customer_since": since, "customer_language": self.customers.languages(who)}
+        return past, {"customer_since": since, "customer_language": self.customers.languages(who)}
 
     def rank(
         self,
@@ -239,7 +275,7 @@ class Matcher:
             raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
         contact, memory, also = self._met(contact, view)
         codes = view.candidates(contact, meaning, k, eligible, also)
-        scored = self._join.score(meaning, contact, memory, codes, view.profiles.vectors[codes])
+        scored = self._join.score(meaning, contact, memory, codes, view.vectors_of(codes))
         places = np.argsort(-scored.score, kind="stable")[:k]
         return Ranked(codes[places], places, scored)
 
@@ -263,31 +299,3 @@ def _filled(given: Any, known: list[Any]) -> list[Any]:
     values = given.to_pylist() if hasattr(given, "to_pylist") else given
     # What is not itself is NaN.
     return [other if one is None or one != one else one for one, other in zip(values, known, strict=True)]
-
-
-def _as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
-    p, reasons = ranked.p_resolved, explain(ranked)
-    return [
-        Candidate(snapshot.ids[code], float(score), None if p is None else float(p[i]), reasons[i])
-        for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
-    ]
-
-
-def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
-    """The parts that set each of the best k apart from the mean of the scored candidates, strongest first."""
-    parts = ranked.scored.contributions
-    if not len(ranked.places):
-        return []
-    effects = parts[ranked.places] - parts.mean(axis=0)
-    whole = np.maximum(np.abs(effects).sum(axis=1, keepdims=True), 1e-12)
-    shares = effects / whole
-    order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
-    names = ranked.scored.names
-    return [
-        tuple(
-            Reason(names[j], float(effects[i, j]), float(shares[i, j]))
-            for j in order[i]
-            if abs(shares[i, j]) >= LEAST_SHARE
-        )
-        for i in range(len(order))
-    ]

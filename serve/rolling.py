@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from serve.answer import Ranked
 from serve.contact import MatchError
-from serve.matcher import Matcher, Ranked
+from serve.matcher import Matcher
 from serve.roll import Roll
 from twotower.bundle.sessions import Encoded
 from twotower.features.contact import ContactRows

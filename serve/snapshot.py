@@ -3,7 +3,8 @@
 Notable: candidates are the union of two searches: a linear stand-in for the whole score (the profile vectors, where
 the roster is too large for that), and single hand-overs of like work. Both look under the eligibility mask only, so
 nobody eligible is lost to somebody who is not. Where few are eligible, no search decides: all of them are scored. CSAs
-who served the customer before are scored whatever the searches find, as these know nothing of pairings.
+who served the customer before are scored whatever the searches find, as these know nothing of pairings. What has come
+since the indexes were built is scanned beside them; the scores always come from what is known now.
 """
 
 from __future__ import annotations
@@ -37,22 +38,42 @@ SURROGATE_COMPONENTS = 6_000_000
 
 
 @dataclass(frozen=True)
+class Searched:
+    """An index of remembered hand-overs, as of when it was built: whose each row is i4[H], whether it did not fail
+    bool[H], and where every CSA's rows begin i8[J + 1]."""
+
+    index: VectorIndex
+    csa: npt.NDArray[np.int32]
+    good: Mask
+    starts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, index: VectorIndex, rows: HistoryRows, csas: int) -> Searched:
+        """An index over rows that are sorted by CSA."""
+        starts = np.searchsorted(rows.csa, np.arange(csas + 1)).astype(np.int64)
+        return cls(index, rows.csa, rows.weight > 0, starts)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
-    `ids` (J) with `codes` their positions; `active` bool[J]; `profiles` and `history` indexes; `starts` i8[J + 1] the
-    run of every CSA in the history; `surrogates` the linear stand-in for each rank's score, empty for a
-    large roster.
+    `ids` (J) with `codes` their positions; `active` bool[J]; `vectors` (V, P) of which row `places[j]` is the profile
+    vector of CSA j; `memory` what is remembered of everyone; `profiles` and `history` indexes; `surrogates` the linear
+    stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good hand-overs that came since
+    the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be older.
     """
 
     ids: tuple[str, ...]
     codes: dict[str, int]
     active: Mask
-    profiles: VectorIndex
-    history: VectorIndex
+    vectors: Floats
+    places: Codes
     memory: Memory
-    starts: npt.NDArray[np.int64]
+    profiles: VectorIndex
+    history: Searched
     surrogates: dict[Rank, Surrogate]
+    fresh: tuple[Floats, Codes]
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Snapshot:
@@ -60,18 +81,45 @@ class Snapshot:
         roster, rows = bundle.roster, bundle.history
         if np.any(np.diff(rows.csa) < 0):
             raise BundleError(f"{bundle.path}: history.parquet is not sorted by CSA; export the bundle again")
-        memory = Memory(rows, len(roster))
         moment = int(bundle.manifest.window["until"])
-        return cls(
-            ids=roster.ids,
-            codes={csa_id: code for code, csa_id in enumerate(roster.ids)},
-            active=roster.active,
-            profiles=bundle.index("profiles"),
-            history=bundle.index("history"),
-            memory=memory,
-            starts=np.searchsorted(rows.csa, np.arange(len(roster) + 1)).astype(np.int64),
-            surrogates=surrogates(bundle.join, roster.vectors, rows, moment),
+        return cls.of(
+            roster.ids,
+            roster.active,
+            roster.vectors,
+            rows,
+            bundle.index("profiles"),
+            bundle.index("history"),
+            surrogates(bundle.join, roster.vectors, rows, moment),
         )
+
+    @classmethod
+    def of(
+        cls,
+        ids: tuple[str, ...],
+        active: Mask,
+        vectors: Floats,
+        rows: HistoryRows,
+        profiles: VectorIndex,
+        history: VectorIndex,
+        stand_ins: dict[Rank, Surrogate],
+    ) -> Snapshot:
+        """The view of a roster (J) whose every part is of one moment; rows sorted by (csa, known_at)."""
+        return cls(
+            ids=ids,
+            codes={csa_id: code for code, csa_id in enumerate(ids)},
+            active=active,
+            vectors=vectors,
+            places=np.arange(len(ids)),
+            memory=Memory(rows, len(ids)),
+            profiles=profiles,
+            history=Searched.of(history, rows, len(ids)),
+            surrogates=stand_ins,
+            fresh=(np.empty((0, history.vectors.shape[1]), np.float32), np.empty(0, np.int64)),
+        )
+
+    def vectors_of(self, codes: Codes) -> Floats:
+        """Profile vectors (C, P) of CSAs."""
+        return self.vectors[self.places[codes]]
 
     def candidates(
         self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None, also: Codes | None = None
@@ -97,7 +145,7 @@ class Snapshot:
             best, _ = self.profiles.search(contact.profile, most, allowed)
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
         # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
-        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history)
+        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
         near = self.surrogates[rank].search(contact, max(most, WIDE) if tight else most, allowed)
         like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
         return self._union(near[0][:most], like, named)
@@ -110,28 +158,42 @@ class Snapshot:
         return np.flatnonzero(named)
 
     def _rows_of(self, eligible: Codes | None) -> int:
-        if eligible is None:
-            return int(self.starts[-1])
-        return int(np.sum(self.starts[eligible + 1] - self.starts[eligible]))
+        runs = self.memory.end - self.memory.begin
+        return int(np.sum(runs if eligible is None else runs[eligible]))
 
     def _like_work(self, contact: ContactVectors, rank: Rank, allowed: Mask | None) -> Codes:
         """CSAs behind the nearest remembered hand-overs that did not fail."""
-        mask = None if allowed is None else np.repeat(allowed, np.diff(self.starts))
-        rows, _ = self.history.search(history_queries(contact.memory, rank), FROM_HISTORY_ROWS, mask)
-        return self._owners(rows[0])
+        found, queries = self.history, history_queries(contact.memory, rank)
+        mask = None if allowed is None else np.repeat(allowed, np.diff(found.starts))
+        rows, _ = found.index.search(queries, FROM_HISTORY_ROWS, mask)
+        return np.concatenate([self._owners(rows[0]), self._fresh(queries, allowed)])
 
     def _like_work_of(self, contact: ContactVectors, rank: Rank, codes: Codes) -> Codes:
         """The same among the hand-overs of some CSAs."""
-        rows, _ = ranges(self.starts, np.sort(codes))
+        found, queries, ordered = self.history, history_queries(contact.memory, rank), np.sort(codes)
+        rows, _ = ranges(found.starts[ordered], found.starts[ordered + 1])
         k = min(FROM_HISTORY_ROWS, len(rows))
-        if not k:
-            return rows
-        found, _ = exact_search(self.history.vectors, history_queries(contact.memory, rank), k, rows)
-        return self._owners(found[0])
+        if k:
+            rows = exact_search(found.index.vectors, queries, k, rows)[0][0]
+        mask = np.zeros(len(self.ids), dtype=np.bool_)
+        mask[codes] = True
+        return np.concatenate([self._owners(rows), self._fresh(queries, mask)])
 
     def _owners(self, rows: npt.NDArray[np.int64]) -> Codes:
-        good = rows[self.memory.rows.weight[rows] > 0]
-        return np.asarray(self.memory.rows.csa[good], dtype=np.int64)
+        return self.history.csa[rows[self.history.good[rows]]].astype(np.int64)
+
+    def _fresh(self, queries: Floats, allowed: Mask | None) -> Codes:
+        """CSAs behind the nearest hand-overs that came since the index was built."""
+        vectors, csa = self.fresh
+        if not len(csa):
+            return csa
+        products = vectors @ queries[0]
+        if allowed is not None:
+            products[~allowed[csa]] = -np.inf
+        k = min(FROM_HISTORY_ROWS, len(csa))
+        best = np.argpartition(-products, k - 1)[:k]
+        nearest: Codes = csa[best[products[best] > -np.inf]]
+        return nearest
 
 
 def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:

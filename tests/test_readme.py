@@ -202,6 +202,19 @@ def test_the_routers_lines_run(done: Path, capsys: pytest.CaptureFixture[str]) -
     assert all("Reason(" in line for line in lines)
 
 
+def test_the_lines_of_the_customers_store_run(done: Path) -> None:
+    page = ROOT / "docs" / "customers.md"
+    [code] = blocks(page, "python")
+    secret, state = done / "customers.secret", done / "customers.state"
+    secret.write_bytes(b"sixteen bytes or more")
+    build = ["bundles/first", "--data", "my-tables", "--output", str(state), "--secret", str(secret)]
+    with contextlib.chdir(done):
+        assert main(["customers", "build", *build]) == 0
+        before = state.read_bytes()
+        exec(compile(code, str(page), "exec"), {})
+    assert state.read_bytes() != before
+
+
 def test_the_tables_that_the_page_writes_are_read(tmp_path: Path) -> None:
     from twotower.tables.schema import CONTACTS
 

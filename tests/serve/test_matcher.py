@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from serve import snapshot as module
-from serve.matcher import Candidate, Matcher, MatchError
+from serve.answer import Candidate
+from serve.matcher import Matcher, MatchError
 from tests.serve import fakes
 from twotower.errors import BundleError
 
@@ -126,8 +127,8 @@ def test_reasons_say_what_sets_a_candidate_apart(matcher: Matcher) -> None:
 
 
 def test_effects_add_up_to_the_distance_from_the_mean(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.matcher.REASONS", 99)
-    monkeypatch.setattr("serve.matcher.LEAST_SHARE", 0.0)
+    monkeypatch.setattr("serve.answer.REASONS", 99)
+    monkeypatch.setattr("serve.answer.LEAST_SHARE", 0.0)
     found = matcher.match(CONTACT, k=1000, rank="handled")
     mean = np.mean([c.score for c in found])
     for candidate in found:

@@ -20,6 +20,7 @@ from twotower.errors import BundleError
 from twotower.progress import bar
 
 if TYPE_CHECKING:
+    from twotower.features.contact import ContactRows
     from twotower.features.customer import CustomerRows
     from twotower.features.schema import FeatureSchema
     from twotower.text.tokens import Tokenizer
@@ -85,10 +86,16 @@ class ContactEncoder:
     def encode_one(self, contact: Mapping[str, Any], past: CustomerRows | None = None) -> Encoded:
         """Vectors of one contact, keys as in `contacts.parquet`; absent keys and None are unknown; past: of its
         customer, None where nothing is known."""
+        return self.read_one(contact, past)[0]
+
+    def read_one(
+        self, contact: Mapping[str, Any], past: CustomerRows | None = None
+    ) -> tuple[Encoded, ContactRows, Integers]:
+        """`encode_one`, and what it read on the way: the contact's row and its category codes (1, C)."""
         columns = {name: [value] for name, value in contact.items()} or {"intent_text": [None]}
-        tokens = self._tokenizer.encode(self._texts(columns))
-        categories, numbers = self._schema.contact_inputs(columns, past)
-        return Encoded(*self._run(tokens, categories, numbers))
+        tokens, rows = self._tokenizer.encode(self._texts(columns)), self._schema.rows(columns)
+        categories, numbers = self._schema.contact_inputs(rows, past)
+        return Encoded(*self._run(tokens, categories, numbers)), rows, categories
 
     def encode(self, columns: Mapping[str, Any], past: CustomerRows | None = None, quiet: bool = False) -> Encoded:
         """Vectors of many contacts; columns of equal length N, lists or Arrow arrays; past: of their customers.

@@ -76,10 +76,11 @@ class Feature(Generic[Source]):
 
 def table(features: tuple[Feature[Any], ...], source: Any, rows: int, widths: Any) -> npt.NDArray[np.float32]:
     """Values (rows, columns) float32 of features, in their order."""
-    out = np.empty((rows, sum(len(feature.names(widths)) for feature in features)), dtype=np.float32)
+    counts = [len(feature.names(widths)) for feature in features]
+    out = np.empty((rows, sum(counts)), dtype=np.float32)
     start = 0
-    for feature in features:
-        end = start + len(feature.names(widths))
+    for feature, count in zip(features, counts, strict=True):
+        end = start + count
         out[:, start:end] = np.reshape(feature.compute(source), (rows, end - start))
         start = end
     return out

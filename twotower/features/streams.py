@@ -81,9 +81,14 @@ class Told:
 
 def told_by(schema: FeatureSchema, rows: ContactRows, encoded: Encoded) -> Told:
     """What was known of contacts on arrival, as a bundle's contact tower tells it; NaN by heads without a fit."""
+    return told_of(schema, rows, schema.codes(rows), encoded)
+
+
+def told_of(schema: FeatureSchema, rows: ContactRows, categories: Codes, encoded: Encoded) -> Told:
+    """`told_by`, where the category codes (N, C) of the contacts are there already."""
     fitted = [one.name in schema.heads for one in COMPLEXITY]
     complexity = np.where(fitted, encoded.complexity, np.float32(np.nan))
-    categories = with_intents(schema, schema.codes(rows), encoded.intent)
+    categories = with_intents(schema, categories, encoded.intent)
     return Told(encoded.base, categories, complexity, rows.signals if schema.has("upset") else None)
 
 

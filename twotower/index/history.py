@@ -35,10 +35,15 @@ def staleness_rate(join: Join) -> float:
 def history_vectors(rows: HistoryRows, moment: int, rate: float) -> Floats:
     """What the history index holds: (H, W) float32, the memory vectors and their staleness at a moment (µs).
 
-    W is Q + 1 rounded up to a multiple of `LANES`, the rest being zeros.
+    W is Q + 1 rounded up to a multiple of `LANES`, the rest being zeros. Staleness of what is known later is negative.
     """
-    stale = np.minimum(rate * np.maximum(moment - rows.known_at, 0) / SECOND, MOST_STALE)
-    return widen(np.column_stack([rows.vector, -stale]))
+    return stale_vectors(rows.vector, rows.known_at, moment, rate)
+
+
+def stale_vectors(memory: Floats, known_at: npt.NDArray[np.int64], moment: int, rate: float) -> Floats:
+    """`history_vectors` of memory vectors (H, Q) and when they were known i8[H] µs."""
+    stale = np.minimum(rate * (moment - known_at) / SECOND, MOST_STALE)
+    return widen(np.column_stack([memory, -stale]))
 
 
 def history_queries(memory: Floats, rank: Rank) -> Floats:

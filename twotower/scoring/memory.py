@@ -17,14 +17,14 @@ from twotower.clock import SECOND
 from twotower.scoring.kernels import Floats, Kernel, empty_value, finish, segment_sums, similarity_weight
 from twotower.scoring.rows import HistoryRows
 
+Runs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 PER_CUSTOMER = 64  # hand-overs remembered of one customer; more are older than any half-life that measured well
 
 
-def ranges(starts: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Concatenated positions of the groups' runs and, for each position, the index within `groups` it belongs to."""
-    begin = starts[groups]
-    lengths = starts[groups + 1] - begin
-    owner = np.repeat(np.arange(len(groups)), lengths)
+def ranges(begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Positions of runs [begin, end) one after another and, for each position, the index of the run it belongs to."""
+    lengths = end - begin
+    owner = np.repeat(np.arange(len(lengths)), lengths)
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begin - (ends - lengths), lengths), owner
 
@@ -43,13 +43,20 @@ class Memory:
     """Rows by CSA and, where the caller may know customers, rows by customer.
 
     rows: sorted by (csa, known_at). pairs: the unbounded hand-overs of returning customers in any order, or None.
-    roster: number of CSAs, codes 0 … roster − 1.
+    roster: number of CSAs, codes 0 … roster − 1. runs: where the rows of each CSA begin and end (J,), if they do not
+    simply follow each other; rows outside of the runs are not read.
     """
 
-    def __init__(self, rows: HistoryRows, roster: int, pairs: HistoryRows | None = None) -> None:
+    def __init__(
+        self, rows: HistoryRows, roster: int, pairs: HistoryRows | None = None, runs: Runs | None = None
+    ) -> None:
         self.rows = rows
         self.roster = roster
-        self._csa_starts = np.searchsorted(rows.csa, np.arange(roster + 1)).astype(np.int64)
+        self._whole = runs is None
+        if runs is None:
+            starts = np.searchsorted(rows.csa, np.arange(roster + 1)).astype(np.int64)
+            runs = starts[:-1], starts[1:]
+        self.begin, self.end = runs
         self.pairs: HistoryRows | None = None
         if pairs is not None:
             known = np.flatnonzero(pairs.customer >= 0)
@@ -60,10 +67,11 @@ class Memory:
 
     def gather(self, vector: Floats, moment: int, candidates: npt.NDArray[np.int64]) -> Gathered:
         """Rows of the candidates that are visible at a moment, for a contact vector (Q,)."""
-        if len(candidates) == self.roster and np.array_equal(candidates, np.arange(self.roster)):
+        everyone = len(candidates) == self.roster and np.array_equal(candidates, np.arange(self.roster))
+        if everyone and self._whole:
             index, owner = np.arange(len(self.rows)), self.rows.csa.astype(np.int64)
         else:
-            index, owner = ranges(self._csa_starts, candidates)
+            index, owner = ranges(self.begin[candidates], self.end[candidates])
         seen = (self.rows.known_at[index] < moment) & (moment <= self.rows.until[index])
         return self._measure(self.rows, index[seen], owner[seen], vector, moment)
 

@@ -1,0 +1,84 @@
+"""What a match answers: candidates with their scores, and the parts that set each apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serve.snapshot import Snapshot
+from twotower.scoring.join import Scored
+
+REASONS = 3
+# Parts below this share of the whole explain nothing.
+LEAST_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One part of a score: `part` its name, `effect` how much it raises (or lowers) this CSA above the mean of the
+    candidates, in score units, `share` the effect's share of all parts' absolute effects (−1 … 1)."""
+
+    part: str
+    effect: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
+    where the log had no failures) and the parts that set it apart, strongest first."""
+
+    csa_id: str
+    score: float
+    p_resolved: float | None
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best k of one contact's candidates: codes i8[k], and where they stand in what was scored."""
+
+    codes: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+    scored: Scored
+
+    @property
+    def score(self) -> npt.NDArray[np.float32]:
+        """Scores f4[k], best first."""
+        return self.scored.score[self.places]
+
+    @property
+    def p_resolved(self) -> npt.NDArray[np.float32] | None:
+        """P(resolved) f4[k] or None."""
+        return None if self.scored.p_resolved is None else self.scored.p_resolved[self.places]
+
+
+def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
+    """The best k of one contact, best first."""
+    p, reasons = ranked.p_resolved, explain(ranked)
+    return [
+        Candidate(snapshot.ids[code], float(score), None if p is None else float(p[i]), reasons[i])
+        for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
+    ]
+
+
+def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
+    """The parts that set each of the best k apart from the mean of the scored candidates, strongest first."""
+    parts = ranked.scored.contributions
+    if not len(ranked.places):
+        return []
+    effects = parts[ranked.places] - parts.mean(axis=0)
+    whole = np.maximum(np.abs(effects).sum(axis=1, keepdims=True), 1e-12)
+    shares = effects / whole
+    order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
+    names = ranked.scored.names
+    return [
+        tuple(
+            Reason(names[j], float(effects[i, j]), float(shares[i, j]))
+            for j in order[i]
+            if abs(shares[i, j]) >= LEAST_SHARE
+        )
+        for i in range(len(order))
+    ]

@@ -1,0 +1,283 @@
+"""A roster that learns while it serves: after each hand-over it is the roster that rolling the log forward makes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve import live_rows
+from serve import snapshot as snapshots
+from serve.contact import clean, columns_of
+from serve.live import Live
+from serve.matcher import Matcher, MatchError
+from serve.roll import Roll
+from serve.rolling import RollingMatcher
+from serve.seen import Seen
+from tests.serve import fakes
+from twotower.bundle.sessions import CONTACT_OUTPUTS, Encoded
+from twotower.clock import DAY
+from twotower.features.csa import CsaFeatures, of_past, past_columns
+from twotower.tables.log import Log
+
+RANKS = ("success", "handled")
+UNTIL, END = fakes.until_us(), fakes.until_us(34)
+CONTACT = {"intent_text": "my refund please", "channel": "chat", "language": "en"}
+
+
+@pytest.fixture(params=["bundle_folder", "whole_bundle"], ids=["default", "every family"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    """The bundle with the features that are on by default, and with all there are."""
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def rolling(folder: Path, data: Path) -> RollingMatcher:
+    return RollingMatcher(Matcher.load(folder), Log.load(data))
+
+
+def seen_of(rolling: RollingMatcher, position: int) -> Seen:
+    """A contact of the log as it was read on its arrival."""
+    encoded = Encoded(*(getattr(rolling._encoded, name)[position : position + 1] for name in CONTACT_OUTPUTS))
+    contacts = fakes.tables()["contacts"]
+    row = {name: contacts[name][position].as_py() for name in contacts.column_names}
+    schema, fields = rolling._bundle.schema, clean(row)
+    rows = schema.rows(columns_of([fields]))
+    return Seen(fields, rows, schema.codes(rows), encoded)
+
+
+def events(log: Log) -> Iterator[tuple[int, str, int]]:
+    """What happens after the bundle's window: (moment, what, hand-over), in time."""
+    moves = log.handovers
+    found = [(int(at), "assigned", i) for i, at in enumerate(moves.assigned_at) if at >= UNTIL]
+    found += [(int(at), "known", i) for i, at in enumerate(moves.known_at) if at >= UNTIL]
+    yield from sorted(found)
+
+
+def follow(matcher: Matcher, rolling: RollingMatcher) -> int:
+    """Tell the matcher all that happened after its window; how many outcomes."""
+    moves, ids, told = rolling.log.handovers, rolling.log.csas.ids.to_pylist(), 0
+    for at, what, i in events(rolling.log):
+        csa_id = ids[moves.csa[i]]
+        if what == "assigned":
+            matcher.assigned(csa_id, at)
+            continue
+        csat, seconds = float(moves.csat[i]), float(moves.handle_time_s[i])
+        outcome: dict[str, Any] = {
+            "resolved": None if moves.resolved[i] < 0 else bool(moves.resolved[i]),
+            "transferred": None if moves.transferred[i] < 0 else bool(moves.transferred[i]),
+            "csat": None if np.isnan(csat) else csat,
+            "handle_time_s": None if np.isnan(seconds) else seconds,
+            "ended_at": int(moves.ended_at[i]),
+        }
+        matcher.ended(seen_of(rolling, int(moves.contact[i])), csa_id, at, **outcome)
+        told += 1
+    return told
+
+
+def test_scores_are_those_of_rolling_forward(folder: Path, rolling: RollingMatcher) -> None:
+    """Memory to the bit; profile vectors, which training reads at snapshots, are put in from there."""
+    matcher = Matcher.load(folder)
+    assert follow(matcher, rolling) > 40
+    everyone = np.arange(len(matcher.snapshot.ids))
+    view = matcher.snapshot
+    for position in (0, 5, 10):  # whose customer is not known
+        one = rolling.contacts(np.array([position]))
+        late = type(one)(**{**vars(one), "arrived_at": np.array([END])})
+        assert late.customer[0] == -1
+        for rank in RANKS:
+            theirs = rolling.score(late, everyone, rank)  # type: ignore[arg-type]
+            vectors = rolling._resumed.profiles(END)[everyone]
+            mine = matcher._join.score(rank, late, view.memory, everyone, vectors)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(mine.contributions, theirs.contributions)
+
+
+def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(
+    folder: Path, rolling: RollingMatcher, data: Path
+) -> None:
+    matcher = Matcher.load(folder)
+    follow(matcher, rolling)
+    matcher.refresh(END)
+    live, log = matcher._started(), rolling.log
+    roll: Roll = rolling._resumed
+    roll.profiles(END)
+    moment = END // rolling._bundle.schema.granularity_us * rolling._bundle.schema.granularity_us
+    assert moment == END
+    # The one who joined since has no past, and is not in the bundle.
+    expected = CsaFeatures(log.csas, rolling._bundle.schema, roll._embed).at(END, roll._engine)[:-1]
+    past = past_columns(rolling._bundle.schema)
+    names = rolling._bundle.schema.csa_numbers[past]
+    load = np.array([name.startswith(("assigned_", "open")) for name in names], dtype=bool)
+    mine, theirs = live._features[:, past], expected[:, past]
+    np.testing.assert_array_equal(mine[:, ~load], theirs[:, ~load])
+    # Ends are told when the outcome is known, and so in another order than they happened.
+    np.testing.assert_allclose(mine[:, load], theirs[:, load], rtol=1e-6)
+    view = matcher.snapshot
+    encoded = matcher.bundle.csa_encoder.encode(live._features, matcher.bundle.roster.identity)
+    np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), encoded)
+
+
+def test_a_hand_over_moves_its_csa_and_nobody_else(whole_bundle: Path) -> None:
+    matcher = Matcher.load(whole_bundle)
+    before = matcher.snapshot
+    matcher.ended(CONTACT, "csa-03", UNTIL + DAY, resolved=True, handle_time_s=60, csat=5)
+    after, live, code = matcher.snapshot, matcher._started(), before.codes["csa-03"]
+    others = np.delete(np.arange(len(after.ids)), code)
+    np.testing.assert_array_equal(after.vectors_of(others), before.vectors_of(others))
+    assert (after.vectors_of(np.array([code])) != before.vectors_of(np.array([code]))).any()
+    runs = after.memory.end - after.memory.begin
+    assert (runs[others] == (before.memory.end - before.memory.begin)[others]).all()
+    # As everyone would be read at that moment, with what numbers were shrunk towards before.
+    whole = of_past(matcher.bundle.schema, live._engine, live.moment, priors=live._priors)
+    np.testing.assert_array_equal(live._features[code, live._past], whole[code])
+
+
+def test_who_did_well_ranks_higher_at_the_next_call(matcher: Matcher) -> None:
+    def score(csa_id: str) -> float:
+        found = matcher.match(CONTACT, k=100, at=UNTIL + 2 * DAY, rank="success")
+        return next(one.score for one in found if one.csa_id == csa_id)
+
+    before = {csa_id: score(csa_id) for csa_id in ("csa-04", "csa-05", "csa-06")}
+    matcher.ended(CONTACT, "csa-04", UNTIL + DAY, resolved=True)
+    matcher.ended(CONTACT, "csa-05", UNTIL + DAY + 1, resolved=False)
+    assert score("csa-04") > before["csa-04"]
+    assert score("csa-05") < before["csa-05"]
+    assert score("csa-06") == before["csa-06"]
+
+
+def test_a_contact_without_a_time_is_matched_now(matcher: Matcher) -> None:
+    matcher.ended(CONTACT, "csa-04", UNTIL + DAY, resolved=True)
+    assert matcher.match(CONTACT, k=100) == matcher.match(CONTACT, k=100, at=UNTIL + DAY + 1)
+
+
+def test_what_read_made_is_matched_like_the_contact(matcher: Matcher) -> None:
+    assert matcher.match(matcher.read(CONTACT), k=5) == matcher.match(CONTACT, k=5)
+
+
+def test_a_held_snapshot_stays_what_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_rows, "LEAST_ROOM", 8)
+    monkeypatch.setattr(live_rows, "SPARE", 1)
+    matcher = Matcher.load(folder)
+    seen = matcher.read(CONTACT)
+    matcher.ended(seen, "csa-01", UNTIL + DAY, resolved=True)
+    held, vectors = matcher.snapshot, matcher.vectors(seen.encoded, [UNTIL + 9 * DAY])
+
+    def ranked() -> list[Any]:
+        found = matcher.rank(vectors, 20, snapshot=held)
+        return [found.codes.tolist(), found.score.tolist()]
+
+    before = ranked()
+    for i in range(200):
+        matcher.ended(seen, f"csa-{i % 11:02}", UNTIL + DAY + i, resolved=bool(i % 2))
+    matcher.refresh()
+    assert ranked() == before
+    assert len(matcher.snapshot.fresh[1]) == 0
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_work_of_today_is_found_among_many(folder: Path, monkeypatch: pytest.MonkeyPatch, refreshed: bool) -> None:
+    """With every search down to a single row, the CSA behind it is who has just done the like."""
+    for name in ("EXACT_CSAS", "EXACT_HISTORY"):
+        monkeypatch.setattr(snapshots, name, 0)
+    for name in ("FROM_SURROGATE", "FROM_HISTORY_ROWS", "WIDE"):
+        monkeypatch.setattr(snapshots, name, 1)
+    matcher = Matcher.load(folder)
+    seen = matcher.read({"intent_text": "invoice invoice invoice"})
+    matcher.ended(seen, "csa-07", UNTIL + DAY, resolved=True)
+    if refreshed:
+        matcher.refresh()
+    vectors = matcher.vectors(seen.encoded, [UNTIL + DAY + 1])
+    assert matcher.snapshot.codes["csa-07"] in matcher.snapshot.candidates(vectors, "handled", 1)
+    others = np.array([code for csa_id, code in matcher.snapshot.codes.items() if csa_id != "csa-07"])
+    assert matcher.snapshot.codes["csa-07"] not in matcher.snapshot.candidates(vectors, "handled", 1, others)
+
+
+def test_work_in_hand_counts_where_the_load_is_read(whole_bundle: Path) -> None:
+    matcher = Matcher.load(whole_bundle)
+    names = matcher.bundle.schema.csa_numbers
+
+    def opened() -> float:
+        return float(matcher._started()._features[3, names.index("open")])
+
+    start = opened()
+    matcher.assigned("csa-03", UNTIL + 5)
+    assert opened() == pytest.approx(np.log1p(np.expm1(start) + 1))
+    matcher.ended(CONTACT, "csa-03", UNTIL + DAY, ended_at=UNTIL + 9)
+    assert opened() == pytest.approx(start)
+    matcher.assigned("csa-03", UNTIL - 5)  # which the bundle knows
+    assert opened() == pytest.approx(start)
+
+
+WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
+    ("nobody", UNTIL, {}, "csa_id: 'nobody' is not in the roster"),
+    ("csa-01", UNTIL - 1, {}, "known_at: 2026-01-20T23:59:59.999999Z is before 2026-01-21T00:00:00Z"),
+    ("csa-01", "today", {}, "known_at: a datetime with a zone"),
+    ("csa-01", UNTIL, {"resolvd": True}, "outcome field 'resolvd' is not known: resolved, transferred"),
+    ("csa-01", UNTIL, {"resolved": 1}, "outcome field 'resolved': True, False or None expected, got int"),
+    ("csa-01", UNTIL, {"csat": 6}, "outcome field 'csat': a number from 1 to 5 or None expected, got 6"),
+    ("csa-01", UNTIL, {"handle_time_s": float("nan")}, "outcome field 'handle_time_s': a number from 0"),
+    ("csa-01", UNTIL, {"ended_at": UNTIL + 1}, "ended_at: later than known_at"),
+]
+
+
+@pytest.mark.parametrize(("csa_id", "known_at", "outcome", "said"), WRONG)
+def test_an_outcome_that_cannot_be_changes_nothing(
+    matcher: Matcher, csa_id: str, known_at: Any, outcome: dict[str, Any], said: str
+) -> None:
+    before = matcher.snapshot
+    with pytest.raises(MatchError, match=re.escape(said)):
+        matcher.ended(CONTACT, csa_id, known_at, **outcome)
+    assert matcher.snapshot is before
+
+
+def test_a_refresh_does_not_go_back(matcher: Matcher) -> None:
+    matcher.ended(CONTACT, "csa-04", UNTIL + DAY, resolved=True)
+    with pytest.raises(MatchError, match="is earlier than what is known"):
+        matcher.refresh(UNTIL)
+
+
+def test_matching_goes_on_while_hand_overs_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_rows, "LEAST_ROOM", 16)
+    matcher = Matcher.load(folder)
+    seen, failed, done = matcher.read(CONTACT), [], threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                found = matcher.match(seen, k=20, at=UNTIL + 9 * DAY)
+                assert len(found) == 11
+                assert all(np.isfinite(one.score) for one in found)
+            except Exception as error:  # told in the thread that waits
+                failed.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(300):
+        matcher.ended(seen, f"csa-{1 + i % 10:02}", UNTIL + DAY + i, resolved=bool(i % 3))
+        if i % 100 == 50:
+            matcher.refresh()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_the_bundles_own_parts_do_not_change(folder: Path) -> None:
+    matcher = Matcher.load(folder)
+    bundle = matcher.bundle
+    state = {name: array.copy() for name, array in bundle.engine.state().items()}
+    rows, features = bundle.history.known_at.copy(), bundle.roster.features.copy()
+    for i in range(30):
+        matcher.ended(CONTACT, "csa-02", UNTIL + i, resolved=True)
+    assert isinstance(matcher._live, Live)
+    assert all((bundle.engine.state()[name] == array).all() for name, array in state.items())
+    assert (bundle.history.known_at == rows).all()
+    assert (bundle.roster.features == features).all()

@@ -1,0 +1,114 @@
+"""Rows that grow while they are read: the same as sorting everything at once, and never moving under a reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve import live_rows
+from serve.live_rows import Fresh, LiveRows, LiveVectors
+from twotower.scoring.memory import ranges
+from twotower.scoring.rows import HistoryRows, build_rows
+
+CSAS, WIDTH = 4, 3
+KEPT = ("known_at", "vector", "residual", "outcome", "weight")
+
+
+@dataclass(frozen=True)
+class One:
+    """A hand-over; its number stands in everything but its time and its CSA."""
+
+    csa: int
+    known_at: int
+    number: int
+
+    @property
+    def vector(self):
+        return np.full(WIDTH, self.number, np.float32)
+
+
+def built(some: list[One], per_csa: int) -> HistoryRows:
+    """All at once; contacts in the order of the list, which is how ties are broken."""
+    csa = np.array([one.csa for one in some], np.int32)
+    known = np.array([one.known_at for one in some], np.int64)
+    number = np.array([one.number for one in some])
+    return build_rows(
+        csa, known, np.repeat(number[:, None], WIDTH, 1).astype(np.float32), number.astype(np.float32) / 8,
+        (number % 3 - 1).astype(np.int8), np.full(len(some), -1, np.int32), np.arange(len(some)), per_csa,
+    )  # fmt: skip
+
+
+def add(live: LiveRows, one: One) -> None:
+    resolved = one.number % 3 - 1
+    live.add(one.csa, one.known_at, one.vector, one.number / 8 if resolved >= 0 else 0, resolved >= 0, resolved != 0)
+
+
+def seen(rows: HistoryRows, memory=None) -> list[list[object]]:
+    """What counts of each CSA, in order."""
+    if memory is None:
+        return [[getattr(rows, n)[(rows.csa == c) & (rows.until == 2**63 - 1)].tolist() for n in KEPT] for c in
+                range(CSAS)]  # fmt: skip
+    found = []
+    for csa in range(CSAS):
+        index, _ = ranges(memory.begin[[csa]], memory.end[[csa]])
+        assert (memory.rows.csa[index] == csa).all()
+        found.append([getattr(memory.rows, n)[index].tolist() for n in KEPT])
+    return found
+
+
+some = st.lists(st.tuples(st.integers(0, CSAS - 1), st.integers(0, 9)), max_size=40)
+
+
+@given(some, some, st.integers(1, 5), st.integers(0, 3), st.integers(1, 12))
+def test_added_one_by_one_or_sorted_at_once(first, later, per_csa, spare, room):
+    """Also those that come late, whatever room there is."""
+    every = [One(csa, at, i) for i, (csa, at) in enumerate(first + later)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_rows, "SPARE", spare)
+        patch.setattr(live_rows, "LEAST_ROOM", room)
+        start = built(every[: len(first)], per_csa)
+        live = LiveRows(start.take(start.until == 2**63 - 1), CSAS, per_csa)
+        held = []
+        for one in every[len(first) :]:
+            add(live, one)
+            held.append((live.memory(), seen(None, live.memory())))
+        for memory, then in held:
+            assert seen(None, memory) == then  # what a reader holds never changes
+        assert seen(None, live.memory()) == seen(built(every, per_csa))
+        assert seen(live.rows()) == seen(built(every, per_csa))
+
+
+def test_rows_that_were_handed_in_do_not_change():
+    start = built([One(0, 1, 1), One(1, 1, 2)], 2)
+    before = {name: getattr(start, name).copy() for name in KEPT}
+    live = LiveRows(start, CSAS, 2)
+    for i in range(9):
+        add(live, One(0, 2 + i, i))
+    for name in KEPT:
+        np.testing.assert_array_equal(getattr(start, name), before[name])
+
+
+def test_vectors_are_replaced_for_who_looks_later():
+    live = LiveVectors(np.zeros((3, 2), np.float32))
+    views = [(live.view(), 0)]
+    for i in range(1, 600):  # more than there is room for
+        live.put(i % 3, np.full(2, i, np.float32))
+        views.append((live.view(), i))
+    for (vectors, places), i in views:
+        expected = [max([0, *range(c or 3, i + 1, 3)]) for c in range(3)]
+        assert vectors[places][:, 0].tolist() == expected
+
+
+def test_fresh_vectors_stay_in_order():
+    fresh = Fresh(2)
+    early = fresh.view()
+    for i in range(600):
+        fresh.add(i, np.full(2, i, np.float32))
+    vectors, csa = fresh.view()
+    assert len(early[1]) == 0
+    assert csa.tolist() == list(range(600))
+    assert vectors[:, 1].tolist() == csa.tolist()
