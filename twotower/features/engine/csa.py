@@ -157,7 +157,7 @@ class CsaHistory:
         offsets = self.settings.offsets
         known = codes >= 0
         cells = np.where(known, who[:, None] * offsets[-1] + offsets[:-1] + codes, 0)
-        rows = np.where(known, self.row_of[cells], -1)
+        rows = np.where(known, np.take(self.row_of, cells), -1)
         fresh = (rows < 0) & known
         if fresh.any():
             new = np.unique(cells[fresh])
@@ -191,15 +191,17 @@ class CsaHistory:
         family, column = self.settings.family(name), self.settings.group_half_life
         offsets = self.settings.offsets
         # In the order of cells, not of rows: sums over groups must not tell in which order these were first seen.
-        codes = self.settings.families[family][1]
-        of_family = self.row_of.reshape(self.csas, -1)[who, offsets[family] : offsets[family + 1]].ravel()
-        cells = np.flatnonzero(of_family >= 0)
-        own, rows, sums = slice(column, column + 1), of_family[cells], np.empty((len(GROUP_SUMS), len(cells)))
-        for start in range(0, len(cells), BLOCK):
-            part = self.groups[rows[start : start + BLOCK]]
-            faded(part, fade[own], GROUP_POWERS, old[own], out=part)
-            sums[:, start : start + BLOCK] = part[:, 0].T
-        return GroupReading(cells // codes, cells % codes, sums.T, codes)
+        of_family = self.row_of.reshape(self.csas, -1)[who, offsets[family] : offsets[family + 1]]
+        seen = of_family >= 0
+        cells = np.flatnonzero(seen)
+        csa, rows = np.repeat(np.arange(len(seen)), np.count_nonzero(seen, axis=1)), np.take(of_family, cells)
+        sums = np.empty((len(GROUP_SUMS), len(rows)))
+        for start in range(0, len(rows), BLOCK):
+            # `take` gathers rows twice as fast as an index does.
+            sums[:, start : start + BLOCK] = np.take(self.groups[:, 0], rows[start : start + BLOCK], axis=0).T
+        own, view = slice(column, column + 1), sums.T[:, None]
+        faded(view, fade[own], GROUP_POWERS, old[own], out=view)
+        return GroupReading(csa, cells - csa * seen.shape[1], sums.T, seen.shape[1])
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that `restored` needs, as arrays without objects; the same history gives the same arrays."""

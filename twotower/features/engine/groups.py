@@ -67,12 +67,17 @@ class _Hierarchy:
         self, total: Doubles, weight: Doubles, cell_total: Doubles, cell_weight: Doubles, asked: Longs, place: Longs
     ) -> Doubles:
         """(N, J) shrunken numbers less the centre's, of CSAs' sums (J,) and cells' (n,) at `place` (N, J)."""
-        prior = self.expected(shrunk(total, weight, self.level, self.own)[None], self.shift[asked][:, None])
+        prior = self.expected(self.of_csas(total, weight)[None], self.shift[asked][:, None])
         return shrunk(_at(cell_total, place), _at(cell_weight, place), prior, self.strength) - self.level
+
+    def of_csas(self, total: Doubles, weight: Doubles) -> Doubles:
+        """CSAs' own shrunken numbers (J,) on the scale on which they add up."""
+        own = shrunk(total, weight, self.level, self.own)
+        return _logit(own) if self.rates else own
 
     def expected(self, own: Doubles, shift: Doubles) -> Doubles:
         """What is expected of a CSA's cell: σ(logit p_csa + logit p_code − logit p_centre), or t_csa + t_code − t."""
-        return _sigmoid(_logit(own) + shift) if self.rates else own + shift
+        return _sigmoid(own + shift) if self.rates else own + shift
 
 
 def _rates(group: GroupReading, cells: Named, csa: Named, squares: Named) -> _Hierarchy:
@@ -82,7 +87,7 @@ def _rates(group: GroupReading, cells: Named, csa: Named, squares: Named) -> _Hi
     resolved, outcomes, of_squares = _by_code(group, cells, ("resolved", "outcomes", "outcomes_squares"))
     of_code = shrunk(resolved, outcomes, level, rate_strength(resolved, outcomes, effective(outcomes, of_squares)))
     found = _Hierarchy(level, own, _logit(np.append(of_code, level)) - _logit(level), MOST, rates=True)
-    expected = found.expected(shrunk(total, weight, level, own)[group.csa], found.shift[group.code])
+    expected = found.expected(found.of_csas(total, weight)[group.csa], found.shift[group.code])
     return replace(found, strength=rate_strength(cells["resolved"], cells["outcomes"], cells["size"], expected))
 
 
@@ -94,7 +99,7 @@ def _log_times(group: GroupReading, cells: Named, csa: Named, squares: Named) ->
     seconds, squared, timed, of_squares = _by_code(group, cells, names)
     of_code = shrunk(seconds, timed, *mean_prior(seconds, squared, timed, of_squares))
     found = _Hierarchy(level, own, np.append(of_code - level, 0), MOST, rates=False)
-    expected = found.expected(shrunk(total, weight, level, own)[group.csa], found.shift[group.code])
+    expected = found.expected(found.of_csas(total, weight)[group.csa], found.shift[group.code])
     total, squared, timed, of_squares = (cells[name] for name in names)
     return replace(found, strength=mean_strength(total, squared, timed, of_squares, expected))
 

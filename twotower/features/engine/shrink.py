@@ -13,6 +13,8 @@ JASA 68:46–54 (1973), weighted moments with the weights n; means are normal-no
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,8 +44,8 @@ def rate_strength(successes: Doubles, trials: Doubles, size: Doubles, prior: Dou
     γ = (Σ n (p − m)² − Σ m (1 − m)) / Σ m (1 − m)(n − 1); for a shared mean p̄ = Σ n p / N,
     γ = (S − p̄ (1 − p̄)(k − 1)) / (p̄ (1 − p̄)(N − Σ n² / N − (k − 1))), S = Σ n (p − p̄)² (Kleinman, 1973).
     """
-    seen = trials > 0
-    n, p = size[seen], successes[seen] / trials[seen]
+    n, successes, trials, prior = _seen(trials > 0, size, successes, trials, prior)
+    p = successes / trials
     if prior is None:
         if len(n) < 2:
             return MOST
@@ -52,8 +54,8 @@ def rate_strength(successes: Doubles, trials: Doubles, size: Doubles, prior: Dou
         above = float((n * (p - mean) ** 2).sum()) - chance * (len(n) - 1)
         scale = chance * float(n.sum() - (n * n).sum() / n.sum() - (len(n) - 1))
     else:
-        chances = prior[seen] * (1 - prior[seen])
-        above = float((n * (p - prior[seen]) ** 2).sum() - chances.sum())
+        chances = prior * (1 - prior)
+        above = float((n * (p - prior) ** 2).sum() - chances.sum())
         scale = float((chances * (n - 1)).sum())
     if scale <= 0 or above <= 0:
         return MOST
@@ -69,20 +71,26 @@ def mean_strength(
     pooled, Σ (Σ w x² − (Σ w x)² / Σ w) / Σ (Σ w − Σ w² / Σ w); τ² between them is DerSimonian and Laird's estimate:
     (Σ n (x̄ − m)² − σ² k) / Σ n for known m, (Σ n (x̄ − x̄̄)² − σ² (k − 1)) / (N − Σ n² / N) for a shared mean.
     """
-    seen = weight > 0
-    w, w2, x = weight[seen], weight_squares[seen], total[seen]
+    w, w2, x, squared, prior = _seen(weight > 0, weight, weight_squares, total, squared, prior)
     freedom = float((w - w2 / w).sum()) if len(w) else 0.0
     if len(w) < 2 or freedom <= 1e-9:
         return MOST
-    within = max(0.0, float((squared[seen] - x * x / w).sum())) / freedom
+    within = max(0.0, float((squared - x * x / w).sum())) / freedom
     n, mean = effective(w, w2), x / w
     if prior is None:
         centre = float((n * mean).sum() / n.sum())
         above = float((n * (mean - centre) ** 2).sum()) - within * (len(n) - 1)
         scale = float(n.sum() - (n * n).sum() / n.sum())
     else:
-        above = float((n * (mean - prior[seen]) ** 2).sum()) - within * len(n)
+        above = float((n * (mean - prior) ** 2).sum()) - within * len(n)
         scale = float(n.sum())
     if above <= 0 or scale <= 0:
         return MOST
     return float(np.clip(within * scale / above, LEAST, MOST))
+
+
+def _seen(seen: npt.NDArray[np.bool_], *columns: Doubles | None) -> tuple[Any, ...]:
+    """The rows of columns that were seen; no copy is made where all were, which is common and where time goes."""
+    if seen.all():
+        return columns
+    return tuple(None if column is None else column[seen] for column in columns)
