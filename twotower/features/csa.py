@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from twotower.features.customer import SIGNATURE, signatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.readout import Priors
 from twotower.features.engine.record import RECORD, Record
+from twotower.features.engine.settings import CsaSettings
 from twotower.features.feature import Feature, table
 from twotower.text.identify import base_language
 
@@ -227,7 +228,13 @@ def of_past(
     if not chosen:
         return np.zeros((history.csas if csas is None else len(csas), 0), np.float32)
     reading = history.read(moment, [name for name, _ in settings.families], csas)
-    return table(chosen, Record(reading, settings, priors), len(reading.last), settings)
+    return table(chosen, Record(reading, settings, priors), len(reading.last), settings, _counts(chosen, settings))
+
+
+@lru_cache(maxsize=8)
+def _counts(features: tuple[Feature[Any], ...], settings: CsaSettings) -> list[int]:
+    """How many columns each has. Their names take longer to make than the numbers of one CSA."""
+    return [len(feature.names(settings)) for feature in features]
 
 
 def past_columns(schema: FeatureSchema) -> slice:

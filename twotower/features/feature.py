@@ -7,7 +7,7 @@ rule by which a value becomes known; a value that is not known is the default, n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -74,9 +74,12 @@ class Feature(Generic[Source]):
         }
 
 
-def table(features: tuple[Feature[Any], ...], source: Any, rows: int, widths: Any) -> npt.NDArray[np.float32]:
-    """Values (rows, columns) float32 of features, in their order."""
-    counts = [len(feature.names(widths)) for feature in features]
+def table(
+    features: tuple[Feature[Any], ...], source: Any, rows: int, widths: Any, counts: Sequence[int] | None = None
+) -> npt.NDArray[np.float32]:
+    """Values (rows, columns) float32 of features, in their order; counts: how many columns each has, if that is known
+    already."""
+    counts = [len(feature.names(widths)) for feature in features] if counts is None else counts
     out = np.empty((rows, sum(counts)), dtype=np.float32)
     start = 0
     for feature, count in zip(features, counts, strict=True):
