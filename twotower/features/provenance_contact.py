@@ -6,7 +6,7 @@ computed. The customer's past is computed from the customer's own contacts alone
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from twotower.features.provenance import (
     untold,
 )
 from twotower.features.registry import FEATURES
-from twotower.features.schema import FeatureSchema, log_columns
+from twotower.features.schema import FeatureSchema, in_order, log_columns
 from twotower.features.streams import CustomerPast
 from twotower.tables.log import Log
 from twotower.tables.schema import CONTACTS, CUSTOMERS
@@ -105,7 +105,8 @@ def explain_contact(case: ContactCase) -> Explained:
     """The features of a contact and of its customer as of its arrival."""
     evidence = _evidence(case)
     numbers = dict(zip(case.schema.numbers, case.inputs[1][0].tolist(), strict=True))
-    shown = [Shown(one, _columns(case, one, numbers, evidence)) for one in declared(case.schema, "contact", "customer")]
+    told = _with_heads(case)
+    shown = [Shown(one, _columns(case, one, numbers, evidence)) for one in declared(told, "contact", "customer")]
     log, contacts = case.log, case.log.contacts
     customer = int(contacts.customer[case.contact])
     theirs = np.isin(contacts.customer, customer) if customer >= 0 else np.arange(len(contacts)) == case.contact
@@ -124,9 +125,25 @@ def explain_contact(case: ContactCase) -> Explained:
             "contacts_arrived_later": int(later.sum()),
             **left_out(log, theirs[log.handovers.contact], case.at),
         },
-        absent={name: why for name, why in untold(case.schema, case.encoder is not None).items() if name in _MINE},
-        notes=() if customer >= 0 else ("the contact names no customer: nothing is known of one",),
+        absent={name: why for name, why in untold(told, case.encoder is not None).items() if name in _MINE},
+        notes=tuple(_notes(case, told)),
     )
+
+
+def _with_heads(case: ContactCase) -> FeatureSchema:
+    """The schema with what a contact tower says of complexity, which it does whether the towers read that or not."""
+    if case.encoder is None:
+        return case.schema
+    return replace(case.schema, families=in_order([*case.schema.families, "complexity"]))
+
+
+def _notes(case: ContactCase, told: FeatureSchema) -> list[str]:
+    notes = []
+    if int(case.log.contacts.customer[case.contact]) < 0:
+        notes.append("the contact names no customer: nothing is known of one")
+    if told.families != case.schema.families:
+        notes.append("complexity is told by the contact tower's heads; the towers do not read it in this bundle")
+    return notes
 
 
 def _columns(
@@ -136,6 +153,8 @@ def _columns(
     if one["family"] == "labels":
         return (_label(case, name),)
     if one["family"] == "complexity":
+        if name not in case.schema.heads:
+            return (Column(name, None, "no head: the log told too little of it when the bundle was trained"),)
         value = None if case.told is None else float(case.told.complexity[0, _COMPLEXITY.index(name)])
         read = [*_TEXTS, *case.schema.categories, *(n for n in _read(case, "language") if n in _OF_CUSTOMER)]
         return (Column(name, value, f"the contact tower's head on {_own(case, read)}"),)

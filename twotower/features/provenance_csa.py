@@ -65,6 +65,9 @@ _COLUMN = {"skill": "skills", "skill_level": "skills"}
 _MINE = {one.name for one in FEATURES if one.level == "csa"} | {"group_*:complexity"}
 
 
+STALE = 7 * DAY  # without any outcome: a reader should know that the tables end there
+
+
 @dataclass(frozen=True)
 class CsaCase:
     """One CSA of a log at a moment (µs), with what training and the router would make of them.
@@ -206,6 +209,11 @@ def _notes(case: CsaCase, granularity: int | None) -> list[str]:
     notes = []
     if not case.log.csas.active_at(case.at)[case.csa]:
         notes.append("does not work at that time: not hired yet, or gone")
+    moves = case.log.handovers
+    heard = moves.known_at[moves.known_at < NEVER]
+    if len(heard) and case.at > (last := int(heard.max())) + STALE:
+        days = (case.at - last) / DAY
+        notes.append(f"the tables know of no outcome after {format_time(last)}, {days:.0f} days before that time")
     if not len(case.handled):
         notes.append("no hand-over was known before: everything of the past is a newcomer's")
     if case.schema.has("record", "groups"):

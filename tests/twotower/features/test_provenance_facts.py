@@ -253,6 +253,25 @@ def test_families_that_are_off_in_a_bundle_are_said(log, bundle):
     assert {shown.declared["family"] for shown in explained.features} == {"record"}
 
 
+def test_complexity_is_told_by_the_heads_also_where_the_towers_do_not_read_it(log, bundle):
+    names = [one.name for one in FEATURES if one.family == "complexity"]
+    off = replace(bundle.schema, families=["form", "record"], heads=[name for name in names if name != "repeat_risk"])
+    explained = explain_contact(ContactCase(log, 9, off, encoder=bundle.contact_encoder))
+    values = explained.values()
+    assert values["repeat_risk"] is None  # which no head was fitted for
+    assert all(isinstance(values[name], float) for name in names if name != "repeat_risk")
+    assert not set(names).intersection(explained.absent)
+    assert any("do not read it in this bundle" in note for note in explained.notes)
+    on = explain_contact(ContactCase(log, 9, bundle.schema, encoder=bundle.contact_encoder))
+    assert not any("do not read it" in note for note in on.notes)
+
+
+def test_a_time_long_after_the_tables_end_is_said(small):
+    ends = "the tables know of no outcome after 2026-01-01T00:55:00Z, 31 days before that time"
+    assert ends in of_csa(small, "ada", at(31 * 1440)).notes
+    assert not any("the tables know of no" in note for note in of_csa(small, "ada", at(1440)).notes)
+
+
 def test_a_newcomer_has_every_feature_but_a_past(small):
     explained = of_csa(small, "cy", at(59))
     assert "no hand-over was known before: everything of the past is a newcomer's" in explained.notes
