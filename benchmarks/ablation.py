@@ -7,7 +7,8 @@
 Notable: from a start, everything on unless `--start` says otherwise, each variant takes one family out (or puts one in
 that the start lacks), is trained, exported and rolled forward like any run, and is held against the start, paired by
 contact: MRR@10 of who handled it on logs where people choose their work, true probability of success of the first
-choice on generated centres, as a share of the oracle's uplift. Real logs are judged on the tenth *before* their last,
+choice on generated centres, as a share of the oracle's uplift, and there how CSAs are ranked whom training hardly saw.
+Real logs are judged on the tenth *before* their last,
 and trained on what was known before that; centres are worlds of their own seeds. So `real_logs.py` and
 `generated_centres.py` report contacts that no choice has seen. A family of which no column varies on a log is not
 trained without: it cannot add anything there. Intervals are over contacts; how much two trainings that differ in their
@@ -29,9 +30,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from generated_centres import Worth, choose
 from real_logs import trained_bundle
 from record import Record, measure_each
+from scipy.stats import spearmanr
 
 from evaluation.generate.centre import generate
 from evaluation.generate.settings import Settings
@@ -40,6 +44,7 @@ from evaluation.ranking_judge import judge
 from evaluation.ranking_model import ModelRanker
 from evaluation.ranking_outcomes import mean_of_ratio
 from evaluation.report_text import signed, table
+from evaluation.truth import Truth
 from twotower.features import contact as contact_features
 from twotower.features import customer as customer_features
 from twotower.features.csa import CSA
@@ -50,6 +55,7 @@ from twotower.tables.log import Log
 
 LOGS = ("buck2", "golang_tools", "centre")
 WORLDS = (11, 12, 13)  # not those of generated_centres.py
+NEW = 20  # outcomes below which a CSA counts as a newcomer
 EVERYTHING, DEFAULTS, OTHER_SEED = "everything", "default", "another seed"
 Doubles = npt.NDArray[np.float64]
 Rows = list[dict[str, Any]]
@@ -58,8 +64,8 @@ Rows = list[dict[str, Any]]
 @dataclass(frozen=True)
 class Case:
     """A log and how a ranker is judged on it: `per_contact` gives a figure for each contact judged, of which `worth`
-    makes the metric, and `difference` that of two rankers with its interval. Training knows what was known before
-    `start` (µs)."""
+    makes the metric, and `difference` that of two rankers with its interval; `newcomers` how well it ranks CSAs whom
+    training hardly saw, None where that is not known. Training knows what was known before `start` (µs)."""
 
     folder: Path
     start: int
@@ -68,6 +74,7 @@ class Case:
     per_contact: Callable[[ModelRanker], Doubles]
     worth: Callable[[Doubles], float]
     difference: Callable[[Doubles, Doubles], Interval]
+    newcomers: Callable[[ModelRanker], float] | None = None
 
 
 def real(folder: Path, seed: int) -> Case:
@@ -102,7 +109,27 @@ def centre(folder: Path, contacts: int, csas: int, seed: int) -> Case:
     return Case(
         folder, start, "success", "captured", lambda ranker: choose(ranker, log, test, worth, seed), captured,
         lambda whole, part: mean_of_ratio(whole - part, uplift, bootstrap),
+        lambda ranker: newcomers(ranker, log, worth.truth, start),
     )  # fmt: skip
+
+
+def newcomers(ranker: ModelRanker, log: Log, truth: Truth, start: int) -> float:
+    """Spearman's correlation of score and true logit over pairs with CSAs of whom fewer than `NEW` outcomes were known
+    at the start, both less their mean over the contact's eligible CSAs."""
+    seen = np.bincount(log.handovers.csa[log.handovers.known_at < start], minlength=len(log.csas))
+    codes = pc.index_in(pa.array(truth.latents.csa_id.tolist()), log.csas.ids.cast(pa.string())).to_numpy()
+    ids = pa.array(truth.latents.contact_id[truth.contact].tolist())
+    rows, csa = truth.rows, codes[truth.csa]
+    places = pc.index_in(ids, log.contacts.ids.cast(pa.string())).to_numpy().astype(np.int64)
+    score = ranker.scores(log, places)[rows, csa].astype(np.float64)
+    p = truth.p_resolved
+    many = np.diff(truth.offsets)
+    relative = [
+        value - np.repeat(np.add.reduceat(value, truth.offsets[:-1]) / many, many)
+        for value in (score, np.log(p) - np.log1p(-p))
+    ]
+    new = seen[csa] < NEW
+    return float(spearmanr(relative[0][new], relative[1][new]).statistic)
 
 
 def variants(
@@ -133,11 +160,20 @@ def reads_something(families: Sequence[str]) -> bool:
     return not contact.isdisjoint(families) and not csa.isdisjoint(families)
 
 
-def run(
-    case: Case, families: Sequence[str] | None, options: Sequence[str], seed: int
-) -> tuple[Doubles, tuple[list[str], list[str]], float]:
-    """Train with some families (None: as training picks them); the figure of each test contact, the families that were
-    read and of which a column varies, and seconds."""
+@dataclass(frozen=True)
+class Tried:
+    """What came of one training: the figure of each contact, of newcomers, families `read` and those that are
+    `speaking`, seconds."""
+
+    figures: Doubles
+    newcomers: float | None
+    read: list[str]
+    speaking: list[str]
+    seconds: float
+
+
+def run(case: Case, families: Sequence[str] | None, options: Sequence[str], seed: int) -> Tried:
+    """Train with some families; None: as training picks them."""
     with tempfile.TemporaryDirectory() as scratch:
         chosen = [] if families is None else [f"--data.towers.families={json.dumps(list(families))}"]
         _, seconds = trained_bundle(
@@ -145,7 +181,8 @@ def run(
         )
         log = Log.load(case.folder)
         ranker = ModelRanker.load(Path(scratch) / "bundle", log, case.rank)  # type: ignore[arg-type]
-        return case.per_contact(ranker), speaks(Path(scratch) / "run"), seconds
+        new = None if case.newcomers is None else case.newcomers(ranker)
+        return Tried(case.per_contact(ranker), new, *speaks(Path(scratch) / "run"), seconds)
 
 
 def speaks(run_folder: Path) -> tuple[list[str], list[str]]:
@@ -179,33 +216,35 @@ class Trial:
 
 def measure(name: str, case: Case, trial: Trial, record: Record) -> tuple[Rows, str]:
     """The start, then each variant; rows are recorded as they come."""
-    whole, (read, speaking), seconds = run(case, trial.start, trial.options, trial.seed)
-    rows: Rows = [row(name, trial.called, case, case.worth(whole), None, seconds)]
-    rows[0] |= {"families": read, "silent": [family for family in read if family not in speaking]}
+    whole = run(case, trial.start, trial.options, trial.seed)
+    rows: Rows = [row(name, trial.called, case, whole, None)]
+    rows[0] |= {"families": whole.read, "silent": [family for family in whole.read if family not in whole.speaking]}
     record.put(name, rows)
-    for variant, families in variants(trial.start, read, speaking, trial.moves):
-        part, _, seconds = run(case, families, trial.options, trial.seed + (variant == OTHER_SEED))
-        rows.append(row(name, variant, case, case.worth(part), case.difference(whole, part), seconds))
+    for variant, families in variants(trial.start, whole.read, whole.speaking, trial.moves):
+        part = run(case, families, trial.options, trial.seed + (variant == OTHER_SEED))
+        rows.append(row(name, variant, case, part, case.difference(whole.figures, part.figures)))
         record.put(name, rows)
-        print(f"{name}: {variant} {case.worth(part):.4f}", file=sys.stderr, flush=True)
+        print(f"{name}: {variant} {rows[-1]['value']:.4f}", file=sys.stderr, flush=True)
     return rows, as_table(rows)
 
 
-def row(log: str, variant: str, case: Case, value: float, less: Interval | None, seconds: float) -> dict[str, Any]:
+def row(log: str, variant: str, case: Case, tried: Tried, less: Interval | None) -> dict[str, Any]:
     """One row of the JSON; `less`: the start less this variant."""
     interval = None if less is None else {k: round(float(v), 5) for k, v in vars(less).items()}
+    new = {} if tried.newcomers is None else {"newcomers": round(tried.newcomers, 4)}
     return {
-        "log": log, "variant": variant, "metric": case.metric, "value": round(value, 5), "start_less_it": interval,
-        "training_s": round(seconds, 1),
+        "log": log, "variant": variant, "metric": case.metric, "value": round(case.worth(tried.figures), 5),
+        "start_less_it": interval, **new, "training_s": round(tried.seconds, 1),
     }  # fmt: skip
 
 
 def as_table(rows: Rows) -> str:
     """One line a variant."""
-    lines = [[rows[0]["log"], rows[0]["metric"], f"{rows[0]['variant']} − it, paired"]]
+    lines = [[rows[0]["log"], rows[0]["metric"], f"{rows[0]['variant']} − it, paired", "newcomers"]]
     for one in rows:
         less = "" if one["start_less_it"] is None else signed(Interval(**one["start_less_it"]))
-        lines.append([one["variant"], f"{one['value']:.4f}", less])
+        new = f"{one['newcomers']:.3f}" if "newcomers" in one else ""
+        lines.append([one["variant"], f"{one['value']:.4f}", less, new])
     silent = ", ".join(rows[0]["silent"]) or "none"
     return f"{table(lines)}\nno column varies on this log: {silent}"
 
