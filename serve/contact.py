@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+
 from twotower.errors import TwoTowerError
 
 TEXTS = (
@@ -25,6 +27,7 @@ TEXTS = (
 )
 TIMES = ("arrived_at", "customer_since")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = ((datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) for year in (1900, 2200))
 
 
 class MatchError(TwoTowerError):
@@ -49,13 +52,16 @@ def clean(contact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def moment_of(value: Any, name: str) -> int:
-    """Microseconds since 1970 in UTC of a datetime with a zone, or of such a number. Raises MatchError otherwise."""
+    """Microseconds since 1970 in UTC of a datetime with a zone, or of such a number. Raises MatchError otherwise, and
+    for moments outside of `EARLIEST` … `LATEST`, where a number of nanoseconds lies."""
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise MatchError(f"{name}: the time {value.isoformat()} has no zone; give it one, such as datetime.UTC")
         return (value - _EPOCH) // timedelta(microseconds=1)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if not EARLIEST <= value < LATEST:
+            raise MatchError(f"{name}: {value} lies outside of 1900 to 2200; microseconds since 1970 are expected")
+        return int(value)
     raise MatchError(f"{name}: a datetime with a zone or microseconds since 1970 expected, got {type(value).__name__}")
 
 

@@ -2,9 +2,9 @@
 
 Notable: the same engine, features and rows as in training, told one hand-over at a time. What a CSA's numbers are
 shrunk towards depends on everyone and is kept from the last `refresh`; their own sums, their vector and their memory
-move at once, in time that does not depend on how much is remembered. Nobody else moves until the next refresh, which
-brings all to one moment, as a snapshot in training does, and builds anew what nominates candidates. Columns that the
-roster tells (skills, tenure and the like) stay those of the bundle.
+move at once, in time that but for a rare move of all rows (`live_rows.py`) does not depend on how much is remembered.
+Nobody else moves until the next refresh, which brings the past of all to one moment, as a snapshot in training does,
+and builds anew what nominates candidates. What the roster says (skills, profile, tenure) stays that of the bundle.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from twotower.features.engine.readout import Priors
 from twotower.features.streams import told_of
 from twotower.index.build import QUERIES, build_history_index, build_profile_index
 from twotower.index.history import history_queries, history_vectors, stale_vectors
+from twotower.index.vectors import VectorIndex
 from twotower.scoring.join import sigmoid
 
 Floats = npt.NDArray[np.float32]
@@ -35,10 +36,11 @@ Floats = npt.NDArray[np.float32]
 class Live:
     """The writer's side of a matcher's roster. One writer: calls must not overlap.
 
-    bundle: where it starts; snapshot: the one made of it.
+    bundle: where it starts; snapshot: the one made of it; asked: vectors (P,) and (Q,) of late contacts, by which
+    searches are tuned when they are built anew.
     """
 
-    def __init__(self, bundle: Bundle, snapshot: Snapshot) -> None:
+    def __init__(self, bundle: Bundle, snapshot: Snapshot, asked: deque[tuple[Floats, Floats]]) -> None:
         self._bundle, self._schema, self._snapshot = bundle, bundle.schema, snapshot
         saved = bundle.engine
         self._engine = CsaHistory.restored(saved.settings, saved.state())
@@ -49,20 +51,20 @@ class Live:
         self._rate = float(bundle.manifest.history["staleness_rate"])
         self._indexed_at = int(bundle.manifest.window["until"])
         self._fresh = Fresh(snapshot.fresh[0].shape[1])
-        self._asked: deque[tuple[Floats, Floats]] = deque(maxlen=QUERIES)
+        self._asked = asked
         self._priors = Priors()
         of_past(self._schema, self._engine, self._engine.moment, priors=self._priors)
 
     @property
     def moment(self) -> int:
-        """Just after everything that was told, µs."""
+        """Just after everything that was told, or the moment of the last refresh, µs."""
         return self._engine.moment
 
     def ended(self, code: int, seen: Seen, outcome: Outcome) -> Snapshot:
-        """The roster after a hand-over of a CSA ended. Raises DataError for an outcome that cannot be; then nothing
-        has changed."""
+        """The roster after the outcome of a hand-over became known."""
         self._engine.update(self._known(code, seen, outcome))
-        self._worked(code, outcome.ended_at, -1)
+        if outcome.ended_at is not None:
+            self._worked(code, outcome.ended_at, -1)
         told, level = outcome.resolved is not None, float(sigmoid(seen.encoded.level)[0])
         memory, good = seen.encoded.memory[0], outcome.resolved is not False
         residual = float(bool(outcome.resolved) - level) if told else 0.0
@@ -70,43 +72,55 @@ class Live:
         if good:
             at = np.array([outcome.known_at])
             self._fresh.add(code, stale_vectors(memory[None], at, self._indexed_at, self._rate)[0])
-        self._asked.append((seen.encoded.profile[0], memory))
         return self._moved(code)
 
-    def assigned(self, code: int, at: int) -> Snapshot:
-        """The roster after a hand-over of a CSA began, µs."""
-        if self._worked(code, at, 1):
+    def worked(self, code: int, at: int, change: int) -> Snapshot:
+        """The roster after a hand-over of a CSA began (change 1) or ended (−1), µs."""
+        if self._worked(code, at, change):
             self._moved(code)
         return self._snapshot
 
     def refresh(self, moment: int) -> Snapshot:
-        """Everyone as of a moment, not earlier than what was told, and what nominates candidates built anew."""
-        self._priors = Priors()
-        past = of_past(self._schema, self._engine, moment, priors=self._priors)
+        """Everyone as of a moment, not earlier than `moment` of this, and what nominates candidates built anew."""
+        priors, features, identity = Priors(), self._features, self._bundle.roster.identity
+        past = of_past(self._schema, self._engine, moment, priors=priors)
         if past.shape[1]:
-            self._features[:, self._past] = past
-            self._vectors = LiveVectors(self._bundle.csa_encoder.encode(self._features, self._identity))
-        rows, view = self._rows.rows(), self._view()
-        vectors = view.vectors_of(np.arange(len(view.ids)))
-        if self._asked:
-            profile, memory = (np.stack(part) for part in zip(*self._asked, strict=True))
-            asked = history_queries(memory, self._bundle.join.default)
-            history = build_history_index(history_vectors(rows, moment, self._rate), asked)
-            view = replace(
-                view,
-                profiles=build_profile_index(vectors, profile),
-                history=Searched.of(history, rows, len(view.ids)),
-            )
-            self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
-        self._snapshot = replace(
-            view, surrogates=surrogates(self._bundle.join, vectors, rows, moment), fresh=self._fresh.view()
-        )
+            features = features.copy()
+            features[:, self._past] = past
+            vectors = self._bundle.csa_encoder.encode(features, identity)
+        else:
+            vectors = self._snapshot.vectors_of(np.arange(len(identity)))
+        rows, join = self._rows.rows(), self._bundle.join
+        stand_ins = surrogates(join, vectors, rows, moment)
+        profiles, history = self._searches(vectors, history_vectors(rows, moment, self._rate))
+        # All of it is there: only now does anything change.
+        self._rows.settle()
+        self._priors, self._features, self._vectors = priors, features, LiveVectors(vectors)
+        self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
+        self._engine.stand_at(moment)
+        searched = Searched.of(history, rows, len(identity))
+        self._snapshot = replace(self._view(), profiles=profiles, history=searched, surrogates=stand_ins)
         return self._snapshot
 
+    def _searches(self, vectors: Floats, history: Floats) -> tuple[VectorIndex, VectorIndex]:
+        """Indexes over profile vectors (J, P) and history vectors (H, W), as good as late contacts tell."""
+        asked, before = list(self._asked.copy()), self._snapshot  # a copy, as others append meanwhile
+        profile, queries = vectors[:0], history[:0]
+        if asked:
+            profile, memory = (np.stack(part) for part in zip(*asked, strict=True))
+            queries = history_queries(memory, self._bundle.join.default)
+        return (
+            _as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
+            _as_deep(build_history_index(history, queries), before.history.index, len(asked)),
+        )
+
     def _worked(self, code: int, at: int, change: int) -> bool:
-        """Count a beginning (1) or an end (−1) as load; False where nobody asks, or where the bundle's state holds it
-        already, having come before the end of its data window."""
+        """Count a beginning (1) or an end (−1) as load; False where nobody asks, where the bundle's state holds it
+        already, having come before the end of its data window, and for an end where nothing is open."""
         if not self._schema.has("load") or at < int(self._bundle.manifest.window["until"]):
+            return False
+        begun, ended = self._engine.work[code, 0]
+        if change < 0 and ended >= begun:
             return False
         self._engine.update_work(Work(np.array([code], np.int32), np.array([at]), np.array([change], np.int8)))
         return True
@@ -142,6 +156,13 @@ class Live:
             upset=told.upset,
             codes=told.groups(schema),
         )
+
+
+def _as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
+    """An index that looks no less far than the one before, where few contacts told how far is needed."""
+    if asked >= QUERIES or built.choice.kind != before.choice.kind or built.choice.effort >= before.choice.effort:
+        return built
+    return VectorIndex(built.index, built.vectors, replace(built.choice, effort=before.choice.effort))
 
 
 def _flag(value: bool | None) -> npt.NDArray[np.int8]:

@@ -1,10 +1,11 @@
 """Remembered hand-overs of a roster that grow while they are read.
 
-Notable: rows lie in arrays with room at their end, and every CSA has a run of them. A new hand-over is written where no
-reader looks: behind its CSA's run, or, where no place is left there, the run is written once more into the room, with
-places to spare. Readers hold the runs of the moment at which they began (`memory()`), so they need no lock, and nothing
-that they may read is ever overwritten. Where the room is used up, all that is remembered moves to larger arrays, and
-readers keep the old ones for as long as they need them. One writer: calls that change something must not overlap.
+Notable: rows lie in arrays with room behind every CSA's run. A new hand-over is written where no reader looks: behind
+its CSA's run, or, where no place is left there, the run is written once more at the end, with places to spare. Readers
+hold the runs of the moment at which they began (`memory()`), so they need no lock, and nothing that they may read is
+ever overwritten. Some more rows than count are kept of each CSA, for contacts that came before the newest. Where the
+arrays are full, all that is remembered moves to larger ones, which takes as long as copying it; `settle` does that
+ahead of time. One writer: calls that change something must not overlap.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from twotower.scoring.rows import HistoryRows
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
-SPARE = 16  # places behind a run that was moved
-LEAST_ROOM = 4096  # rows; a quarter of what is remembered where that is more
+SPARE = 8  # places behind a run, or a quarter of its length where that is more
+LEAST_ROOM = 4096  # rows behind all runs; a quarter of what is remembered where that is more
+TRAIL = 64  # rows of a CSA that are kept though newer ones took their place, for contacts that came before these
+MOST_FRESH = 16_384  # vectors that are scanned beside an index: about half a millisecond
 
 
 class LiveRows:
@@ -32,8 +35,11 @@ class LiveRows:
     """
 
     def __init__(self, rows: HistoryRows, csas: int, per_csa: int) -> None:
-        self._csas, self._per_csa, self._used = csas, per_csa, 0
-        self._fill(rows)
+        self._per_csa, self._used = per_csa, 0
+        starts = np.searchsorted(rows.csa, np.arange(csas + 1)).astype(np.int64)
+        self._begin, self._end = starts[:-1].copy(), starts[1:].copy()
+        self._rows, self._limit = rows, self._end.copy()
+        self.settle()
 
     def add(self, csa: int, known_at: int, vector: Floats, residual: float, outcome: bool, weight: float) -> None:
         """Remember a hand-over, whose fields are those of `HistoryRows`. One that comes late stands among its like."""
@@ -46,46 +52,66 @@ class LiveRows:
         rows.residual[place], rows.outcome[place], rows.weight[place] = residual, outcome, weight
         rows.customer[place], rows.contact[place] = -1, -1
         self._end[csa] = end + 1
-        self._begin[csa] = max(begin, end + 1 - self._per_csa)
+        self._begin[csa] = max(begin, end + 1 - self._per_csa - TRAIL)
 
     def memory(self) -> Memory:
         """What is remembered now; it does not change with what is added later."""
-        return Memory(self._rows, self._csas, runs=(self._begin.copy(), self._end.copy()))
+        runs = self._begin.copy(), self._end.copy()
+        return Memory(self._rows, len(self._begin), runs=runs, most=self._per_csa)
 
     def rows(self) -> HistoryRows:
-        """A copy of what is remembered, sorted by (csa, known_at)."""
-        return self._rows.take(ranges(self._begin, self._end)[0])
+        """A copy of what counts now, sorted by (csa, known_at)."""
+        return self._rows.take(ranges(np.maximum(self._begin, self._end - self._per_csa), self._end)[0])
+
+    def settle(self) -> None:
+        """Move everything to new arrays, with room behind each run and behind all."""
+        lengths = self._end - self._begin
+        limits = np.cumsum(lengths + _spare(lengths))
+        begin = np.concatenate([[0], limits[:-1]]).astype(np.int64) if len(limits) else limits
+        used = int(limits[-1]) if len(limits) else 0
+        size = used + max(LEAST_ROOM, used // 4, 2 * (self._per_csa + TRAIL + SPARE))
+        old, _ = ranges(self._begin, self._end)
+        new, _ = ranges(begin, begin + lengths)
+        columns = {}
+        for name in HistoryRows.__dataclass_fields__:
+            column = getattr(self._rows, name)
+            columns[name] = np.empty((size, *column.shape[1:]), column.dtype)
+            columns[name][new] = column[old]
+        self._rows, self._used = HistoryRows(**columns), used
+        self._begin, self._end, self._limit = begin, begin + lengths, limits
 
     def _moved(self, csa: int, begin: int, end: int, place: int) -> tuple[int, int, int]:
         """The run of a CSA copied to where there is room, with a gap at `place`: its begin, its end and that place.
 
         The end does not count the gap, so that it is where the end of a run without a gap would be.
         """
-        length = end - begin
-        if self._used + length + 1 + SPARE > len(self._rows):
-            offset = place - begin
-            self._fill(self.rows())
+        length, gap = end - begin, place - begin
+        needed = length + 1 + int(_spare(np.array(length)))
+        if self._used + needed > len(self._rows):
+            self.settle()
             begin, end = int(self._begin[csa]), int(self._end[csa])
-            place = begin + offset
-        start, gap = self._used, place - begin
+            place = begin + gap
+            if place == end:
+                return begin, end, place
+        start = self._used
         for name in HistoryRows.__dataclass_fields__:
             column = getattr(self._rows, name)
             column[start : start + gap] = column[begin:place]
             column[start + gap + 1 : start + length + 1] = column[place:end]
-        self._limit[csa] = self._used = start + length + 1 + SPARE
+        self._limit[csa] = self._used = start + needed
         return start, start + length, start + gap
 
-    def _fill(self, rows: HistoryRows) -> None:
-        """Rows sorted by CSA into new arrays with room for more."""
-        room = max(LEAST_ROOM, len(rows) // 4, 2 * (self._per_csa + SPARE))
-        self._rows = HistoryRows(**{name: _roomy(getattr(rows, name), room) for name in rows.__dataclass_fields__})
-        starts = np.searchsorted(rows.csa, np.arange(self._csas + 1)).astype(np.int64)
-        self._begin, self._end, self._limit = starts[:-1].copy(), starts[1:].copy(), starts[1:].copy()
-        self._used = len(rows)
+
+def _spare(lengths: Positions) -> Positions:
+    """Places behind runs of these lengths."""
+    return np.maximum(SPARE, lengths // 4)
 
 
 class Fresh:
-    """What has come since an index was built, in the order in which it came: vectors to be searched beside it."""
+    """What has come since an index was built, in the order in which it came: vectors to be searched beside it.
+
+    The older half of more than `MOST_FRESH` is forgotten: what they stand for is remembered, but no longer nominates.
+    """
 
     def __init__(self, width: int) -> None:
         self._vectors, self._csa = np.empty((256, width), np.float32), np.empty(256, np.int64)
@@ -93,7 +119,10 @@ class Fresh:
 
     def add(self, csa: int, vector: Floats) -> None:
         """One more vector (W,) of a CSA."""
-        if self._count == len(self._csa):
+        if self._count == MOST_FRESH:
+            kept = self._vectors[MOST_FRESH // 2 :], self._csa[MOST_FRESH // 2 :]
+            (self._vectors, self._csa), self._count = (_roomy(part, MOST_FRESH // 2) for part in kept), len(kept[1])
+        elif self._count == len(self._csa):
             self._vectors, self._csa = _roomy(self._vectors, self._count), _roomy(self._csa, self._count)
         self._vectors[self._count], self._csa[self._count] = vector, csa
         self._count += 1

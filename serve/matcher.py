@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -32,6 +33,7 @@ from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
 from twotower.clock import NULL_TIME, format_time
 from twotower.features.customer import CustomerRows
+from twotower.index.build import QUERIES
 from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
 
@@ -54,6 +56,7 @@ class Matcher:
         self._until = int(bundle.manifest.window["until"])
         self._snapshot = Snapshot.from_bundle(bundle)
         self._live: Live | None = None
+        self._asked: deque[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque(maxlen=QUERIES)
         self._writing = threading.Lock()
         self._reads_past = bundle.schema.has("frequency", "style", "relationship")
         if customers is not None and customers.bundle != self._id:
@@ -70,17 +73,25 @@ class Matcher:
         """
         return cls(Bundle.open(bundle_dir, expect_digest), customers)
 
-    def ended(self, contact: Mapping[str, Any] | Seen, csa_id: str, known_at: datetime | int, **outcome: Any) -> None:
+    def ended(
+        self,
+        contact: Mapping[str, Any] | Seen,
+        csa_id: str,
+        known_at: datetime | int,
+        tell_customers: bool = True,
+        **outcome: Any,
+    ) -> None:
         """A hand-over's outcome has become known: its CSA is another one at the next call.
 
         contact: fields, or what `read` made of them on arrival, which saves reading them again. outcome: what is known
-        of `resolved`, `handle_time_s`, `transferred`, `csat` and, where the bundle reads the load, `ended_at`. The
-        customer's store, if there is one, is told too. Each hand-over is to be told once, in the order in which they
+        of `resolved`, `handle_time_s`, `transferred` and `csat`; and `ended_at`, where the end is not told by
+        `finished`. tell_customers: the customers' store is told too; False for what it knows already, as when a bundle
+        that was loaded anew hears again what ended since. Each hand-over is to be told once, in the order in which they
         become known; matching goes on meanwhile, other calls like this one wait.
 
         Raises MatchError for a CSA or an outcome that cannot be; nothing has changed then.
         """
-        seen = contact if isinstance(contact, Seen) else self.read(contact)
+        seen = self._own(contact)
         code, end = self._code(csa_id), Outcome.of(known_at, outcome)
         if end.known_at < self._until:
             raise MatchError(
@@ -89,23 +100,31 @@ class Matcher:
             )
         with self._writing:
             self._snapshot = self._started().ended(code, seen, end)
-        if self.customers is not None:
+        if self.customers is not None and tell_customers:
             vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]])
             self.customers.update_handover(
                 seen.fields["customer_id"], csa_id, end.known_at, end.resolved, vectors, self._id
             )
 
     def assigned(self, csa_id: str, at: datetime | int) -> None:
-        """A hand-over has begun: it counts as the CSA's load, where the bundle reads that; what began before the end of
-        its data window does already. Raises MatchError for a CSA whom the roster does not hold."""
+        """A hand-over has begun: it is its CSA's load, where the bundle reads that, until it is told to have ended.
+        What began or ended before the end of the data window counts already. Raises MatchError as `ended`."""
+        self._work(csa_id, at, 1)
+
+    def finished(self, csa_id: str, at: datetime | int) -> None:
+        """A hand-over has ended, whether its outcome is known or not; see `assigned`."""
+        self._work(csa_id, at, -1)
+
+    def _work(self, csa_id: str, at: datetime | int, change: int) -> None:
         code, moment = self._code(csa_id), moment_of(at, "at")
         with self._writing:
-            self._snapshot = self._started().assigned(code, moment)
+            self._snapshot = self._started().worked(code, moment, change)
 
     def refresh(self, at: datetime | int | None = None) -> None:
-        """Bring the whole roster to a moment (by default just after all that is known): what everyone's numbers are
-        shrunk towards, ages, and the search structures; once per snapshot of training, and after some thousands of
-        hand-overs. Matching goes on meanwhile, hand-overs that end wait."""
+        """Bring everyone's past to a moment (by default just after all that is known): what numbers are shrunk towards,
+        decay, vectors, and the search structures; once per snapshot of training, and after some thousands of
+        hand-overs. Matching goes on meanwhile, hand-overs that end wait. Raises MatchError for a moment before the last
+        refresh or before what was told."""
         with self._writing:
             live = self._started()
             moment = live.moment if at is None else moment_of(at, "at")
@@ -115,10 +134,16 @@ class Matcher:
                 )
             self._snapshot = live.refresh(moment)
 
+    def _own(self, contact: Mapping[str, Any] | Seen, at: datetime | int | None = None) -> Seen:
+        """A contact as this bundle's towers read it: what another bundle's made of it is read anew."""
+        if isinstance(contact, Seen):
+            return contact if contact.bundle == self._id else self.read(contact.fields, at)
+        return self.read(contact, at)
+
     def _started(self) -> Live:
         """The writer's side, made when something first changes: a copy of all that may change."""
         if self._live is None:
-            self._live = Live(self.bundle, self._snapshot)
+            self._live = Live(self.bundle, self._snapshot, self._asked)
         return self._live
 
     def _code(self, csa_id: str) -> int:
@@ -146,7 +171,8 @@ class Matcher:
         for name, [value] in told.items():
             found[name] = value if found[name] is None else found[name]
         encoded, row, categories = self._encoder.read_one(found, past)
-        return Seen(found, row, categories, encoded)
+        self._asked.append((encoded.profile[0], encoded.memory[0]))
+        return Seen(self._id, found, row, categories, encoded)
 
     def match(
         self,
@@ -166,7 +192,7 @@ class Matcher:
         Raises MatchError for a field of a wrong type, unknown eligible ids (named) and k < 1, BundleError for a rank
         that the bundle does not have.
         """
-        seen = contact if isinstance(contact, Seen) else self.read(contact, at)
+        seen = self._own(contact, at)
         snapshot = self._snapshot
         codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
         who = self._codes([seen.fields["customer_id"]])
@@ -175,7 +201,7 @@ class Matcher:
 
     def match_batch(
         self,
-        contacts: Sequence[Mapping[str, Any]],
+        contacts: Sequence[Mapping[str, Any] | Seen],
         k: int = 10,
         eligible: Sequence[Sequence[str] | None] | None = None,
         rank: Rank | None = None,
@@ -187,7 +213,7 @@ class Matcher:
         if not contacts:
             return []
         snapshot = self._snapshot
-        columns = columns_of([clean(contact) for contact in contacts])
+        columns = columns_of([clean(one.fields if isinstance(one, Seen) else one) for one in contacts])
         vectors = self.encode(columns, columns["customer_id"], columns["arrived_at"], at)
         ranked = []
         for i in range(len(contacts)):

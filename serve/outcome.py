@@ -6,25 +6,27 @@ matcher that nothing is known of it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from serve.contact import MatchError, moment_of
 
-FLAGS, NUMBERS = ("resolved", "transferred"), {"handle_time_s": (0.0, math.inf), "csat": (1.0, 5.0)}
+FLAGS = ("resolved", "transferred")
+NUMBERS = {"handle_time_s": (0, 10_000_000), "csat": (1, 5)}  # from, to; the first is four months
 NAMES = (*FLAGS, *NUMBERS, "ended_at")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a hand-over ended: `known_at`, `ended_at` µs; the rest as in `interactions.parquet`, None where it is not
-    known."""
+    """How a hand-over ended: `known_at` µs; `ended_at` µs where its end is told with it; the rest as in
+    `interactions.parquet`, None where it is not known."""
 
     known_at: int
-    ended_at: int
+    ended_at: int | None = None
     resolved: bool | None = None
     transferred: bool | None = None
     handle_time_s: float | None = None
@@ -36,9 +38,8 @@ class Outcome:
         if unknown := [name for name in fields if name not in NAMES]:
             raise MatchError(f"outcome field {unknown[0]!r} is not known: {', '.join(NAMES)} are")
         known = moment_of(known_at, "known_at")
-        ended_at = fields.get("ended_at")
-        ended = known if ended_at is None else moment_of(ended_at, "ended_at")
-        if ended > known:
+        ended = None if fields.get("ended_at") is None else moment_of(fields["ended_at"], "ended_at")
+        if ended is not None and ended > known:
             raise MatchError("ended_at: later than known_at, but an outcome is not known before the end")
         resolved, transferred = (_flag(name, fields.get(name)) for name in FLAGS)
         handle_time_s, csat = (_number(name, fields.get(name)) for name in NUMBERS)
@@ -46,15 +47,16 @@ class Outcome:
 
 
 def _flag(name: str, value: Any) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise MatchError(f"outcome field {name!r}: True, False or None expected, got {type(value).__name__}")
-    return value
+    if value is None or isinstance(value, bool | np.bool_):
+        return None if value is None else bool(value)
+    raise MatchError(f"outcome field {name!r}: True, False or None expected, got {value!r}")
 
 
 def _number(name: str, value: Any) -> float | None:
     if value is None:
         return None
     low, high = NUMBERS[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
-        raise MatchError(f"outcome field {name!r}: a number from {low:g} to {high:g} or None expected, got {value!r}")
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise MatchError(f"outcome field {name!r}: a number from {low} to {high} or None expected, got {value!r}")
     return float(value)

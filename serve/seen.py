@@ -15,8 +15,9 @@ from twotower.features.contact import ContactRows
 @dataclass(frozen=True)
 class Seen:
     """A contact as it was read on arrival: its `fields`, checked and completed, its row with its category codes
-    i8 (1, C), and what the towers made of it, `encoded` (length 1)."""
+    i8 (1, C), and what the towers of `bundle`, an id, made of it, `encoded` (length 1)."""
 
+    bundle: str
     fields: dict[str, Any]
     row: ContactRows
     categories: npt.NDArray[np.int64]

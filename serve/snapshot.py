@@ -158,7 +158,7 @@ class Snapshot:
         return np.flatnonzero(named)
 
     def _rows_of(self, eligible: Codes | None) -> int:
-        runs = self.memory.end - self.memory.begin
+        runs = self.memory.end - self.memory.begin  # at most; what newer hand-overs replaced is among them
         return int(np.sum(runs if eligible is None else runs[eligible]))
 
     def _like_work(self, contact: ContactVectors, rank: Rank, allowed: Mask | None) -> Codes:
@@ -190,10 +190,20 @@ class Snapshot:
         products = vectors @ queries[0]
         if allowed is not None:
             products[~allowed[csa]] = -np.inf
-        k = min(FROM_HISTORY_ROWS, len(csa))
-        best = np.argpartition(-products, k - 1)[:k]
-        nearest: Codes = csa[best[products[best] > -np.inf]]
+        # Far more rows than are wanted, of which each CSA's best counts: one busy CSA must not crowd out the others.
+        rows = _largest(products, 16 * FROM_HISTORY_ROWS)
+        who, place = np.unique(csa[rows], return_inverse=True)
+        best = np.full(len(who), -np.inf, np.float32)
+        np.maximum.at(best, place, products[rows])
+        nearest: Codes = who[_largest(best, FROM_HISTORY_ROWS)]
         return nearest
+
+
+def _largest(values: Floats, k: int) -> Codes:
+    """Positions of the k largest values that are finite, in any order."""
+    k = min(k, len(values))
+    best = np.argpartition(-values, k - 1)[:k]
+    return best[values[best] > -np.inf]
 
 
 def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:

@@ -14,6 +14,7 @@ import pytest
 from serve import live_rows
 from serve import snapshot as snapshots
 from serve.contact import clean, columns_of
+from serve.customers import Customers
 from serve.live import Live
 from serve.matcher import Matcher, MatchError
 from serve.roll import Roll
@@ -22,7 +23,8 @@ from serve.seen import Seen
 from tests.serve import fakes
 from twotower.bundle.sessions import CONTACT_OUTPUTS, Encoded
 from twotower.clock import DAY
-from twotower.features.csa import CsaFeatures, of_past, past_columns
+from twotower.features.csa import CsaFeatures, of_past
+from twotower.index.history import history_queries
 from twotower.tables.log import Log
 
 RANKS = ("success", "handled")
@@ -49,13 +51,14 @@ def seen_of(rolling: RollingMatcher, position: int) -> Seen:
     row = {name: contacts[name][position].as_py() for name in contacts.column_names}
     schema, fields = rolling._bundle.schema, clean(row)
     rows = schema.rows(columns_of([fields]))
-    return Seen(fields, rows, schema.codes(rows), encoded)
+    return Seen(rolling._bundle.manifest.id, fields, rows, schema.codes(rows), encoded)
 
 
 def events(log: Log) -> Iterator[tuple[int, str, int]]:
     """What happens after the bundle's window: (moment, what, hand-over), in time."""
     moves = log.handovers
     found = [(int(at), "assigned", i) for i, at in enumerate(moves.assigned_at) if at >= UNTIL]
+    found += [(int(at), "finished", i) for i, at in enumerate(moves.ended_at) if at >= UNTIL]
     found += [(int(at), "known", i) for i, at in enumerate(moves.known_at) if at >= UNTIL]
     yield from sorted(found)
 
@@ -65,8 +68,8 @@ def follow(matcher: Matcher, rolling: RollingMatcher) -> int:
     moves, ids, told = rolling.log.handovers, rolling.log.csas.ids.to_pylist(), 0
     for at, what, i in events(rolling.log):
         csa_id = ids[moves.csa[i]]
-        if what == "assigned":
-            matcher.assigned(csa_id, at)
+        if what != "known":
+            (matcher.assigned if what == "assigned" else matcher.finished)(csa_id, at)
             continue
         csat, seconds = float(moves.csat[i]), float(moves.handle_time_s[i])
         outcome: dict[str, Any] = {
@@ -74,7 +77,6 @@ def follow(matcher: Matcher, rolling: RollingMatcher) -> int:
             "transferred": None if moves.transferred[i] < 0 else bool(moves.transferred[i]),
             "csat": None if np.isnan(csat) else csat,
             "handle_time_s": None if np.isnan(seconds) else seconds,
-            "ended_at": int(moves.ended_at[i]),
         }
         matcher.ended(seen_of(rolling, int(moves.contact[i])), csa_id, at, **outcome)
         told += 1
@@ -98,29 +100,36 @@ def test_scores_are_those_of_rolling_forward(folder: Path, rolling: RollingMatch
             np.testing.assert_array_equal(mine.contributions, theirs.contributions)
 
 
-def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(
-    folder: Path, rolling: RollingMatcher, data: Path
-) -> None:
-    matcher = Matcher.load(folder)
+def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(whole_bundle: Path, data: Path) -> None:
+    """To the bit: all of them know the same of everyone, load included, and nobody's hiring is known."""
+    matcher = Matcher.load(whole_bundle)
+    rolling = RollingMatcher(Matcher.load(whole_bundle), Log.load(data))
     follow(matcher, rolling)
     matcher.refresh(END)
-    live, log = matcher._started(), rolling.log
     roll: Roll = rolling._resumed
-    roll.profiles(END)
-    moment = END // rolling._bundle.schema.granularity_us * rolling._bundle.schema.granularity_us
-    assert moment == END
+    vectors = roll.profiles(END)
     # The one who joined since has no past, and is not in the bundle.
-    expected = CsaFeatures(log.csas, rolling._bundle.schema, roll._embed).at(END, roll._engine)[:-1]
-    past = past_columns(rolling._bundle.schema)
-    names = rolling._bundle.schema.csa_numbers[past]
-    load = np.array([name.startswith(("assigned_", "open")) for name in names], dtype=bool)
-    mine, theirs = live._features[:, past], expected[:, past]
-    np.testing.assert_array_equal(mine[:, ~load], theirs[:, ~load])
-    # Ends are told when the outcome is known, and so in another order than they happened.
-    np.testing.assert_allclose(mine[:, load], theirs[:, load], rtol=1e-6)
+    expected = CsaFeatures(rolling.log.csas, matcher.bundle.schema, roll._embed).at(END, roll._engine)[:-1]
+    np.testing.assert_array_equal(matcher._started()._features, expected)
     view = matcher.snapshot
-    encoded = matcher.bundle.csa_encoder.encode(live._features, matcher.bundle.roster.identity)
-    np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), encoded)
+    np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), vectors[:-1])
+    np.testing.assert_array_equal(view.profiles.vectors, vectors[:-1])
+    assert len(view.history.index) == int((view.memory.end - view.memory.begin).clip(max=fakes.PER_CSA).sum())
+
+
+def test_a_contact_that_waited_still_finds_what_newer_outcomes_replaced(bundle_folder: Path, data: Path) -> None:
+    """Rolling forward gives a contact the last rows before its arrival, however many came since."""
+    matcher = Matcher.load(bundle_folder)
+    rolling = RollingMatcher(Matcher.load(bundle_folder), Log.load(data))
+    follow(matcher, rolling)
+    everyone, moments = np.arange(len(matcher.snapshot.ids)), np.unique(rolling.log.handovers.known_at)
+    one = rolling.contacts(np.array([0]))
+    for moment in moments[moments > UNTIL]:
+        at = type(one)(**{**vars(one), "arrived_at": np.array([moment])})
+        theirs = rolling.score(at, everyone, "handled")
+        vectors = rolling._resumed.profiles(int(moment))[everyone]
+        mine = matcher._join.score("handled", at, matcher.snapshot.memory, everyone, vectors)
+        np.testing.assert_array_equal(mine.contributions, theirs.contributions)
 
 
 def test_a_hand_over_moves_its_csa_and_nobody_else(whole_bundle: Path) -> None:
@@ -206,12 +215,21 @@ def test_work_in_hand_counts_where_the_load_is_read(whole_bundle: Path) -> None:
         return float(matcher._started()._features[3, names.index("open")])
 
     start = opened()
-    matcher.assigned("csa-03", UNTIL + 5)
-    assert opened() == pytest.approx(np.log1p(np.expm1(start) + 1))
+    assert start == 0
+    matcher.finished("csa-03", UNTIL + 1)  # whose beginning nobody told
+    for at in (5, 6, 7):
+        matcher.assigned("csa-03", UNTIL + at)
+    assert opened() == pytest.approx(np.log(4))
     matcher.ended(CONTACT, "csa-03", UNTIL + DAY, ended_at=UNTIL + 9)
-    assert opened() == pytest.approx(start)
-    matcher.assigned("csa-03", UNTIL - 5)  # which the bundle knows
-    assert opened() == pytest.approx(start)
+    matcher.finished("csa-03", UNTIL + 10)
+    assert opened() == pytest.approx(np.log(2))
+    matcher.ended(CONTACT, "csa-03", UNTIL + DAY)  # its outcome, when its end is told already
+    assert opened() == pytest.approx(np.log(2))
+    matcher.assigned("csa-03", UNTIL - 1)  # which the bundle knows
+    matcher.finished("csa-03", UNTIL - 1)
+    assert opened() == pytest.approx(np.log(2))
+    matcher.finished("csa-03", UNTIL)
+    assert opened() == 0
 
 
 WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
@@ -219,7 +237,11 @@ WRONG: list[tuple[str, Any, dict[str, Any], str]] = [
     ("csa-01", UNTIL - 1, {}, "known_at: 2026-01-20T23:59:59.999999Z is before 2026-01-21T00:00:00Z"),
     ("csa-01", "today", {}, "known_at: a datetime with a zone"),
     ("csa-01", UNTIL, {"resolvd": True}, "outcome field 'resolvd' is not known: resolved, transferred"),
-    ("csa-01", UNTIL, {"resolved": 1}, "outcome field 'resolved': True, False or None expected, got int"),
+    ("csa-01", 2**63, {}, "known_at: 9223372036854775808 lies outside of 1900 to 2200; microseconds"),
+    ("csa-01", UNTIL * 1000, {}, "lies outside of 1900 to 2200"),  # nanoseconds
+    ("csa-01", UNTIL, {"resolved": 1}, "outcome field 'resolved': True, False or None expected, got 1"),
+    ("csa-01", UNTIL, {"handle_time_s": 1e39}, "outcome field 'handle_time_s': a number from 0 to 10000000"),
+    ("csa-01", UNTIL, {"handle_time_s": 10**400}, "outcome field 'handle_time_s': a number from 0 to 10000000"),
     ("csa-01", UNTIL, {"csat": 6}, "outcome field 'csat': a number from 1 to 5 or None expected, got 6"),
     ("csa-01", UNTIL, {"handle_time_s": float("nan")}, "outcome field 'handle_time_s': a number from 0"),
     ("csa-01", UNTIL, {"ended_at": UNTIL + 1}, "ended_at: later than known_at"),
@@ -236,10 +258,114 @@ def test_an_outcome_that_cannot_be_changes_nothing(
     assert matcher.snapshot is before
 
 
+def test_numpys_own_numbers_are_numbers(matcher: Matcher) -> None:
+    matcher.ended(
+        CONTACT,
+        "csa-01",
+        np.int64(UNTIL),
+        resolved=np.True_,
+        handle_time_s=np.float32(60),
+        csat=np.int64(4),  # type: ignore[arg-type]
+    )
+    found, before = matcher._started()._engine.read(), Matcher(matcher.bundle)._started()._engine.read()
+    assert (found.counts[1] - before.counts[1]).tolist() == [1, 1, 1, 1, 0, 0, 1]
+
+
 def test_a_refresh_does_not_go_back(matcher: Matcher) -> None:
     matcher.ended(CONTACT, "csa-04", UNTIL + DAY, resolved=True)
-    with pytest.raises(MatchError, match="is earlier than what is known"):
-        matcher.refresh(UNTIL)
+    for earlier in (UNTIL, UNTIL + 8 * DAY):
+        with pytest.raises(MatchError, match="is earlier than what is known"):
+            matcher.refresh(earlier)
+        matcher.refresh(UNTIL + 9 * DAY)
+    assert matcher.times([None])[1].tolist() == [UNTIL + 9 * DAY]
+
+
+def test_a_refresh_that_fails_leaves_everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matcher = Matcher.load(folder)
+    for i in range(5):
+        matcher.ended(CONTACT, "csa-04", UNTIL + DAY + i, resolved=True)
+    before, live = matcher.snapshot, matcher._started()
+    priors, features = live._priors, live._features.copy()
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    for name in ("surrogates", "build_profile_index", "build_history_index", "history_vectors"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"serve.live.{name}", fail)
+            with pytest.raises(MemoryError):
+                matcher.refresh(UNTIL + 9 * DAY)
+        assert matcher.snapshot is before
+        assert live._priors is priors
+        assert live.moment == UNTIL + DAY + 5
+        assert live._view().fresh[1].tolist() == [4] * 5
+        np.testing.assert_array_equal(live._features, features)
+
+
+def test_a_busy_csa_does_not_crowd_out_the_others(matcher: Matcher) -> None:
+    seen = matcher.read({"intent_text": "invoice invoice"})
+    for i in range(4):
+        matcher.ended(
+            matcher.read({"intent_text": "invoice refund"}), f"csa-{i + 4:02}", UNTIL + DAY + i, resolved=True
+        )
+    for i in range(300):
+        matcher.ended(seen, "csa-09", UNTIL + 2 * DAY + i, resolved=True)
+    view, vectors = matcher.snapshot, matcher.vectors(seen.encoded, [UNTIL + 3 * DAY])
+    found = view._fresh(history_queries(vectors.memory, "handled"), None)
+    assert sorted(found) == [4, 5, 6, 7, 9]
+
+
+def test_what_another_bundle_read_is_read_anew(whole_bundle: Path, bundle_folder: Path) -> None:
+    one, other = Matcher.load(whole_bundle), Matcher.load(bundle_folder)
+    foreign, own = one.read(CONTACT), other.read(CONTACT)
+    assert foreign.bundle != own.bundle
+    assert other.match(foreign, k=5) == other.match(own, k=5)
+    other.ended(foreign, "csa-01", UNTIL, resolved=True)
+    twin = Matcher.load(bundle_folder)
+    twin.ended(own, "csa-01", UNTIL, resolved=True)
+    assert other.match(own, k=20) == twin.match(own, k=20)
+
+
+def test_many_are_matched_as_they_were_read(matcher: Matcher) -> None:
+    seen = matcher.read(CONTACT)
+    assert matcher.match_batch([seen, CONTACT], k=3) == [matcher.match(seen, k=3)] * 2
+
+
+def test_the_customers_store_hears_of_it(bundle_folder: Path) -> None:
+    bundle = Matcher.load(bundle_folder).bundle
+    width = bundle.history.vector.shape[1]
+    customers = Customers.empty(b"sixteen bytes or more", bundle.manifest.id, width)
+    matcher = Matcher.load(bundle_folder, customers=customers)
+    contact = {**CONTACT, "customer_id": "anna", "arrived_at": UNTIL}
+    matcher.ended(contact, "csa-02", UNTIL + 5, resolved=False)
+    matcher.ended(contact, "csa-03", UNTIL + 6)
+    matcher.ended(contact, "csa-03", UNTIL + 7, tell_customers=False, resolved=True)
+    matcher.ended(CONTACT, "csa-03", UNTIL + 8, resolved=True)  # of nobody
+    assert len(customers) == 1
+    known = customers.known_of("anna")
+    assert known is not None
+    told = [(one["csa_id"], one["known_at"], one["resolved"]) for one in known["handovers"]]
+    assert told == [("csa-02", UNTIL + 5, False), ("csa-03", UNTIL + 6, None)]
+    assert matcher.customers is not None
+    assert matcher.customers.pairs(0, UNTIL + 9, matcher.snapshot.codes, bundle.manifest.id).rows is not None
+
+
+def test_hand_overs_that_end_at_once_are_all_counted(matcher: Matcher) -> None:
+    seen = matcher.read(CONTACT)
+
+    def tell(first: int) -> None:
+        for i in range(100):
+            matcher.ended(seen, f"csa-{1 + i % 10:02}", UNTIL + DAY + first + i, resolved=True)
+
+    before = Matcher(matcher.bundle)._started()._engine.read().counts[:, 0]
+    threads = [threading.Thread(target=tell, args=(1000 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counted = matcher._started()._engine.read().counts[:, 0] - before
+    assert counted.tolist() == [0, *[40] * 10]
+    assert matcher.snapshot.fresh[1].tolist().count(3) == 40
 
 
 def test_matching_goes_on_while_hand_overs_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

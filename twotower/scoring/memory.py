@@ -44,15 +44,21 @@ class Memory:
 
     rows: sorted by (csa, known_at). pairs: the unbounded hand-overs of returning customers in any order, or None.
     roster: number of CSAs, codes 0 … roster − 1. runs: where the rows of each CSA begin and end (J,), if they do not
-    simply follow each other; rows outside of the runs are not read.
+    simply follow each other; rows outside of the runs are not read. most: how many rows of a run count at a moment, the
+    latest that were known; None: all that say so themselves (`until`).
     """
 
     def __init__(
-        self, rows: HistoryRows, roster: int, pairs: HistoryRows | None = None, runs: Runs | None = None
+        self,
+        rows: HistoryRows,
+        roster: int,
+        pairs: HistoryRows | None = None,
+        runs: Runs | None = None,
+        most: int | None = None,
     ) -> None:
         self.rows = rows
         self.roster = roster
-        self._whole = runs is None
+        self._whole, self._most = runs is None, most
         if runs is None:
             starts = np.searchsorted(rows.csa, np.arange(roster + 1)).astype(np.int64)
             runs = starts[:-1], starts[1:]
@@ -73,7 +79,10 @@ class Memory:
         else:
             index, owner = ranges(self.begin[candidates], self.end[candidates])
         seen = (self.rows.known_at[index] < moment) & (moment <= self.rows.until[index])
-        return self._measure(self.rows, index[seen], owner[seen], vector, moment)
+        index, owner = index[seen], owner[seen]
+        if self._most is not None:
+            index, owner = _latest(index, owner, len(candidates), self._most)
+        return self._measure(self.rows, index, owner, vector, moment)
 
     def gather_pairs(self, customer: int, vector: Floats, moment: int, candidates: npt.NDArray[np.int64]) -> Gathered:
         """The customer's own visible hand-overs with the candidates; empty for an unknown customer (−1)."""
@@ -124,6 +133,17 @@ class Memory:
             for i in columns:
                 out[:, i] = _part(kernels[i], rows, found, starts)
         return out
+
+
+def _latest(
+    index: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], owners: int, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The last `most` entries of each owner; entries of an owner stand together, in ascending order of owners."""
+    counts = np.bincount(owner, minlength=owners)
+    if counts.max(initial=0) <= most:
+        return index, owner
+    kept = np.cumsum(counts)[owner] - np.arange(len(owner)) <= most
+    return index[kept], owner[kept]
 
 
 def _part(kernel: Kernel, rows: HistoryRows, found: Gathered, starts: npt.NDArray[np.int64]) -> Floats:

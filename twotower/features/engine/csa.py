@@ -90,6 +90,10 @@ class CsaHistory:
         if len(work):
             self.moment = max(self.moment, int(work.at[-1]) + 1)
 
+    def stand_at(self, moment: int) -> None:
+        """Nothing more became known before a moment; one before the state's own changes nothing."""
+        self.moment = max(self.moment, moment)
+
     def read(self, moment: int | None = None, families: Sequence[str] = (), csas: Longs | None = None) -> CsaReading:
         """What is known as of `moment` (the state's own where None; never an earlier one), decayed to it.
 

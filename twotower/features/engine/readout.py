@@ -73,7 +73,7 @@ class CsaReading:
 
     @property
     def open(self) -> Longs:
-        """Hand-overs (J,) assigned and not ended; an end whose beginning was never told counts for nothing."""
+        """Hand-overs (J,) assigned and not ended; 0 where more ended than were told to begin."""
         return np.asarray((self.work[:, 0] - self.work[:, 1]).clip(0))
 
 

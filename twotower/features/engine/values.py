@@ -80,7 +80,8 @@ def check_handovers(handovers: KnownHandovers, csas: int, settings: CsaSettings)
     h = handovers
     check_codes("hand-overs: csa", h.csa, csas, 0)
     check_codes("hand-overs: resolved", h.resolved, 2, -1)
-    _check(h.handle_time_s >= 0, np.isnan(h.handle_time_s), "handle_time_s", h.handle_time_s, "0 or more, or NaN")
+    possible = (h.handle_time_s >= 0) & (h.handle_time_s < np.inf)
+    _check(possible, np.isnan(h.handle_time_s), "handle_time_s", h.handle_time_s, "0 or more, or NaN")
     if h.base.ndim != 2 or h.base.shape[1] != settings.width:
         raise DataError(f"hand-overs: base has the shape {h.base.shape}; (M, {settings.width}) is expected")
     # The sum of a row is finite only if all of it is; one pass, nothing as large as the embeddings is made.
