@@ -58,7 +58,7 @@ FAMILIES: dict[str, str] = {
 }
 # On by default, and what is added where people chose their work themselves and the log tells who took what.
 DEFAULT: tuple[str, ...] = ("labels", "customer", "profile", "skills", "roster", "tenure")
-BY_CHOICE: tuple[str, ...] = ("frequency",)
+BY_CHOICE: tuple[str, ...] = ("frequency", "style")
 
 
 def suggested(by_choice: bool) -> tuple[str, ...]:
