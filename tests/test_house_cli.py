@@ -118,7 +118,9 @@ def test_help_is_quick_and_loads_nothing_heavy():
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_verb_leaves_nothing_half_written(tmp_path, sent):
     code = (
-        "import sys; from importlib.metadata import EntryPoint; from twotower.cli import run_verb\n"
+        "import signal, sys; from importlib.metadata import EntryPoint; from twotower.cli import run_verb\n"
+        # Where the tests run in the background, a shell has them ignore interrupts, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.exit(run_verb('slow', sys.argv[1:], EntryPoint('slow', 'tests.verbs:SLOW', '')))"
     )
     argv = [sys.executable, "-c", code, str(tmp_path / "out")]
