@@ -158,8 +158,10 @@ class Snapshot:
         return np.flatnonzero(named)
 
     def _rows_of(self, eligible: Codes | None) -> int:
-        runs = self.memory.end - self.memory.begin  # at most; what newer hand-overs replaced is among them
-        return int(np.sum(runs if eligible is None else runs[eligible]))
+        """How many hand-overs are remembered of some, or about how many of everyone."""
+        if eligible is None:
+            return int(self.history.starts[-1]) + len(self.fresh[1])
+        return int(np.sum(self.memory.end[eligible] - self.memory.begin[eligible]))
 
     def _like_work(self, contact: ContactVectors, rank: Rank, allowed: Mask | None) -> Codes:
         """CSAs behind the nearest remembered hand-overs that did not fail."""

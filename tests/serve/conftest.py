@@ -39,3 +39,10 @@ def whole_bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose towers read every family of features."""
     folder = tmp_path_factory.mktemp("whole")
     return fakes.fake_bundle(fakes.write_run(data, folder / "run", families=fakes.ALL), folder / "bundle")
+
+
+@pytest.fixture(params=["bundle_folder", "whole_bundle"], ids=["default", "every family"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    """The bundle with the features that are on by default, and with all there are."""
+    found: Path = request.getfixturevalue(request.param)
+    return found

@@ -20,7 +20,6 @@ from twotower.features.engine.core import TWIN, Core
 from twotower.features.engine.decay import Decay, faded, may_be_old, moved
 from twotower.features.engine.events import KnownHandovers, Work, between, take
 from twotower.features.engine.readout import CsaReading, GroupReading
-from twotower.features.engine.record import csa_features
 from twotower.features.engine.settings import CsaSettings
 from twotower.features.engine.values import (
     COUNTED,
@@ -127,10 +126,6 @@ class CsaHistory:
         longest = int(np.argmax(self.settings.half_lives_us))
         fade = self.decay.fade(self.moment)[..., longest : longest + 1]
         return faded(self.sums[:, longest : longest + 1, :1], fade)[:, 0, 0].astype(np.float32)
-
-    def features(self) -> Floats:
-        """Features (J, G) float32 as of `moment`, in the order of `record.csa_names`."""
-        return csa_features(self.read(), self.settings)
 
     def _add(self, handovers: KnownHandovers) -> None:
         check_handovers(handovers, self.csas, self.settings)

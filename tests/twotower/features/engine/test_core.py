@@ -84,9 +84,9 @@ def test_nothing_is_added_where_a_row_is_minus_one():
 def test_the_router_loads_no_compiler_and_no_tables():
     code = """
 import sys
-from twotower.features.engine import cluster, csa, customers, groups, readout, roll, settings, store
+from twotower.features.engine import cluster, csa, customers, groups, readout, record, roll, settings, store
 history = csa.CsaHistory(settings.CsaSettings(2), 3)
-history.features()
+record.csa_features(history.read(), history.settings)
 print(*sorted({"numba", "pandas", "ray", "scipy", "torch"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -72,12 +72,6 @@ def test_nobody_has_a_past_at_first():
     assert found.tolist() == [pytest.approx(expected)] * CSAS
 
 
-def test_the_engine_gives_the_same_features():
-    history, table = CsaHistory(SETTINGS, CSAS), draw_table(np.random.default_rng(0), 200)
-    history.advance(table.handovers(), END, table.work())
-    assert history.features().tobytes() == csa_features(reading(table), SETTINGS).tobytes()
-
-
 def test_a_csa_without_a_past_reads_as_the_centre():
     found, settings = centre()
     features = dict(zip(csa_names(settings), csa_features(found, settings)[-1].tolist(), strict=True))
