@@ -12,7 +12,7 @@ from typing import Literal
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.batches import Step, StepDataset
 from train.objectives.choose import choose
@@ -21,7 +21,7 @@ from twotower.clock import parse_time
 from twotower.errors import ConfigError
 from twotower.features.registry import suggested
 from twotower.tables.log import Log
-from twotower.towers.config import VIEW_DIM, TowerConfig
+from twotower.towers.config import TOPICS, VIEW_DIM, TowerConfig
 
 
 class FromStep(Sampler[int]):
@@ -36,6 +36,19 @@ class FromStep(Sampler[int]):
 
     def __len__(self) -> int:
         return self.length
+
+
+class SweepNumbers(Dataset[int]):
+    """The numbers of an epoch's sweeps: a sweep reads all hand-overs, which the sampler holds."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        return index
 
 
 class MatcherData(lightning.LightningDataModule):
@@ -78,6 +91,7 @@ class MatcherData(lightning.LightningDataModule):
         self.memory_batch, self.memory_rows = memory_batch, memory_rows
         self.log: Log | None = None
         self._set: TrainingSet | None = None
+        self.sweeps = 0  # in an epoch, where the module samples instead of taking gradient steps
 
     @property
     def tables(self) -> Log:
@@ -109,31 +123,39 @@ class MatcherData(lightning.LightningDataModule):
             if self.towers.view_dim is None:
                 # A trained memory trains the text as well, and measured better from the encoder's table alone.
                 self.towers = replace(self.towers, view_dim=0 if self.with_memory else VIEW_DIM)
+            if self.towers.topics is None:
+                self.towers = replace(self.towers, topics=0 if self.with_memory else TOPICS)
             if self.towers.families is None:
                 self.towers = replace(self.towers, families=suggested(by_choice=self.with_memory))
             self._set = prepare(self.log, self.towers, self.validation_share)
             choose(self.objective_name, self._set.has_failures)  # refuse before anything is written
 
-    def train_dataloader(self) -> DataLoader[Step]:
+    def train_dataloader(self) -> DataLoader[Step] | DataLoader[int]:
         """Steps of the current epoch, from where a resumed run stopped."""
         data, trainer = self.training_set, self.trainer
+        if self.sweeps:
+            sweeps = FromStep(self.sweeps, self._resumed_at() if trainer else 0)
+            return DataLoader(SweepNumbers(self.sweeps), batch_size=None, sampler=sweeps)
         objective = choose(self.objective_name, data.has_failures)
         dataset = StepDataset(
             data, data.training(), objective.sampling, self.with_memory, self.batch_size, self.memory_batch,
             self.memory_rows, self.seed, rank=trainer.global_rank if trainer else 0,
             world=trainer.world_size if trainer else 1,
         )  # fmt: skip
-        epoch, start = 0, 0
-        if trainer is not None:
-            epoch = trainer.current_epoch
-            loop = trainer.fit_loop.epoch_loop
-            # Lightning types the tracker by its base, which lacks the count.
-            start = loop.batch_progress.current.processed if loop.restarting else 0  # type: ignore[attr-defined]
+        epoch, start = (trainer.current_epoch, self._resumed_at()) if trainer else (0, 0)
         dataset.set_epoch(epoch)
         return DataLoader(
             dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,
             persistent_workers=False,
         )  # fmt: skip
+
+    def _resumed_at(self) -> int:
+        """Steps of the current epoch that an interrupted run had done."""
+        if self.trainer is None:
+            return 0
+        loop = self.trainer.fit_loop.epoch_loop
+        # Lightning types the tracker by its base, which lacks the count.
+        return int(loop.batch_progress.current.processed) if loop.restarting else 0  # type: ignore[attr-defined]
 
     def val_dataloader(self) -> list[int]:
         """One item: the module validates on the whole window at once."""

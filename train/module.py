@@ -10,25 +10,43 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from train.batches import Step
 from train.data import MatcherData
 from train.encode import text_vectors
 from train.objectives.choose import choose
 from train.objectives.memory import MemoryMixture
+from train.posterior import PosteriorSampler
+from train.posterior_towers import Columns, design_of, profile_width, write_means
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
+from twotower.progress import track
 from twotower.towers.backbones import StaticBackbone
 from twotower.towers.store import build
 from twotower.towers.two_tower import TwoTower
 
 DAY_US = 86_400_000_000
+SWEEPS = 10  # in an epoch
+TAKE_IN = 0.5  # sweeps after validation, as a share of those before
+
+
+class Sweeps(Optimizer):
+    """An optimiser whose step is a sweep of the sampler, so that Lightning counts, logs and saves it as any other."""
+
+    def __init__(self, sampler: PosteriorSampler) -> None:
+        super().__init__([torch.zeros(1)], {})
+        self.sampler = sampler
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One sweep."""
+        self.sampler.sweep()
 
 
 class MatcherModule(lightning.LightningModule):
@@ -40,6 +58,9 @@ class MatcherModule(lightning.LightningModule):
         weight_decay: AdamW's, on the level and the memory; the rest has priors.
         memory_weight: weight of the memory objective beside the profile objective.
         warm_up: share of the steps over which the learning rate rises; then it falls as a cosine.
+        solver: how the sigmoid's likelihood is learnt: by gradient steps on members, or by sampling the posterior
+            over topics (`train.posterior`); auto samples where topics were found and the text is frozen.
+        directions: in which work differs for CSAs, of the sampler.
     """
 
     def __init__(
@@ -49,13 +70,20 @@ class MatcherModule(lightning.LightningModule):
         weight_decay: float = 1e-2,
         memory_weight: float = 1.0,
         warm_up: float = 0.3,
+        solver: Literal["auto", "gradient", "sampling"] = "auto",
+        directions: int = 16,
     ) -> None:
         super().__init__()
+        if directions <= 0:
+            raise ConfigError(f"model.directions {directions}: must be positive")
         if lr <= 0 or min(text_lr or 0.0, weight_decay, memory_weight) < 0 or not 0 < warm_up < 1:
             raise ConfigError("model: lr must be positive, other rates and weights not negative, warm_up in (0, 1)")
         self.save_hyperparameters()
         self.lr, self.text_lr, self.weight_decay = lr, text_lr, weight_decay
         self.memory_weight, self.warm_up = memory_weight, warm_up
+        self.solver, self.directions = solver, directions
+        self.sampler: PosteriorSampler | None = None
+        self.columns: Columns | None = None
         self.model: TwoTower | None = None
         self.memory: MemoryMixture | None = None
 
@@ -64,6 +92,17 @@ class MatcherModule(lightning.LightningModule):
         """The run's data module."""
         module: MatcherData = self.trainer.datamodule  # type: ignore[attr-defined]
         return module
+
+    def samples(self, data: MatcherData) -> bool:
+        """Whether the posterior is sampled. Raises ConfigError where that was asked for and cannot be."""
+        objective = choose(data.objective_name, data.training_set.has_failures)
+        able = objective.name == "sigmoid" and not data.with_memory and data.training_set.topics is not None
+        if self.solver == "sampling" and not (able and not self.text_lr):
+            raise ConfigError(
+                "model.solver sampling: needs resolved and unresolved hand-overs, intent labels to find topics by, "
+                "frozen text and no trained memory; use --model.solver gradient"
+            )
+        return self.solver != "gradient" and able and not self.text_lr
 
     @property
     def towers(self) -> TwoTower:
@@ -80,7 +119,14 @@ class MatcherModule(lightning.LightningModule):
         torch.manual_seed(self.data.seed)
         self.objective = choose(self.data.objective_name, data.has_failures)
         pad_id = data.tokenizer.pad_id
-        model = build(self.data.towers, data.schema, data.table, data.log_weight, pad_id, deepcopy(data.heads))
+        sampled = self.samples(self.data)
+        if sampled:
+            width = profile_width(self.data.towers, data)
+            self.data.towers = replace(self.data.towers, members=1, profile_dim=width)
+        model = build(
+            self.data.towers, data.schema, data.table, data.log_weight, pad_id, deepcopy(data.heads),
+            deepcopy(data.topics),
+        )  # fmt: skip
         before = data.arrived_at < data.split
         numbers, told = (torch.from_numpy(values[before]) for values in (data.numbers, data.told))
         model.contact_tower.fit_standardise(numbers, told)
@@ -102,9 +148,41 @@ class MatcherModule(lightning.LightningModule):
                 replace(data, frozen_text=data.read if static else text_vectors(model, data))
             )
         self.model = model
+        if sampled:
+            self._configure_sampler()
+
+    def _configure_sampler(self) -> None:
+        data = self.data.training_set
+        design, self.columns = design_of(self.towers, data, data.training())
+        sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
+        self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed)
+        self.data.sweeps = SWEEPS
+        self.automatic_optimization = False
+
+    def write_sampled(self) -> None:
+        """Put the sampler's means so far into the towers; nothing where nothing is sampled."""
+        if self.sampler is not None and self.columns is not None:
+            write_means(self.towers, self.sampler, self.columns, self.data.training_set)
+
+    def take_in(self) -> None:
+        """Let the sampler go on over all hand-overs, those of the validation window too, and write its means.
+
+        The latest outcomes say most about the CSAs that a router will meet; what validation was for is over by then.
+        """
+        if self.sampler is None:
+            return
+        data = self.data.training_set
+        design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)))
+        sweeps = max(1, int(TAKE_IN * self.sampler.sweeps))
+        self.sampler = self.sampler.continued(design, sweeps)
+        for _ in track(range(sweeps), "latest outcomes"):
+            self.sampler.sweep()
+        self.write_sampled()
 
     def configure_optimizers(self) -> Any:
-        """AdamW; one cycle for all but the text backbone."""
+        """AdamW, one cycle for all but the text backbone; sweeps where the posterior is sampled."""
+        if self.sampler is not None:
+            return Sweeps(self.sampler)
         text = [p for p in self.towers.contact_tower.backbone.parameters() if p.requires_grad]
         decayed = [*self.towers.contact_tower.to_level.parameters(), *self.towers.contact_tower.to_memory.parameters()]
         taken = {id(p) for p in (*text, *decayed)}
@@ -135,8 +213,12 @@ class MatcherModule(lightning.LightningModule):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def training_step(self, step: Step, index: int) -> Tensor:
-        """Mean loss of one step."""
+    def training_step(self, step: Step, index: int) -> Tensor | None:
+        """Mean loss of one step; None where the step is a sweep."""
+        if self.sampler is not None:
+            with torch.autocast(self.device.type, enabled=False):  # sums of squares need their digits
+                self.optimizers().step()  # type: ignore[union-attr]
+            return None
         torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step)
         loss = torch.zeros((), device=self.device)
         if step.profile is not None:
@@ -151,5 +233,6 @@ class MatcherModule(lightning.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Measure the whole validation window; `val_rank` is what early stopping and checkpoints watch."""
+        self.write_sampled()
         metrics = validation_metrics(self.towers, self.data.training_set, self.objective.name, self.memory)
         self.log_dict(metrics, prog_bar=True, sync_dist=True, batch_size=1)

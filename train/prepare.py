@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from train.past import bands_of, engine_core, fit_heads, past_of_csas
-from train.texts import base_of, read_texts
+from train.texts import ReadTexts, base_of, read_texts
+from train.topics import fit_topics, read_topics
 from twotower.clock import NEVER
 from twotower.errors import DataError
 from twotower.features.complexity import COMPLEXITY
@@ -25,6 +26,7 @@ from twotower.tables.log import Log, Ragged
 from twotower.text.tokens import TokenArrays, Tokenizer
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
+from twotower.towers.topics import Topics
 
 Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
@@ -41,7 +43,8 @@ class TrainingSet:
     contact reads; `contact`, `csa`, `resolved`, `known_at` of the hand-overs; `arrived_at`, `customer` (N,); `eligible`
     or None; `split` µs, where validation opens; `end` µs, just after the last thing the log knows; `roster_features` f4
     (J, G) and `engine`, the history state, as of `end`; `frozen_text` f4 (N, width), the text vectors where the
-    backbone is frozen; `read` f4 (N, W), the frozen text vectors that the heads read; `told` f4 (N, T), complexity as
+    backbone is frozen; `read` f4 (N, W + T), the frozen text vectors that the heads read, and the presence of topics;
+    `told` f4 (N, T), complexity as
     it was known on arrival, NaN where it was not; `heads` the fitted heads.
     """
 
@@ -54,6 +57,7 @@ class TrainingSet:
     read: Floats
     told: Floats
     heads: Heads
+    topics: Topics | None
     csa_features: Floats
     exposure: Floats
     moments: npt.NDArray[np.int64]
@@ -106,6 +110,7 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     fitted = [one.name for one, told in zip(COMPLEXITY, complexity.T, strict=True) if np.isfinite(told).any()]
     schema = replace(schema, bands=bands_of(complexity, arrived, split), heads=fitted)
     base = base_of(texts.read, config.base_dim)
+    topics, read = with_topics(texts, config, schema, categories, int(np.searchsorted(arrived, split)))
     signals = rows.signals if schema.has("upset") else None
     told = Told(base, with_intents(schema, schema.codes(rows), intents), complexity, signals)
     features = CsaFeatures(log.csas, schema, lambda names: texts.base(names, config.base_dim))
@@ -115,7 +120,8 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     csas = past_of_csas(log, schema, features, told, moments, end, core)
     return TrainingSet(
         schema=schema, tokenizer=texts.tokenizer, tokens=texts.tokens, categories=categories, numbers=numbers,
-        base=base, read=texts.read, told=complexity, heads=heads, csa_features=csas.features, exposure=csas.exposure,
+        base=base, read=read, told=complexity, heads=heads, topics=topics, csa_features=csas.features,
+        exposure=csas.exposure,
         moments=moments, snapshot=np.searchsorted(moments, arrived, side="right") - 1,
         identity=schema.identity_of(log.csas.ids), arrived_at=arrived, customer=log.contacts.customer,
         contact=moves.contact[usable].astype(np.int64), csa=moves.csa[usable].astype(np.int64),
@@ -123,6 +129,19 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
         split=split, table=texts.table, log_weight=texts.log_weight, end=end, roster_features=csas.at_end,
         engine=csas.history,
     )  # fmt: skip
+
+
+def with_topics(
+    texts: ReadTexts, config: TowerConfig, schema: FeatureSchema, categories: Longs, before: int
+) -> tuple[Topics | None, Floats]:
+    """Topics fitted on the first `before` contacts, and what is read of all contacts with them behind it."""
+    if not config.topics:
+        return None, texts.read
+    label, language = (categories[:before, list(schema.categories).index(name)] - 1 for name in ("intent", "language"))
+    topics = fit_topics(texts.tokens.first(before), texts.tokenizer, label, language, config.topics)
+    if topics is None:
+        return None, texts.read
+    return topics, np.concatenate([texts.read, read_topics(topics, texts.tokens)], axis=1)
 
 
 def usable_handovers(log: Log) -> Longs:

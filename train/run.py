@@ -39,7 +39,7 @@ from twotower.text.tokens import compose_text
 from twotower.towers.store import save
 
 Longs = npt.NDArray[np.int64]
-MEMORY_EPOCHS, PROFILE_EPOCHS = 6, 40
+MEMORY_EPOCHS, PROFILE_EPOCHS, SAMPLED_EPOCHS = 6, 40, 16
 PROBE = 512  # late hand-overs kept for parity and recall checks at export
 MOST_CHARACTERS = 4096  # of a text that is kept; more than its tokens hold
 
@@ -66,7 +66,7 @@ def run_training(
     cli = build_cli(config, folder, until, work, options)
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:
-        cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory)
+        cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory, cli.model.samples(cli.datamodule))
     last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / "last.ckpt"
     resumed = last.is_file()
     try:
@@ -81,9 +81,12 @@ def run_training(
     return Finished(output, facts, resumed)
 
 
-def epochs_for(with_memory: bool) -> int:
-    """Epochs of a run that names none: a trained memory overfits early, the variational profile only gets better."""
-    return MEMORY_EPOCHS if with_memory else PROFILE_EPOCHS
+def epochs_for(with_memory: bool, sampled: bool) -> int:
+    """Epochs of a run that names none: a trained memory overfits early, a profile only gets better.
+
+    A sampled one goes a few sweeps an epoch and has found its mean, to the third digit, when these are over.
+    """
+    return MEMORY_EPOCHS if with_memory else SAMPLED_EPOCHS if sampled else PROFILE_EPOCHS
 
 
 def fingerprint(cli: MatcherCLI, folder: Path) -> str:
@@ -120,6 +123,7 @@ def settle(cli: MatcherCLI) -> None:
         best = next(named).best_model_path  # type: ignore[attr-defined]
         cli.model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     cli.model.to("cpu").eval()
+    cli.model.write_sampled()
 
 
 def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
@@ -127,13 +131,16 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     module, data_module = cli.model, cli.datamodule
     data, options = data_module.training_set, JoinOptions(**cli.config["join"].as_dict())
     calibrated = data.has_failures and module.objective.name == "sigmoid"
-    if calibrated and not data_module.with_memory:
+    if calibrated and not data_module.with_memory and module.sampler is None:
         align_memory(module.towers, data)
     handovers = history_rows(module.towers, data)
     rows = bounded(handovers, options.history_per_csa)
     memory = Memory(rows, len(data.identity), pairs=handovers)
     join = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
     facts = run_facts(cli, data, options, join)
+    if module.sampler is not None:
+        module.take_in()
+        rows = bounded(history_rows(module.towers, data), options.history_per_csa)
     with atomic_directory(output) as folder:
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
@@ -195,6 +202,8 @@ def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Jo
         "encoder": cli.datamodule.towers.encoder,
         "families": data.schema.families,
         "objective": cli.model.objective.name,
+        "solver": "gradient" if cli.model.sampler is None else "sampling",
+        "topics": 0 if data.topics is None else data.topics.count,
         "memory": "trained" if cli.datamodule.with_memory else "the profile's" if join.calibrated else "pretrained",
         "max_tokens": cli.datamodule.towers.max_tokens,
         "history_per_csa": options.history_per_csa,

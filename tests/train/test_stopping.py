@@ -33,11 +33,11 @@ def epochs(patch: pytest.MonkeyPatch, data: Path, output: Path, *options: str) -
     whole = run.write_run
 
     def falling(model: TwoTower, *_: object) -> dict[str, float]:
-        weights.append(model.contact_tower.weight.detach().clone())
+        weights.append(model.csa_tower.identities.detach().clone())
         return {"val_rank": -float(len(weights))}
 
     def write_run(cli: MatcherCLI, folder: Path) -> dict[str, Any]:
-        kept = cli.model.towers.contact_tower.weight
+        kept = cli.model.towers.csa_tower.identities
         found.append(next(i for i, one in enumerate(weights) if torch.equal(one, kept)))
         return whole(cli, folder)
 

@@ -53,6 +53,10 @@ class TokenArrays:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def first(self, count: int) -> TokenArrays:
+        """The first rows."""
+        return TokenArrays(self.ids[: self.offsets[count]], self.offsets[: count + 1], self.pad_id)
+
     def lengths(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Token counts (B,) of the rows."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
@@ -116,6 +120,11 @@ class Tokenizer:
     def special_ids(self) -> list[int]:
         """Ids of the tokens that carry no words (padding, sentence marks)."""
         return sorted(i for i, token in self._backend.get_added_tokens_decoder().items() if token.special)
+
+    def id_of(self, token: str) -> int | None:
+        """Id of a token, None where the vocabulary lacks it."""
+        found: int | None = self._backend.token_to_id(token)
+        return found
 
     def _cut(self, text: str) -> str:
         return text[: self.max_tokens * CHARACTERS_PER_TOKEN]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from twotower.errors import ConfigError
 from twotower.features.registry import FAMILIES
 
+TOPICS = 80  # where a queue chose: 50 to 120 were tried on generated centres, and fewer lost more than more
 VIEW_DIM = 384  # of the embeddings fitted on the log, where the text is not trained
 
 
@@ -22,6 +23,9 @@ class TowerConfig:
     """Width of the static token embeddings distilled from the encoder."""
     view_dim: int | None = None
     """Width of the token embeddings fitted on the log's own texts (`views`); 0: none; null: as the log suggests."""
+    topics: int | None = None
+    """Topics of clauses that the contact tower reads beside the text (`train/topics.py`); 0: none; null: as the log
+    suggests."""
     base_dim: int = 48
     """Width of the frozen base embedding that history features average."""
     profile_dim: int = 16
@@ -59,8 +63,9 @@ class TowerConfig:
             raise ConfigError(f"families: {unknown[0]!r} is unknown: {', '.join(FAMILIES)} were expected")
         if not 0 < self.base_dim <= self.text_dim or self.memory_dim <= 0 or self.members <= 0 or self.profile_dim <= 0:
             raise ConfigError("dimensions must be positive, and base_dim at most text_dim")
-        if (self.view_dim or 0) < 0 or min(self.identity_std, self.bias_std, self.map_std, self.feature_std) <= 0:
-            raise ConfigError("view_dim must not be negative, prior standard deviations must be positive")
+        deviations = self.identity_std, self.bias_std, self.map_std, self.feature_std
+        if min(self.view_dim or 0, self.topics or 0) < 0 or min(deviations) <= 0:
+            raise ConfigError("view_dim and topics must not be negative, prior standard deviations must be positive")
         for name in ("identity_dropout", "category_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: a share in [0, 1) was expected")

@@ -80,7 +80,8 @@ class Heads(nn.Module):
         return torch.cat([read * self.width**0.5, self.indicators(read, categories)[0]], dim=-1)
 
     def forward(self, read: Tensor, categories: Tensor) -> Said:
-        """What is told of contacts with frozen text vectors (B, width) and codes (B, C)."""
+        """What is told of contacts with frozen text vectors (B, width), further columns aside, and codes (B, C)."""
+        read = read[:, : self.width]
         known, probability = self.indicators(read, categories)
         inputs = torch.cat([read * self.width**0.5, known], dim=-1)
         complexity = functional.linear(inputs, self.weight, self.bias)

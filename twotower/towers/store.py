@@ -17,18 +17,26 @@ from twotower.features.schema import FeatureSchema
 from twotower.towers.backbones import Backbone, StaticBackbone, TransformerBackbone, load_transformer
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
+from twotower.towers.topics import Topics
 from twotower.towers.two_tower import KINDS_MET, ContactTower, CsaTower, TwoTower
 
 Table = npt.NDArray[np.float32]
 
 
 def build(
-    config: TowerConfig, schema: FeatureSchema, table: Table, log_weight: Table, pad_id: int, heads: Heads
+    config: TowerConfig,
+    schema: FeatureSchema,
+    table: Table,
+    log_weight: Table,
+    pad_id: int,
+    heads: Heads,
+    topics: Topics | None = None,
 ) -> TwoTower:
     """A fresh model.
 
     table (V, text_dim + view_dim): static token embeddings, those of the encoder first, by principal component;
-    log_weight (V,): SIF log-weights; heads: fitted on that table's text vectors.
+    log_weight (V,): SIF log-weights; heads: fitted on that table's text vectors;
+    topics: fitted, or None.
     """
     tokens, weights = torch.from_numpy(table), torch.from_numpy(log_weight)
     backbone: Backbone
@@ -38,7 +46,7 @@ def build(
         backbone = StaticBackbone(tokens, weights, pad_id)
     if backbone.pad_id != pad_id:
         raise ConfigError(f"the tokenizer pads with {pad_id}, the encoder with {backbone.pad_id}")
-    return assemble(config, schema, backbone, StaticBackbone(tokens, weights, pad_id), heads)
+    return assemble(config, schema, backbone, StaticBackbone(tokens, weights, pad_id), heads, topics)
 
 
 def heads_for(config: TowerConfig, schema: FeatureSchema, width: int) -> Heads:
@@ -48,12 +56,17 @@ def heads_for(config: TowerConfig, schema: FeatureSchema, width: int) -> Heads:
 
 
 def assemble(
-    config: TowerConfig, schema: FeatureSchema, backbone: Backbone, reader: StaticBackbone | None, heads: Heads
+    config: TowerConfig,
+    schema: FeatureSchema,
+    backbone: Backbone,
+    reader: StaticBackbone | None,
+    heads: Heads,
+    topics: Topics | None = None,
 ) -> TwoTower:
     """Both towers around given backbones; reader None: the backbone reads for the heads too."""
     relationship = schema.relationship
     read = schema.has("labels"), schema.has("complexity")
-    contact = ContactTower(config, backbone, reader, heads, len(schema.numbers), relationship, *read)
+    contact = ContactTower(config, backbone, reader, heads, topics, len(schema.numbers), relationship, *read)
     csa = CsaTower(config, len(schema.csa_numbers), len(schema.identities), relationship // KINDS_MET)
     return TwoTower(contact, csa)
 
@@ -108,7 +121,9 @@ def load(folder: Path | str) -> TwoTower:
         backbone = _bare_static(state["contact_tower.backbone.table"], pad_id)
     reader = None if tied else _bare_static(state[f"{READER}table"], pad_id)
     heads = heads_for(config, schema, state["contact_tower.heads.intent_weight"].shape[1])
-    model = assemble(config, schema, backbone, reader, heads)
+    found = state.get("contact_tower.topics.weight")
+    topics = None if found is None else Topics(*found.shape)
+    model = assemble(config, schema, backbone, reader, heads, topics)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

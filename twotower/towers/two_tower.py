@@ -26,6 +26,7 @@ from twotower.features.customer import RELATIONSHIP
 from twotower.towers.backbones import Backbone, StaticBackbone, unit
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
+from twotower.towers.topics import Topics
 
 START_LOG_STD = -4.0  # of weights; small, so that training starts as plain optimisation
 IDENTITY_LOG_STD = -1.0
@@ -88,8 +89,9 @@ class ContactTower(nn.Module):
     """Text, categories and numbers of a contact to its vectors.
 
     reader: a frozen static backbone, which the heads and the base embedding (its first components) read; None: the
-    backbone itself, where that is frozen. numbers: width F, of which the last `relationship` code who met whom. labels,
-    complexity: whether the category indicators, and what the heads say of complexity, are read.
+    backbone itself, where that is frozen. topics: of its clauses, frozen, or None. numbers: width F, of which the last
+    `relationship` code who met whom. labels, complexity: whether the category indicators, and what the heads say of
+    complexity, are read.
     """
 
     def __init__(
@@ -98,18 +100,20 @@ class ContactTower(nn.Module):
         backbone: Backbone,
         reader: StaticBackbone | None,
         heads: Heads,
+        topics: Topics | None,
         numbers: int,
         relationship: int,
         labels: bool,
         complexity: bool,
     ) -> None:
         super().__init__()
-        self.config, self.backbone, self.heads = config, backbone, heads
+        self.config, self.backbone, self.heads, self.topics = config, backbone, heads, topics
         self.reader = None if reader is None else reader.requires_grad_(False)
         self.plain, self.labels, self.complexity = numbers - relationship, labels, complexity
         told = len(heads.bias) if complexity else 0
         self.standardise = Standardise(self.plain + told)
-        self.width = backbone.width + labels * sum(heads.sizes) + self.plain + told
+        self.topic_count = 0 if topics is None else topics.count
+        self.width = backbone.width + labels * sum(heads.sizes) + self.plain + told + self.topic_count
         out = config.members * config.profile_dim
         self.weight = nn.Parameter(torch.randn(out, self.width) * 0.3 / self.width**0.5)
         self.log_std = nn.Parameter(torch.full((out, self.width), START_LOG_STD))
@@ -128,19 +132,23 @@ class ContactTower(nn.Module):
             self.to_memory.weight[:side, :side] = torch.eye(side)
 
     def read(self, tokens: Tensor, text: Tensor) -> Tensor:
-        """Frozen text vectors (B, W) of tokens (B, L) whose text vectors are `text`."""
-        return text if self.reader is None else self.reader(tokens)
+        """What is read of tokens (B, L) without being trained: text vectors (B, W), then topics (B, T); `text` are the
+        backbone's vectors."""
+        read = text if self.reader is None else self.reader(tokens)
+        return read if self.topics is None else torch.cat([read, self.topics(tokens)], dim=-1)
 
     def fit_standardise(self, numbers: Tensor, told: Tensor) -> None:
         """Take means and scales of numbers (N, F) and of what the heads told (N, T)."""
         plain = numbers[:, : self.plain]
         self.standardise.fit(torch.cat([plain, told], dim=-1) if self.complexity else plain)
 
-    def fuse(self, text: Tensor, known: Tensor, numbers: Tensor, told: Tensor) -> Tensor:
-        """(B, width): text of unit spread, category indicators, standardised numbers."""
+    def fuse(self, text: Tensor, known: Tensor, numbers: Tensor, told: Tensor, topics: Tensor) -> Tensor:
+        """(B, width): text of unit spread, category indicators, standardised numbers, topics."""
         plain = numbers[:, : self.plain]
         plain = torch.cat([plain, told], dim=-1) if self.complexity else plain
         parts = [text * text.shape[-1] ** 0.5, *([known] if self.labels else []), self.standardise(plain)]
+        if self.topics is not None:
+            parts.append(topics)
         return torch.cat(parts, dim=-1)
 
     def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None) -> ContactOutput:
@@ -151,18 +159,28 @@ class ContactTower(nn.Module):
     def head(
         self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None
     ) -> ContactOutput:
-        """The same from text vectors (B, backbone.width) and frozen ones (B, W) computed beforehand.
+        """The same from text vectors and from what `read` gives (B, W + T), both computed beforehand.
 
-        told (B, T): complexity as it was known when the contact arrived, None: as the heads say.
+        text (B, backbone.width), further columns are not looked at; told (B, C): complexity as it was known when the
+        contact arrived, None: as the heads say.
         """
         if self.training and self.config.category_dropout:
             keep = torch.rand(categories.shape, device=categories.device) >= self.config.category_dropout
             categories = categories * keep
-        said = self.heads(read, categories)
-        return self._head(text, said.known, numbers, said.complexity if told is None else told)
+        return self._head(self.fused(text, read, categories, numbers, told), numbers)
 
-    def _head(self, text: Tensor, known: Tensor, numbers: Tensor, told: Tensor) -> ContactOutput:
-        fused = self.fuse(text, known, numbers, told)
+    def fused(
+        self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None
+    ) -> Tensor:
+        """Everything that the linear maps read (B, width); arguments as those of `head`."""
+        said = self.heads(read, categories)
+        told = said.complexity if told is None else told
+        return self.fuse(text[:, : self.backbone.width], said.known, numbers, told, self._topics(read))
+
+    def _topics(self, read: Tensor) -> Tensor:
+        return read[:, read.shape[1] - self.topic_count :]
+
+    def _head(self, fused: Tensor, numbers: Tensor) -> ContactOutput:
         profile = functional.linear(fused, self.weight)
         if self.training:
             variance = functional.linear(fused**2, (2 * self.log_std).exp())
@@ -186,7 +204,7 @@ class ContactTower(nn.Module):
         text = self.backbone(tokens)
         read = self.read(tokens, text)
         said = self.heads(read, categories)
-        out = self._head(text, said.known, numbers, said.complexity)
+        out = self._head(self.fuse(text, said.known, numbers, said.complexity, self._topics(read)), numbers)
         parts = [out.members.flatten(1) / self.config.members, torch.ones_like(out.level).unsqueeze(-1)]
         if self.gain is not None:
             parts.insert(1, out.met)

@@ -1,0 +1,343 @@
+"""Sampling the profile's posterior: who is good at what, averaged over everything the outcomes do not decide.
+
+For contact x and CSA a with outcome r the model is that of the sigmoid contrast, r ~ Bernoulli(σ(z)), with
+
+    z(x, a) = b·x + g·e + (Wᵀx)·u_a + c·s_a,     (u_a, s_a) ~ N(Γ f_a, diag(I, S)),   W ~ N(0, 1/ρ),   Γ ~ N(0, 1/τ)
+
+x (K) what the contact is about, c (Q) what is plain about it (language, channel, a constant), e (E) what makes a pair
+easy or hard for everybody, f_a what is declared of the CSA. W is the few directions in which work differs for CSAs;
+no gradient finds it well from one bit a hand-over, but given Pólya-Gamma variables ω every factor is Gaussian and is
+drawn exactly. What is served is the mean over draws of (W u_a, s_a), one vector per CSA, so that all draws together
+cost one inner product; their spread says how little is known of a pair.
+
+Notable: one sweep needs Σ ω (x, c)(x, c)ᵀ of each CSA and nothing else of the hand-overs, so it costs
+hand-overs × (K + Q)² and runs on any device. The first sweeps take means instead of draws, which is coordinate ascent
+and gets to the mode's neighbourhood at once.
+
+Sources: Polson, Scott and Windle, "Bayesian inference for logistic models using Pólya-Gamma latent variables", JASA
+2013; Salakhutdinov and Mnih, "Bayesian probabilistic matrix factorization using MCMC", ICML 2008; Simm et al., "Macau:
+scalable Bayesian factorization with high-dimensional side information", 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ASCENT, BURN_IN = 0.1, 0.15  # shares of the sweeps: means, and draws that do not count
+KEPT = 24  # draws of every CSA kept, evenly spaced, for their spread
+TERMS = 24  # of the Pólya-Gamma series; the mean of the others is added
+START_PRECISION = 300.0  # ρ: on standardised topics, near where chains on generated centres settle
+LEVEL_PRECISION = 30.0  # of b and g
+SIDE_SHARE = 0.5  # of a skill's own variance that what is declared adds at most
+DEGREES = 2.0  # beyond the least, of the inverse-Wishart prior of S
+PLAIN_VARIANCE = 0.05  # where S is thought to be
+CSAS_AT_ONCE = 512
+CHAIN = ("maps", "skills", "common", "pair", "side", "plain_cov", "precision", "side_precision")
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the draws: `vectors` (J, K + Q), `common` b (K,), `pair` g (E,), `side` (F, K + Q) from what is
+    declared to a vector, `metric` (K + Q, K + Q) covariance of vectors about that."""
+
+    vectors: Tensor
+    common: Tensor
+    pair: Tensor
+    side: Tensor
+    metric: Tensor
+
+
+@dataclass(frozen=True)
+class Design:
+    """n hand-overs with an outcome, sorted by CSA, and J CSAs.
+
+    `about` (n, K), `plain` (n, Q) with a constant last, `level` (n, E) with a constant last, `resolved` (n,) 0 or 1,
+    `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the
+    feature that each of its columns belongs to.
+    """
+
+    about: Tensor
+    plain: Tensor
+    level: Tensor
+    resolved: Tensor
+    csa: Tensor
+    declared: Tensor
+    group: Tensor
+
+    def to(self, device: torch.device) -> Design:
+        """All tensors on a device."""
+        return Design(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+
+def polya_gamma(logit: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws of PG(1, logit) (n,): the first `TERMS` terms of its series of exponentials, and the others' mean."""
+    place = torch.arange(1, TERMS + 1, device=logit.device, dtype=logit.dtype) - 0.5
+    below = place**2 + (logit[:, None] / (2 * math.pi)) ** 2
+    random = torch.empty(len(logit), TERMS, device=logit.device, dtype=logit.dtype).exponential_(generator=generator)
+    return mean_polya_gamma(logit) + ((random - 1) / below).sum(dim=1) / (2 * math.pi**2)
+
+
+def mean_polya_gamma(logit: Tensor) -> Tensor:
+    """Mean (n,) of PG(1, logit): tanh(z/2) / 2z, 1/4 at 0."""
+    safe = torch.where(logit.abs() < 1e-3, torch.full_like(logit, 1e-3), logit)
+    return torch.tanh(safe / 2) / (2 * safe)
+
+
+class PosteriorSampler(nn.Module):
+    """The chain: where it stands, and the sums over its draws, as buffers that a checkpoint holds.
+
+    design: the hand-overs; rank: directions in which work differs; sweeps: of the whole chain; seed: with the number of
+    a sweep, of its draws.
+    """
+
+    step: Tensor
+    drawn: Tensor
+    maps: Tensor
+    skills: Tensor
+    common: Tensor
+    pair: Tensor
+    side: Tensor
+    plain_cov: Tensor
+    precision: Tensor
+    side_precision: Tensor
+    sum_vectors: Tensor
+    sum_common: Tensor
+    sum_pair: Tensor
+    sum_side: Tensor
+    sum_metric: Tensor
+    kept: Tensor
+
+    def __init__(self, design: Design, rank: int, sweeps: int, seed: int) -> None:
+        super().__init__()
+        self.ascent = max(1, round(ASCENT * sweeps))
+        self.idle = self.ascent + round(BURN_IN * sweeps)
+        # Many declared features tell any CSA from all others, so they foretell a share of the variance and no more.
+        self.least_side = max(1.0, float((design.declared**2).sum(dim=1).mean()) / SIDE_SHARE)
+        self.every = max(1, (sweeps - self.idle) // KEPT)
+        self.design, self.rank, self.seed = design, rank, seed
+        self.k, self.q, self.e = design.about.shape[1], design.plain.shape[1], design.level.shape[1]
+        self.csas, self.f = design.declared.shape
+        self.groups = int(design.group.max()) + 1 if self.f else 0
+        self.starts = torch.searchsorted(design.csa.contiguous(), torch.arange(self.csas + 1)).tolist()
+        width, double = self.k + self.q, torch.float64
+        for name, shape in {
+            "maps": (self.k, rank), "skills": (self.csas, rank + self.q), "common": (self.k,), "pair": (self.e,),
+            "side": (self.f, rank + self.q), "plain_cov": (self.q, self.q), "precision": (),
+            "side_precision": (self.groups,),
+            "sum_vectors": (self.csas, width), "sum_common": (self.k,), "sum_pair": (self.e,),
+            "sum_side": (self.f, width), "sum_metric": (width, width), "kept": (KEPT, self.csas, width),
+        }.items():  # fmt: skip
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if name == "kept" else double))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
+        self._start()
+
+    def _start(self) -> None:
+        """Directions of the CSAs' shrunken mean residuals; everything else as the priors say."""
+        d = self.design
+        share = float(d.resolved.mean().clamp(0.01, 0.99))
+        self.pair[-1] = math.log(share / (1 - share))
+        self.plain_cov.copy_(torch.eye(self.q) * PLAIN_VARIANCE)
+        self.precision.fill_(START_PRECISION)
+        self.side_precision.fill_(10 * self.least_side)
+        sums = torch.zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
+        counts = torch.bincount(d.csa, minlength=self.csas)
+        means = (sums / (0.2 * counts + 20.0)[:, None]).double()
+        _, size, right = torch.linalg.svd(means, full_matrices=False)
+        many = min(self.rank, len(size))
+        self.maps[:, :many] = 2 * right[:many].T * size[:many] / math.sqrt(self.csas)
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps so far."""
+        return int(self.step)
+
+    def means(self) -> Means:
+        """Means over the draws that count; before there are any, where the chain stands."""
+        if not int(self.drawn):
+            out = self._spread_out()
+            return Means(self.skills @ out.T, self.common, self.pair, self.side @ out.T, self._metric(out))
+        names = ("vectors", "common", "pair", "side", "metric")
+        return Means(**{name: self.get_buffer(f"sum_{name}") / self.drawn for name in names})
+
+    def continued(self, design: Design, sweeps: int) -> PosteriorSampler:
+        """A chain over other hand-overs of the same CSAs that starts where this one stands."""
+        chain = PosteriorSampler(design, self.rank, sweeps, self.seed + 1)
+        for name in CHAIN:
+            chain.get_buffer(name).copy_(self.get_buffer(name))
+        chain.ascent = 0
+        chain.idle = round(BURN_IN * sweeps)
+        return chain
+
+    @torch.no_grad()
+    def sweep(self) -> None:
+        """One draw of everything, given the rest."""
+        device = self.maps.device
+        if self.design.about.device != device:
+            self.design = self.design.to(device)
+        generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + self.sweeps)
+        noise = 0.0 if self.sweeps < self.ascent else 1.0
+        self._everything(generator, noise)
+        self.step += 1
+        if self.sweeps > self.idle:
+            self._remember()
+
+    def _everything(self, generator: torch.Generator, noise: float) -> None:
+        d = self.design
+        common, pair = (d.about @ self.common.float(), d.level @ self.pair.float())
+        logit = common + pair + self._own()
+        omega = polya_gamma(logit, generator) if noise else mean_polya_gamma(logit)
+        wanted = d.resolved - 0.5
+        gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
+        prior = self._prior()
+        target = wanted - omega * (common + pair)
+        for low in range(0, self.csas, CSAS_AT_ONCE):
+            csas = range(low, min(low + CSAS_AT_ONCE, self.csas))
+            products = self._products(csas, omega)
+            self._draw_skills(csas, products, self._sums(csas, target), prior, generator, noise)
+            # A row of ones beside the skills: what is common to all CSAs is drawn with the maps.
+            beside = self._beside(csas).float()
+            pairs = (beside[:, :, None] * beside[:, None, :]).flatten(1)
+            gram += pairs.T @ products[:, : self.k, : self.k].flatten(1)
+        self._draw_side(generator, noise)
+        plain = (d.plain * self.skills[d.csa, self.rank :].float()).sum(dim=1)
+        self._draw_maps(gram, wanted - omega * (pair + plain), generator, noise)
+        rest = d.about @ self.common.float() + self._own()
+        self._draw_pair(omega, wanted - omega * rest, generator, noise)
+
+    def _own(self) -> Tensor:
+        """(n,) what the CSA adds to each hand-over's logit."""
+        d, skills = self.design, self.skills.float()
+        return (torch.cat([d.about @ self.maps.float(), d.plain], dim=1) * skills[d.csa]).sum(dim=1)
+
+    def _products(self, csas: range, omega: Tensor) -> Tensor:
+        """(j, K + Q, K + Q) Σ ω (x, c)(x, c)ᵀ over the hand-overs of each CSA."""
+        out = torch.zeros(len(csas), self.k + self.q, self.k + self.q, device=omega.device)
+        for i, csa in enumerate(csas):
+            rows = slice(self.starts[csa], self.starts[csa + 1])
+            if rows.stop > rows.start:
+                inputs = torch.cat([self.design.about[rows], self.design.plain[rows]], dim=1)
+                out[i] = inputs.T @ (inputs * omega[rows, None])
+        return out
+
+    def _sums(self, csas: range, target: Tensor) -> Tensor:
+        """(j, K + Q) Σ target · (x, c) over the hand-overs of each CSA."""
+        rows = slice(self.starts[csas.start], self.starts[csas.stop])
+        d = self.design
+        inputs = torch.cat([d.about[rows], d.plain[rows]], dim=1) * target[rows, None]
+        return torch.zeros(len(csas), self.k + self.q, device=target.device).index_add_(
+            0, d.csa[rows] - csas.start, inputs
+        )
+
+    def _prior(self) -> Tensor:
+        """(R + Q, R + Q) precision of a CSA's skills about their mean."""
+        prior = torch.eye(self.rank + self.q, dtype=torch.float64, device=self.maps.device)
+        prior[self.rank :, self.rank :] = torch.linalg.inv(self.plain_cov)
+        return prior
+
+    def _spread_out(self) -> Tensor:
+        """(K + Q, R + Q) from skills to vectors: diag(W, I)."""
+        eye = torch.eye(self.q, dtype=torch.float64, device=self.maps.device)
+        joined: Tensor = torch.block_diag(self.maps, eye)  # type: ignore[no-untyped-call]
+        return joined
+
+    def _metric(self, out: Tensor) -> Tensor:
+        metric: Tensor = out @ torch.linalg.inv(self._prior()) @ out.T
+        return metric
+
+    def _draw_skills(
+        self, csas: range, products: Tensor, sums: Tensor, prior: Tensor, generator: torch.Generator, noise: float
+    ) -> None:
+        there = slice(csas.start, csas.stop)
+        out = self._spread_out()
+        precision = out.T @ products.double() @ out + prior
+        mean = self.design.declared[there].double() @ self.side
+        self.skills[there] = gaussian(precision, sums.double() @ out + mean @ prior, generator, noise)
+
+    def _beside(self, csas: range) -> Tensor:
+        skills = self.skills[csas.start : csas.stop, : self.rank]
+        return torch.cat([skills, torch.ones_like(skills[:, :1])], dim=1)
+
+    def _draw_side(self, generator: torch.Generator, noise: float) -> None:
+        """Γ, τ and S given the skills."""
+        declared = self.design.declared.double()
+        prior = self._prior()
+        gram = declared.T @ declared
+        gram.diagonal().add_(self.side_precision[self.design.group])
+        factor = torch.linalg.cholesky(gram)
+        mean = torch.cholesky_solve(declared.T @ self.skills, factor)
+        draws = normal(mean.shape, generator, mean.device)
+        scale = torch.linalg.cholesky(torch.linalg.inv(prior))
+        self.side.copy_(mean + noise * torch.linalg.solve_triangular(factor.T, draws, upper=True) @ scale.T)
+        if not noise:
+            return  # means alone would make every variance too small
+        gap = (self.skills - declared @ self.side)[:, self.rank :]
+        scatter = gap.T @ gap + DEGREES * PLAIN_VARIANCE * torch.eye(self.q, dtype=gap.dtype, device=gap.device)
+        degrees = self.csas + self.q + 1 + DEGREES
+        # The mean of the inverse-Wishart posterior; its own spread is far below that of the skills.
+        self.plain_cov.copy_(scatter / (degrees - self.q - 1))
+        squares = ((self.side @ torch.linalg.cholesky(prior)) ** 2).sum(dim=1)
+        total = torch.zeros_like(self.side_precision).index_add_(0, self.design.group, squares)
+        count = torch.bincount(self.design.group, minlength=self.groups) * self.side.shape[1]
+        self.side_precision.copy_(((count + 2) / (total + 0.02)).clamp(self.least_side, 1e6))
+
+    def _draw_maps(self, gram: Tensor, target: Tensor, generator: torch.Generator, noise: float) -> None:
+        """W and b together, then ρ."""
+        r, k = self.rank + 1, self.k
+        big = gram.view(r, r, k, k).transpose(1, 2).reshape(r * k, r * k).double()
+        diagonal = torch.full((r, k), float(self.precision), dtype=torch.float64, device=big.device)
+        diagonal[-1] = LEVEL_PRECISION
+        big += torch.diag(diagonal.flatten())
+        everyone = range(self.csas)
+        sums = self._sums(everyone, target)[:, :k].double()
+        right = (self._beside(everyone).T @ sums).flatten()
+        drawn = gaussian(big[None], right[None], generator, noise)[0].view(r, k)
+        self.maps.copy_(drawn[:-1].T)
+        self.common.copy_(drawn[-1])
+        if not noise:
+            return
+        squares = (self.maps**2).sum()
+        count = self.maps.numel() / 2 + 1
+        # Γ(count, squares/2) is this narrow: count is in the hundreds.
+        self.precision.copy_((count / (squares / 2 + 0.1)).clamp(START_PRECISION / 4, START_PRECISION * 16))
+
+    def _draw_pair(self, omega: Tensor, target: Tensor, generator: torch.Generator, noise: float) -> None:
+        level = self.design.level
+        gram = (level.T @ (level * omega[:, None])).double()
+        penalty = torch.full((self.e,), LEVEL_PRECISION, dtype=torch.float64, device=gram.device)
+        penalty[-1] = 1e-3
+        right = (level.T @ target).double()
+        self.pair.copy_(gaussian((gram + torch.diag(penalty))[None], right[None], generator, noise)[0])
+
+    def _remember(self) -> None:
+        """Add this draw to the sums."""
+        out = self._spread_out()
+        vectors = self.skills @ out.T
+        self.sum_vectors += vectors
+        self.sum_common += self.common
+        self.sum_pair += self.pair
+        self.sum_side += self.side @ out.T
+        self.sum_metric += self._metric(out)
+        place, rest = divmod(int(self.drawn), self.every)
+        if not rest and place < KEPT:
+            self.kept[place] = vectors.float()
+        self.drawn += 1
+
+
+def normal(shape: torch.Size | tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal draws in float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=device)
+
+
+def gaussian(precision: Tensor, right: Tensor, generator: torch.Generator, noise: float) -> Tensor:
+    """Draws (j, d) of N(P⁻¹ right, P⁻¹) for precisions P (j, d, d) and right (j, d); noise 0: the means."""
+    factor = torch.linalg.cholesky(precision)
+    mean = torch.cholesky_solve(right.unsqueeze(-1), factor)
+    if noise:
+        draws = normal(mean.shape, generator, mean.device)
+        mean = mean + noise * torch.linalg.solve_triangular(factor.transpose(-1, -2), draws, upper=True)
+    return mean.squeeze(-1)
