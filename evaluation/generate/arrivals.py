@@ -119,7 +119,7 @@ def draw_contacts(settings: Settings, world: World, customers: Customers) -> Con
         tone=_codes(tone),
         urgency=_codes(choose(np.array([0.45, 0.57, 0.82, 1.0]), _uniform(random, n))),
         hardness=_codes(hardness),
-        label=_label(intent, random),
+        label=_unlabelled(settings, _label(intent, random)),
         queue=_codes(np.where(_uniform(random, n) < 0.05, misrouted, np.array(catalogue.DOMAIN_QUEUE)[domain])),
         customer_known=_uniform(random, n) >= CUSTOMER_MISSING,
         language_known=_uniform(random, n) >= LANGUAGE_MISSING,
@@ -190,6 +190,13 @@ def _label(intent: Ints, random: np.random.Generator) -> Codes:
     draw = _uniform(random, n)
     recorded = np.where(draw < LABEL_WRONG, other, intent)
     return _codes(np.where(draw >= 1 - LABEL_MISSING, -1, recorded))
+
+
+def _unlabelled(settings: Settings, label: Codes) -> Codes:
+    """The labels with more of them missing, where there is noise."""
+    if not settings.noise:
+        return label
+    return np.where(_uniform(settings.random("noise in labels"), len(label)) < settings.noise, np.int8(-1), label)
 
 
 def _need(

@@ -24,8 +24,11 @@ import pyarrow.parquet as pq
 from evaluation.generate import frames, lexicon
 from evaluation.generate.arrivals import Contacts, draw_contacts
 from evaluation.generate.declared import csas_table
+from evaluation.generate.drift import week_of
 from evaluation.generate.handovers import abandoned_at, draw_handovers
-from evaluation.generate.latents import CONSTANTS, Latents
+from evaluation.generate.joiners import with_joiners
+from evaluation.generate.latents import CONSTANTS, Latents, queue_gamma
+from evaluation.generate.noise import garbled
 from evaluation.generate.people import Staff, draw_customers, draw_staff
 from evaluation.generate.queue import Choice, Queue, Roster, draw_roster
 from evaluation.generate.settings import Settings
@@ -75,7 +78,9 @@ def generate(settings: Settings, output: str | Path) -> Summary:
     with atomic_directory(output) as folder, bar("generate", settings.contacts, "contact") as advance:
         world = draw_world(settings)
         staff, customers = draw_staff(settings, world), draw_customers(settings, world)
-        contacts, roster = draw_contacts(settings, world, customers), draw_roster(settings, staff)
+        contacts = draw_contacts(settings, world, customers)
+        staff = with_joiners(settings, staff, contacts)
+        roster = draw_roster(settings, staff)
         ids = frames.names(settings, customers)
         latents = _latents(settings, ids, contacts, staff)
         customer_table = frames.customers_table(settings, ids, customers, contacts)
@@ -110,7 +115,7 @@ def _stream(
 ) -> _Tally:
     """Contacts, hand-overs and truth, a block at a time."""
     queue = Queue(settings, staff, roster, contacts, latents.constant("queue_gamma"))
-    choices, texts, outcomes = (settings.random(name) for name in ("queue", "texts", "outcomes"))
+    choices, texts, outcomes, noise = (settings.random(name) for name in ("queue", "texts", "outcomes", "noise"))
     tally = _Tally()
     with ExitStack() as stack:
         tables = (schema.CONTACTS, schema.INTERACTIONS, schema.TRUTH)
@@ -123,6 +128,8 @@ def _stream(
             gone = abandoned_at(contacts.arrived_at[rows], choice.chosen, outcomes)
             writer = Writer(phrases, contacts, rows, texts)
             words = writer.stated_need(), writer.transcript()
+            if settings.noise:
+                words = garbled(words[0], settings.noise, noise), garbled(words[1], settings.noise, noise)
             to_contacts.write_table(frames.contacts_table(settings, ids, contacts, rows, choice, gone, words))
             interactions = frames.interactions_table(
                 settings, ids, draw_handovers(latents, contacts, rows, choice, outcomes)
@@ -154,6 +161,9 @@ def _count(tally: _Tally, interactions: pa.Table, choice: Choice, pairs: int) ->
 
 
 def _latents(settings: Settings, ids: frames.Names, contacts: Contacts, staff: Staff) -> Latents:
+    test = settings.contacts - settings.test_contacts
+    week = week_of(settings, contacts.arrived_at)
+    moves = staff.skills is not None
     return Latents(
         contact_id=frames.fixed_width(ids.contacts),
         csa_id=frames.fixed_width(ids.csas),
@@ -164,8 +174,8 @@ def _latents(settings: Settings, ids: frames.Names, contacts: Contacts, staff: S
         language=contacts.language,
         arrived_at=contacts.arrived_at,
         assigned=np.full(len(contacts), -1, dtype=np.int32),
-        test_begins=np.array([settings.contacts - settings.test_contacts]),
-        theta=staff.theta,
+        test_begins=np.array([test]),
+        theta=staff.theta_in(np.broadcast_to(week[test], len(staff)), np.arange(len(staff))),
         quality=staff.quality,
         handling=staff.handling,
         speed=staff.speed,
@@ -173,7 +183,9 @@ def _latents(settings: Settings, ids: frames.Names, contacts: Contacts, staff: S
         hired_at=staff.hired_at,
         prior_mean=staff.prior_mean,
         prior_sd=staff.prior_sd,
-        constants=np.array(list(CONSTANTS.values())),
+        constants=np.array(list((CONSTANTS | {"queue_gamma": queue_gamma(settings)}).values())),
+        skills=staff.skills,
+        week=week if moves else None,
     )
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation.generate import catalogue, frames
+from evaluation.generate.drift import week_of
 from evaluation.generate.lexicon import Lexicon
 from evaluation.generate.people import Staff
 from evaluation.generate.settings import Settings
@@ -89,8 +90,9 @@ def _declare(
     noise: float,
     random: np.random.Generator,
 ) -> Declaration:
-    domains = _perceived(staff.theta[csa], world.domain_centre, noise, random)
-    causes = _perceived(staff.theta[csa], world.offset["cause"], noise, random)
+    theta = staff.theta_in(week_of(settings, np.maximum(valid_from, staff.hired_at[csa])), csa)
+    domains = _perceived(theta, world.domain_centre, noise, random)
+    causes = _perceived(theta, world.offset["cause"], noise, random)
     calm = staff.handling[csa] + random.normal(0, noise * 0.7, len(csa)) > 0.7
     in_queue = staff.queues[csa][:, np.array(catalogue.DOMAIN_QUEUE)]
     speaks_up = random.random((len(csa), 1)) >= SILENT_SKILLS

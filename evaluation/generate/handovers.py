@@ -1,9 +1,9 @@
 """What came of the queue's choices: outcomes, handle times, ratings, transfers, and when each outcome became known.
 
 `resolved` is a Bernoulli draw from the true probability (latents.py) and nothing else: of the unresolved, some are
-transferred to a second CSA, drawn by the same softmax among the other eligible, whose outcome again is a draw from the
-true probability of the pair at the contact's arrival. Of the outcomes that end a contact, which stay unknown or come
-late does not depend on what they are; a transfer is known at once.
+transferred to a second CSA, drawn by the same softmax among the other eligible who may be given one, whose outcome
+again is a draw from the true probability of the pair at the contact's arrival. Of the outcomes that end a contact,
+which stay unknown or come late does not depend on what they are; a transfer is known at once.
 
     log handle time = log median[channel] − 0.25·speed_a + 0.25·difficulty + 0.25·[not resolved] + N(0, 0.45²)
     csat            = 3.1 + 1.4·[resolved] − 0.7·upset + 0.4·h_a + N(0, 0.7²), rounded into 1..5, given by a minority
@@ -65,21 +65,25 @@ def draw_handovers(
     contact = served + rows.start
     wait = _seconds(random.exponential(WAIT_S[contacts.channel[contact]]))
     assigned_at = contacts.arrived_at[contact] + wait
-    first = _handle(latents, contacts, contact, choice.csa[at], assigned_at, choice.propensity[at], True, random)
-    others = np.diff(choice.offsets)[served] > 1
+    first = _handle(latents, contacts, contact, choice.csa[at], assigned_at, choice.logged[at], True, random)
+    rest, believed = (_of_the_rest(choice, at, part) for part in (choice.propensity, choice.logged))
+    row = np.repeat(np.arange(len(choice.chosen)), np.diff(choice.offsets))
+    others = np.bincount(row, rest, len(choice.chosen))[served] > 0
     moved = first.transferred & others
     first = _with(first, transferred=moved)
 
-    rest = choice.propensity.copy()
-    rest[at] = 0
-    rest = normalise(rest, choice.offsets)
     again = draw(rest, choice.offsets, random.random(len(choice.chosen)))[served][moved]
-    pause = _seconds(random.exponential(60.0, len(again)))
-    second = _handle(
-        latents, contacts, contact[moved], choice.csa[again], first.ended_at[moved] + pause, rest[again], False, random
-    )
+    begins = first.ended_at[moved] + _seconds(random.exponential(60.0, len(again)))
+    second = _handle(latents, contacts, contact[moved], choice.csa[again], begins, believed[again], False, random)
     known = _known_at(first, random)
     return _join(_with(first, known_at=known), _with(second, known_at=_known_at(second, random)))
+
+
+def _of_the_rest(choice: Choice, at: Ints, propensity: Floats) -> Floats:
+    """(pairs,) probabilities of who takes a transfer: those eligible who help, but for who was chosen first."""
+    rest = np.where(choice.helps, propensity, 0.0)
+    rest[at] = 0
+    return normalise(rest, choice.offsets)
 
 
 def abandoned_at(arrived_at: Ints, chosen: Ints, random: np.random.Generator) -> Ints:

@@ -6,12 +6,13 @@ For contact x that arrived d days after CSA a was hired, in language l:
     tenure(d) = t·(log(1 + min(d, d_max)/d₀) − log(1 + 365/d₀))
 
 and the legacy queue chooses among the eligible with π₀(a | x) ∝ exp(γ·speed_a). Latents are float32, sums are float64,
-so that what is read back from the file gives the same probabilities as were used to draw the outcomes.
+so that what is read back from the file gives the same probabilities as were used to draw the outcomes. Where skills
+move (drift.py), θ_a is that of the week in which x arrived.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.generate.settings import Settings
 from twotower.clock import DAY
 from twotower.errors import DataError
 
@@ -60,7 +62,7 @@ class Latents:
     test_begins: Ints
     """(1,) position of the first test contact."""
     theta: Single
-    """(J, D)."""
+    """(J, D); where skills move, as of the first test contact."""
     quality: Single
     handling: Single
     speed: Single
@@ -73,6 +75,10 @@ class Latents:
     """(D + 2,)."""
     constants: Floats
     """The values of `CONSTANTS`, in that order."""
+    skills: Single | None = None
+    """(weeks, J, D) θ week by week; None, and not in the file, where it stays."""
+    week: Ints | None = None
+    """(N,) the week in which contacts arrived, likewise."""
 
     def constant(self, name: str) -> float:
         """One of `CONSTANTS` as this centre was generated."""
@@ -94,17 +100,21 @@ class Latents:
         return np.concatenate([scaled, ones, self.upset[contact, None].astype(np.float64)], axis=1)
 
     def unknowns(self) -> Floats:
-        """(J, D + 2) the true (θ, q, h)."""
+        """(J, D + 2) the true (θ, q, h), as of the first test contact where skills move."""
         columns = [self.theta, self.quality[:, None], self.handling[:, None]]
         return np.concatenate(columns, axis=1).astype(np.float64)
 
     def logit(self, contact: Ints, csa: Ints, unknowns: Floats | None = None) -> Floats:
         """(n,) logits of success of pairs, given as positions; with `unknowns` (J, D + 2) in place of the true ones."""
+        true = unknowns is None
         unknowns = self.unknowns() if unknowns is None else unknowns
         result = np.empty(len(contact))
         for start in range(0, len(contact), BLOCK):
             rows, columns = contact[start : start + BLOCK], csa[start : start + BLOCK]
-            inner = np.einsum("nd,nd->n", self.design(rows), unknowns[columns])
+            own = unknowns[columns]
+            if true and self.skills is not None and self.week is not None:
+                own[:, : self.theta.shape[1]] = self.skills[self.week[rows], columns]
+            inner = np.einsum("nd,nd->n", self.design(rows), own)
             result[start : start + BLOCK] = inner + self.offset(rows, columns)
         return result
 
@@ -114,7 +124,8 @@ class Latents:
 
     def save(self, path: Path) -> None:
         """Writes `truth.npz` (no pickle; the same bytes for the same values)."""
-        np.savez(path, allow_pickle=False, **{field.name: getattr(self, field.name) for field in fields(self)})
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez(path, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def load(cls, path: Path) -> Latents:
@@ -125,11 +136,17 @@ class Latents:
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return cls(**{field.name: archive[field.name] for field in fields(cls)})
+                there = [f.name for f in fields(cls) if f.default is MISSING or f.name in archive.files]
+                return cls(**{name: archive[name] for name in there})
         except FileNotFoundError:
             raise DataError(f"{path}: not found; only a centre made by `twotower generate` has it") from None
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path}: not the truth of a generated centre ({error}); generate it again") from None
+
+
+def queue_gamma(settings: Settings) -> float:
+    """γ of a centre: how strongly its queue prefers the fast."""
+    return CONSTANTS["queue_gamma"] * settings.confounding
 
 
 def sigmoid(logit: Floats) -> Floats:

@@ -9,7 +9,8 @@ one CSA at a time:
     speed_a = −0.75·q_a / 0.26 + √(1 − 0.75²)·N(0, 1)
 
 Fast CSAs are the worse ones on average, and the legacy queue favours the fast (queue.py): exposure and quality are
-confounded. What a CSA declares (skills, profile) is a noisy and incomplete reflection of θ.
+confounded. What a CSA declares (skills, profile) is a noisy and incomplete reflection of θ. Under `drift` θ moves from
+week to week (drift.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.generate import catalogue
+from evaluation.generate.drift import walked_skills
 from evaluation.generate.settings import Settings
 from evaluation.generate.world import DIMENSIONS, Floats, World, choose
 from twotower.clock import DAY, NEVER
@@ -50,8 +52,12 @@ class Staff:
     hired_at: Ints
     left_at: Ints
     """NEVER for who stays."""
+    most: Ints
+    """Contacts that a CSA is given before the test begins, at most; NEVER where nothing bounds them (joiners.py)."""
     theta: npt.NDArray[np.float32]
-    """(J, D)."""
+    """(J, D), in the first week where skills move."""
+    skills: npt.NDArray[np.float32] | None
+    """(weeks, J, D) θ week by week, None where it stays."""
     quality: npt.NDArray[np.float32]
     handling: npt.NDArray[np.float32]
     speed: npt.NDArray[np.float32]
@@ -62,6 +68,10 @@ class Staff:
 
     def __len__(self) -> int:
         return len(self.site)
+
+    def theta_in(self, week: Ints, csa: Ints) -> npt.NDArray[np.float32]:
+        """(n, D) θ of CSAs in weeks of the window."""
+        return self.theta[csa] if self.skills is None else self.skills[week, csa]
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,9 @@ def draw_staff(settings: Settings, world: World) -> Staff:
         fluency=fluency,
         hired_at=hired_at,
         left_at=left_at,
+        most=np.full(size, NEVER),
         theta=unknown[:, :DIMENSIONS].astype(np.float32),
+        skills=walked_skills(settings, unknown[:, :DIMENSIONS], prior_mean[:, :DIMENSIONS], INDIVIDUAL_SD),
         quality=unknown[:, DIMENSIONS].astype(np.float32),
         handling=unknown[:, DIMENSIONS + 1].astype(np.float32),
         speed=speed.astype(np.float32),

@@ -5,12 +5,13 @@ is an independent draw whose probability is set so that the mean number of eligi
 the eligible the queue takes the longest idle, and the fast are idle longest; with Gumbel noise in the idle time that is
 exactly a softmax over speed, π₀(a | x) ∝ exp(γ·speed_a), which is what is sampled and what is logged.
 
-A contact without an eligible CSA is abandoned.
+A contact without an eligible CSA is abandoned. What the queue logs of its probabilities may be wrong: under
+`propensity_error` e, logged is π₀·exp(e·(ε_a + ε_xa) / √2) over its sum, with ε ~ N(0, 1) for each CSA and each pair.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from evaluation.generate.arrivals import Contacts
 from evaluation.generate.people import Staff
 from evaluation.generate.settings import Settings
-from twotower.clock import SECOND
+from twotower.clock import NEVER, SECOND
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -75,6 +76,10 @@ class Choice:
     csa: Ints
     propensity: Floats
     """π₀ of each eligible CSA; sums to 1 over a contact."""
+    logged: Floats
+    """What the queue believes π₀ to be; sums to 1 over a contact."""
+    helps: Flags
+    """Who of `csa` may be given a transfer."""
     chosen: Ints
     """(n,) position in `csa` of who was chosen, −1 where nobody was eligible."""
 
@@ -89,17 +94,55 @@ class Queue:
         speaks = staff.fluency.T > 0
         self._able = speaks[:, None, :] & staff.queues.T[None, :, :]
         self._weight = np.exp(gamma * staff.speed.astype(np.float64))
+        self._left, self._bounded = staff.most.copy(), np.flatnonzero(staff.most < NEVER)
+        self._test = len(contacts) - settings.test_contacts
+        self._error, self._errors = settings.propensity_error, settings.random("propensities")
+        self._belief = self._errors.normal(0, 1, len(staff)) if self._error else np.zeros(len(staff))
         self.idle = min(IDLE_AT_MOST, settings.eligible / max(self._mean_pool(contacts), 1e-9))
 
     def choose(self, contacts: Contacts, rows: slice, random: np.random.Generator) -> Choice:
         """Draws who is idle and whom the queue takes, for a block of contacts."""
         pool = self._pool(contacts, rows)
         pool &= random.random(pool.shape, np.float32) < self.idle
+        uniform = random.random(len(pool))
+        choice = self._within_bounds(pool, uniform, max(0, self._test - rows.start))
+        return self._believed(choice) if self._error else choice
+
+    def _take(self, pool: Flags, uniform: Floats, before: int) -> Choice:
+        """Whom the queue takes out of a pool (n, J); the first `before` contacts come before the test."""
         row, csa = np.nonzero(pool)
         offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(pool)))])
         propensity = normalise(self._weight[csa], offsets)
-        chosen = draw(propensity, offsets, random.random(len(pool)))
-        return Choice(offsets, csa, propensity, chosen)
+        helps = np.ones(len(csa), dtype=bool)
+        if len(self._bounded):
+            helps = (row >= before) | ~np.isin(csa, self._bounded)
+        return Choice(offsets, csa, propensity, propensity, helps, draw(propensity, offsets, uniform))
+
+    def _within_bounds(self, pool: Flags, uniform: Floats, before: int) -> Choice:
+        """The same, with who has had as many as they are given before the test out of the pool until then.
+
+        One leaves at a time, the first in time: what was chosen up to there stands, what comes after is chosen anew.
+        """
+        pool[:before, self._bounded[self._left[self._bounded] == 0]] = False
+        while True:
+            choice = self._take(pool, uniform, before)
+            if not len(self._bounded):
+                return choice
+            taken = np.full(len(pool), -1)
+            taken[choice.chosen >= 0] = choice.csa[choice.chosen[choice.chosen >= 0]]
+            had = taken[:before, None] == self._bounded
+            over = had.cumsum(axis=0) > self._left[self._bounded]
+            if not over.any():
+                self._left[self._bounded] -= had.sum(axis=0)
+                return choice
+            first = np.where(over.any(axis=0), over.argmax(axis=0), before)
+            pool[first.min() : before, self._bounded[first.argmin()]] = False
+
+    def _believed(self, choice: Choice) -> Choice:
+        """The choice with errors in what is logged of its probabilities."""
+        error = (self._belief[choice.csa] + self._errors.normal(0, 1, len(choice.csa))) / np.sqrt(2)
+        logged = normalise(choice.propensity * np.exp(self._error * error), choice.offsets)
+        return replace(choice, logged=logged)
 
     def _pool(self, contacts: Contacts, rows: slice) -> Flags:
         slot = (contacts.arrived_at[rows] - self._begins) // SLOT

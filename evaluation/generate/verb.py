@@ -7,6 +7,14 @@ from dataclasses import asdict
 
 from twotower.cli import Report, Verb
 
+HARDER = (
+    ("confounding", 1.0, "times as much as by default that the queue prefers the fast, who are the worse; 0 to 10"),
+    ("joiners", 0.0, "share of CSAs who are new when the test begins, beyond those who join anyway; 0 to 0.6"),
+    ("drift", 0.0, "how far skills and what contacts are about move over the window; 0 to 0.99"),
+    ("noise", 0.0, "share of words dropped, misspelt or replaced, and of intent labels left out; 0 to 1"),
+    ("propensity-error", 0.0, "standard deviation of the error in the log of logged propensities; 0 to 5"),
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
@@ -31,6 +39,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resolved-only", action="store_true", help="log only the hand-overs that resolved the contact"
     )
+    harder = parser.add_argument_group("harder worlds", "what is left out changes no bit of a centre")
+    for name, default, told in HARDER:
+        harder.add_argument(f"--{name}", type=float, default=default, metavar="X", help=f"{told} (default {default:g})")
+    harder.add_argument(
+        "--joiner-contacts",
+        default="0,20,50",
+        metavar="N,…",
+        help="what --joiners have been given before the test begins, at most, in equal groups (default 0,20,50)",
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -47,6 +64,12 @@ def run(args: argparse.Namespace) -> Report:
         eligible=args.eligible,
         propensities=args.propensities,
         resolved_only=args.resolved_only,
+        confounding=args.confounding,
+        joiners=args.joiners,
+        joiner_contacts=_numbers(args.joiner_contacts),
+        drift=args.drift,
+        noise=args.noise,
+        propensity_error=args.propensity_error,
         until=args.until,
     )
     made = generate(settings, args.output)
@@ -57,6 +80,15 @@ def run(args: argparse.Namespace) -> Report:
         f"abandoned {made.abandoned:,}; truth for {made.truth_pairs:,} pairs of the last tenth"
     )
     return Report(text, {"output": str(args.output), **asdict(made)})
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from twotower.errors import ConfigError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--joiner-contacts {text!r}: numbers from 0 with commas between were expected") from None
 
 
 VERB = Verb(help="generate a contact centre with known truth", configure=configure, run=run)

@@ -9,7 +9,8 @@ share of a unit variance per dimension (`SHARES`). Line of business and intent t
 the label alone is blind to the rest. Slots and product hold 57 %, and every one of their values is put in words
 (writing.py); 7 % is private to the contact and can be learnt by nobody.
 
-How often a value occurs depends on the intent (log-normal weights), and intents come and go over the weeks.
+How often a value occurs depends on the intent (log-normal weights), and intents come and go over the weeks, farther
+under `drift` (drift.py), with needs scaled under the shares without it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.generate import catalogue
+from evaluation.generate.drift import walked_shares, weeks
 from evaluation.generate.settings import Settings
 
 Floats = npt.NDArray[np.float64]
@@ -67,12 +69,11 @@ class World:
 
 
 def draw_world(settings: Settings) -> World:
-    """Draws a world; it depends on the seed and the number of weeks alone."""
+    """Draws a world; it depends on the seed, the number of weeks and the drift alone."""
     random = settings.random("world")
-    weeks = -(-settings.days // 7)
     intents, domains = len(catalogue.INTENTS), len(catalogue.DOMAINS)
     domain_of = np.array(catalogue.INTENT_DOMAIN)
-    weekly = _weekly(random, weeks, intents)
+    weekly = _weekly(random, weeks(settings), intents)
     share = weekly.mean(axis=0)
     product = _weights(random, (intents, catalogue.PER_INTENT), 0.6)
     slots = {
@@ -91,7 +92,7 @@ def draw_world(settings: Settings) -> World:
     }
     within = share.reshape(domains, -1)
     return World(
-        weekly=_cumulative(weekly),
+        weekly=_cumulative(walked_shares(settings, weekly)),
         within_domain=_cumulative(within / within.sum(axis=1, keepdims=True)),
         domain=_cumulative(domain_share),
         product=_cumulative(product),
