@@ -1,9 +1,9 @@
 """Batches: who is in one step, and the tensors of it.
 
-Notable: the order of examples is a function of (seed, epoch, step) alone, so a resumed run continues with the very
-batch that was next. Two kinds of step exist. A *profile* step draws hand-overs (from one snapshot where the objective
-contrasts the whole roster, so that the roster is encoded once). A *memory* step draws hand-overs that lie together in
-time, so that one sample of recent history serves them all.
+Notable: the order of examples, and who is sampled, is a function of (seed, epoch, step) alone, so a resumed run
+continues with the very batch that was next. Two kinds of step exist. A *profile* step draws hand-overs (from one
+snapshot where the objective contrasts the roster or a sample of it, `train.sampling`, so that it is encoded once). A
+*memory* step draws hand-overs that lie together in time, so that one sample of recent history serves them all.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from train.prepare import TrainingSet
+from train.propensity import Propensities
+from train.sampling import chances, draw, log_exposure, over_sample
 from twotower.errors import ConfigError, DataError
 from twotower.towers.two_tower import ContactOutput, TwoTower
 
 Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Sampling = Literal["shuffled", "by_snapshot", "sampled"]
+"""How profile steps draw: from the whole log; from one snapshot, with the roster at it; or with a sample of that."""
 DAY_US = 86_400_000_000
+SAMPLED = 1024
+"""CSAs in a sample of the roster."""
 
 
 @dataclass
@@ -55,7 +62,8 @@ class Texts:
 class Roster(NamedTuple):
     """The whole roster at one snapshot, as a profile step contrasts it.
 
-    `features` (J, G), `identity` (J,), `mask` (B, J) bool, `log_exposure` (J,).
+    `features` (J, G), `identity` (J,), `mask` (B, J) bool, `log_exposure` (J,) or (B, J): log π₀ up to a constant for
+    each contact.
     """
 
     features: Tensor
@@ -65,11 +73,30 @@ class Roster(NamedTuple):
 
 
 @dataclass
+class Sample:
+    """S CSAs of the roster at one snapshot.
+
+    `features` (S, G), `identity` (S,), `csa` (S,) who they are; `mask` (B, S) who is eligible; `log_exposure` (B, S)
+    their log π₀ and `own_log_exposure` (B,) that of who took each contact, up to the same constant for each contact;
+    `log_inclusion` (S,): log probability with which each CSA is in such a sample.
+    """
+
+    features: Tensor
+    identity: Tensor
+    csa: Tensor
+    mask: Tensor
+    log_exposure: Tensor
+    own_log_exposure: Tensor
+    log_inclusion: Tensor
+
+
+@dataclass
 class ProfileBatch:
     """Hand-overs for the profile part.
 
     `features` (B, G), `identity` (B,) of the CSA who took each; `resolved` (B,) float, NaN unknown; `csa` (B,). For
-    objectives over the roster: `roster` (J, G), `roster_identity` (J,), `mask` (B, J) bool, `log_exposure` (J,).
+    objectives over the roster: `roster` (J, G), `roster_identity` (J,), `mask` (B, J) bool, `log_exposure` (J,) or
+    (B, J); for those against a sample of it, `sample`.
     """
 
     contacts: Texts
@@ -81,12 +108,19 @@ class ProfileBatch:
     roster_identity: Tensor | None = None
     mask: Tensor | None = None
     log_exposure: Tensor | None = None
+    sample: Sample | None = None
 
     def whole_roster(self) -> Roster:
         """What an objective over the roster reads. Raises ConfigError where the step does not carry it."""
         if self.roster is None or self.roster_identity is None or self.mask is None or self.log_exposure is None:
             raise ConfigError("a step without the roster: an objective over the roster needs sampling 'by_snapshot'")
         return Roster(self.roster, self.roster_identity, self.mask, self.log_exposure)
+
+    def sampled_roster(self) -> Sample:
+        """What an objective against sampled CSAs reads. Raises ConfigError where the step does not carry it."""
+        if self.sample is None:
+            raise ConfigError("a step without a sample: an objective against sampled CSAs needs sampling 'sampled'")
+        return self.sample
 
 
 @dataclass
@@ -130,15 +164,16 @@ def _move(value: Any, device: torch.device) -> Any:
 class StepDataset(Dataset[Step]):
     """Steps by number: item i of an epoch is a function of (seed, epoch, i).
 
-    positions: hand-overs to draw from; profile: how profile steps draw (`shuffled`, `by_snapshot` or None);
-    memory: whether steps carry a memory part. rank and world: this process draws every world-th step.
+    positions: hand-overs to draw from; profile: how profile steps draw, or None; memory: whether steps carry a memory
+    part. rank and world: this process draws every world-th step. propensities: π₀ of the eligible where the log tells
+    who they are; without them each CSA's share of recent hand-overs is. sampled: CSAs in a sample.
     """
 
     def __init__(
         self,
         data: TrainingSet,
         positions: Indices,
-        profile: Literal["shuffled", "by_snapshot"] | None,
+        profile: Sampling | None,
         memory: bool,
         batch_size: int,
         memory_batch: int,
@@ -146,10 +181,12 @@ class StepDataset(Dataset[Step]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        propensities: Propensities | None = None,
+        sampled: int = SAMPLED,
     ) -> None:
         self.data, self.positions, self.profile, self.seed = data, positions, profile, seed
         self.batch_size, self.memory_batch, self.memory_rows = batch_size, memory_batch, memory_rows
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.propensities, self.sampled = rank, world, propensities, sampled
         self.memory_positions = self._memory_positions() if memory else np.zeros(0, np.int64)
         self.row_positions = positions[data.resolved[positions] != 0]
         self.set_epoch(0)
@@ -163,7 +200,7 @@ class StepDataset(Dataset[Step]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the order of one epoch."""
-        rng = np.random.default_rng([self.seed, epoch])
+        self.epoch, rng = epoch, np.random.default_rng([self.seed, epoch])
         profile = self._profile_order(rng)
         memory = self._memory_order(rng)
         steps = max(len(profile), len(memory)) // self.world
@@ -174,7 +211,7 @@ class StepDataset(Dataset[Step]):
         if self.profile is None:
             return []
         drawn = rng.permutation(self.positions)
-        if self.profile == "by_snapshot":
+        if self.profile != "shuffled":
             drawn = drawn[np.argsort(self.data.snapshot[self.data.contact[drawn]], kind="stable")]
             groups = np.split(drawn, np.flatnonzero(np.diff(self.data.snapshot[self.data.contact[drawn]])) + 1)
             chunks = [c for g in groups for c in np.array_split(g, -(-len(g) // self.batch_size))]
@@ -198,13 +235,18 @@ class StepDataset(Dataset[Step]):
         return max(len(self._profile), len(self._memory))
 
     def __getitem__(self, index: int) -> Step:
-        profile = (
-            profile_batch(self.data, self._profile[index], self.profile == "by_snapshot") if self._profile else None
-        )
+        profile = self._profile_batch(index) if self._profile else None
         memory = (
             memory_batch(self.data, self._memory[index], self.row_positions, self.memory_rows) if self._memory else None
         )
         return Step(profile, memory)
+
+    def _profile_batch(self, index: int) -> ProfileBatch:
+        positions = self._profile[index]
+        if self.profile != "sampled":
+            return profile_batch(self.data, positions, self.profile == "by_snapshot", self.propensities)
+        rng = np.random.default_rng([self.seed, self.epoch, index * self.world + self.rank, 1])
+        return sampled_batch(self.data, positions, self.sampled, rng, self.propensities)
 
 
 def texts(data: TrainingSet, contacts: Indices) -> Texts:
@@ -226,7 +268,9 @@ def eligible_mask(data: TrainingSet, contacts: Indices) -> npt.NDArray[np.bool_]
     return None if data.eligible is None else data.eligible.mask(contacts, len(data.identity))
 
 
-def profile_batch(data: TrainingSet, positions: Indices, over_roster: bool) -> ProfileBatch:
+def profile_batch(
+    data: TrainingSet, positions: Indices, over_roster: bool, propensities: Propensities | None = None
+) -> ProfileBatch:
     """Tensors of hand-overs; over_roster: they share one snapshot, and the roster at it comes along."""
     contacts, csa = data.contact[positions], data.csa[positions]
     snapshot = data.snapshot[contacts]
@@ -244,12 +288,41 @@ def profile_batch(data: TrainingSet, positions: Indices, over_roster: bool) -> P
     mask = eligible_mask(data, contacts)
     mask = np.ones((len(csa), len(data.identity)), bool) if mask is None else mask
     mask[np.arange(len(csa)), csa] = True
+    log_pi0 = log_exposure(data, moment)
+    if propensities is not None:
+        found = chances(data, contacts, moment, propensities)
+        _, log_pi0 = over_sample(found, np.arange(len(data.identity)))
+        log_pi0[np.arange(len(csa)), csa] = found.of(csa)
     return replace(
         batch,
         roster=torch.from_numpy(data.csa_features[moment]),
         roster_identity=torch.from_numpy(data.identity),
         mask=torch.from_numpy(mask),
-        log_exposure=torch.from_numpy(np.log(data.exposure[moment] + np.float32(0.5))),
+        log_exposure=torch.from_numpy(log_pi0),
+    )
+
+
+def sampled_batch(
+    data: TrainingSet, positions: Indices, size: int, rng: np.random.Generator, propensities: Propensities | None = None
+) -> ProfileBatch:
+    """Tensors of hand-overs that share one snapshot, and `size` CSAs who were eligible for some of them: all of these
+    where there are no more."""
+    contacts, own = data.contact[positions], data.csa[positions]
+    moment = int(data.snapshot[contacts[0]])
+    found = chances(data, contacts, moment, propensities)
+    sample, log_inclusion = draw(found, size, rng)
+    mask, log_pi0 = over_sample(found, sample)
+    return replace(
+        profile_batch(data, positions, over_roster=False),
+        sample=Sample(
+            torch.from_numpy(data.csa_features[moment][sample]),
+            torch.from_numpy(data.identity[sample]),
+            torch.from_numpy(sample),
+            torch.from_numpy(mask),
+            torch.from_numpy(log_pi0),
+            torch.from_numpy(found.of(own)),
+            torch.from_numpy(log_inclusion),
+        ),
     )
 
 

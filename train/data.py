@@ -1,22 +1,25 @@
 """The Lightning data module: tables to steps.
 
 Notable: validation is the last part of the log in time, never a random part; the training set is computed in
-`setup`, once, and every loader is a view of it. Step order depends on (seed, epoch, step) only.
+`setup`, once, and every loader is a view of it. Step order depends on (seed, epoch, step) only. Where the objective
+contrasts the roster, π₀ is fitted there too, on what was known before validation opens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from train.batches import Step, StepDataset
-from train.objectives.choose import choose
+from train.batches import SAMPLED, Step, StepDataset
+from train.objectives.base import ProfileObjective
+from train.objectives.choose import choose, refuse_failures_alone
 from train.prepare import TrainingSet, prepare
+from train.propensity import Propensities, propensities_of
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 from twotower.features.registry import suggested
@@ -64,6 +67,7 @@ class MatcherData(lightning.LightningDataModule):
         batch_size: hand-overs in a profile step.
         memory_batch: hand-overs in a memory step.
         memory_rows: recent hand-overs sampled beside them.
+        sampled: CSAs that a step is contrasted with where the objective samples them.
         workers: loader processes.
         seed: of the order of steps.
     """
@@ -81,16 +85,22 @@ class MatcherData(lightning.LightningDataModule):
         memory_rows: int = 2048,
         workers: int = 0,
         seed: int = 0,
+        sampled: int = SAMPLED,
     ) -> None:
         super().__init__()
+        if sampled <= 0:
+            raise ConfigError(f"data.sampled {sampled}: must be positive")
         if validation_share is not None and not 0 < validation_share < 0.5:
             raise ConfigError(f"data.validation_share {validation_share}: a share between 0 and 0.5 was expected")
         self.folder, self.until, self.towers = folder, until, towers
         self.objective_name, self.memory_choice = objective, memory
         self.validation_share, self.batch_size, self.workers, self.seed = validation_share, batch_size, workers, seed
-        self.memory_batch, self.memory_rows = memory_batch, memory_rows
+        self.memory_batch, self.memory_rows, self.sampled = memory_batch, memory_rows, sampled
         self.log: Log | None = None
         self._set: TrainingSet | None = None
+        self.propensities: Propensities | None = None
+        self.propensity: dict[str, Any] | None = None
+        """What run.json says of π₀ (`train.propensity.propensities_of`); None where the objective has no use for it."""
         self.sweeps = 0  # in an epoch, where the module samples instead of taking gradient steps
 
     @property
@@ -112,6 +122,12 @@ class MatcherData(lightning.LightningDataModule):
         self._set = data
 
     @property
+    def objective(self) -> ProfileObjective:
+        """The profile objective of this log. Raises ConfigError, DataError where it cannot be (`choose`)."""
+        data = self.training_set
+        return choose(self.objective_name, data.has_failures, len(data.identity))
+
+    @property
     def with_memory(self) -> bool:
         """Whether the memory is trained on who took what."""
         return self.memory_choice == "on" or (self.memory_choice == "auto" and self.tables.contacts.eligible is None)
@@ -128,7 +144,9 @@ class MatcherData(lightning.LightningDataModule):
             if self.towers.families is None:
                 self.towers = replace(self.towers, families=suggested(by_choice=self.with_memory))
             self._set = prepare(self.log, self.towers, self.validation_share)
-            choose(self.objective_name, self._set.has_failures)  # refuse before anything is written
+            refuse_failures_alone(self._set.resolved[self._set.training()])
+            if self.objective.sampling != "shuffled":  # which also refuses before anything is written
+                self.propensities, self.propensity = propensities_of(self.folder, self.log, self._set.split)
 
     def train_dataloader(self) -> DataLoader[Step] | DataLoader[int]:
         """Steps of the current epoch, from where a resumed run stopped."""
@@ -136,11 +154,10 @@ class MatcherData(lightning.LightningDataModule):
         if self.sweeps:
             sweeps = FromStep(self.sweeps, self._resumed_at() if trainer else 0)
             return DataLoader(SweepNumbers(self.sweeps), batch_size=None, sampler=sweeps)
-        objective = choose(self.objective_name, data.has_failures)
         dataset = StepDataset(
-            data, data.training(), objective.sampling, self.with_memory, self.batch_size, self.memory_batch,
+            data, data.training(), self.objective.sampling, self.with_memory, self.batch_size, self.memory_batch,
             self.memory_rows, self.seed, rank=trainer.global_rank if trainer else 0,
-            world=trainer.world_size if trainer else 1,
+            world=trainer.world_size if trainer else 1, propensities=self.propensities, sampled=self.sampled,
         )  # fmt: skip
         epoch, start = (trainer.current_epoch, self._resumed_at()) if trainer else (0, 0)
         dataset.set_epoch(epoch)

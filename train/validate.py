@@ -15,19 +15,26 @@ from train.batches import eligible_mask
 from train.encode import csa_vectors, encode
 from train.objectives.memory import MemoryMixture
 from train.prepare import TrainingSet
+from train.propensity import Propensities
+from train.sampling import chances, over_sample
 from twotower.metrics import auc
-from twotower.scoring.join import ContactVectors, sigmoid
+from twotower.scoring.join import ContactVectors, log_sigmoid, sigmoid
 from twotower.towers.two_tower import TwoTower
 
 MOST_CONTACTS = 2000  # of the validation window, evenly spaced
 MOST_ROWS = 20_000  # recent hand-overs the memory is validated on
+CORRECTED = ("corrected_softmax", "sampled_softmax")  # objectives with log π₀ in their logits
 Indices = npt.NDArray[np.int64]
 
 
 def validation_metrics(
-    model: TwoTower, data: TrainingSet, objective: str, memory: MemoryMixture | None
+    model: TwoTower,
+    data: TrainingSet,
+    objective: str,
+    memory: MemoryMixture | None,
+    propensities: Propensities | None = None,
 ) -> dict[str, float]:
-    """Metrics of the validation window, with `val_rank` among them."""
+    """Metrics of the validation window, with `val_rank` among them; propensities as the objective was given them."""
     positions = data.validation()
     found: dict[str, float] = {}
     if data.has_failures and objective == "sigmoid":
@@ -37,7 +44,7 @@ def validation_metrics(
     if memory is not None and len(taken):
         found["val_memory_mrr"] = memory_mrr(model, data, memory, taken)
     if objective != "sigmoid" and len(taken):
-        found["val_profile_mrr"] = profile_mrr(model, data, taken, exposure=objective == "corrected_softmax")
+        found["val_profile_mrr"] = profile_mrr(model, data, taken, objective in CORRECTED, propensities)
     parts = [found[k] for k in ("val_auc", "val_memory_mrr", "val_profile_mrr") if k in found]
     return found | {"val_rank": float(sum(parts))}
 
@@ -66,7 +73,9 @@ def outcome_metrics(model: TwoTower, data: TrainingSet, positions: Indices) -> d
     return {"val_auc": float(auc(logits, resolved)), "val_log_loss": float(loss)}
 
 
-def profile_mrr(model: TwoTower, data: TrainingSet, positions: Indices, exposure: bool) -> float:
+def profile_mrr(
+    model: TwoTower, data: TrainingSet, positions: Indices, corrected: bool, propensities: Propensities | None
+) -> float:
     """Mean reciprocal rank of the taker by the profile part, with log σ and log π₀ where successes were modelled so."""
     contacts = data.contact[positions]
     vectors = encode(model, data, contacts)
@@ -75,9 +84,11 @@ def profile_mrr(model: TwoTower, data: TrainingSet, positions: Indices, exposure
     for s in np.unique(data.snapshot[contacts]):
         rows = np.flatnonzero(data.snapshot[contacts] == s)
         scores = vectors.profile[rows] @ csa_vectors(model, data, int(s)).T
-        if exposure:
-            scores = scores + vectors.level[rows, None]
-            scores = -np.logaddexp(0, -scores) + np.log(data.exposure[s] + 0.5)
+        if corrected:
+            # What was written down is of the taker alone, and would give them away.
+            found = chances(data, contacts[rows], int(s), propensities, logged=False)
+            log_pi0 = over_sample(found, np.arange(len(data.identity)))[1]
+            scores = log_sigmoid(scores + vectors.level[rows, None]) + log_pi0
         if mask is not None:
             scores = np.where(mask[rows], scores, -np.inf)
         own = scores[np.arange(len(rows)), data.csa[positions[rows]]]

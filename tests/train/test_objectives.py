@@ -214,6 +214,7 @@ def test_outcomes_that_never_failed_cannot_be_contrasted():
 
 def test_an_unknown_objective_is_refused_with_those_there_are():
     with pytest.raises(
-        ConfigError, match="objective 'bpr' is unknown: 'auto', 'sigmoid', 'corrected_softmax', 'in_batch'"
+        ConfigError,
+        match="objective 'bpr' is unknown: 'auto', 'sigmoid', 'corrected_softmax', 'sampled_softmax', 'in_batch'",
     ):
         choose("bpr", has_failures=True)

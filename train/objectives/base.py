@@ -1,27 +1,77 @@
-"""The interface of the objectives.
+"""The interface of the objectives, and what all of them share: precision, the mean, and rows at a time.
 
 Notable: an objective sees logits of the profile's members (or kernels of the memory) and returns one number; which
-batches it needs is declared, so the data module can build them. All are means over examples, so that
-learning rates do not depend on the batch size.
+batches it needs is declared, so the data module can build them. All are means over examples, so that learning rates do
+not depend on the batch size; over several processes they are means over the examples of all of them, so that the
+average of the processes' gradients, which is what DDP takes, is the gradient of one process that had all the rows.
+
+Logits of B contacts, M members and J CSAs are B·M·J cells. Where these are more than `MOST_CELLS`, contacts are taken
+some rows at a time and each part is computed again in the backward pass (Chen et al., arXiv 1604.06174; the towers are
+run once, before, so their dropout is the same for all parts). Loss and gradients are those of the whole under the same
+noise; noise of logits is drawn for a part at a time, the same again in the backward pass.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
+from torch.utils.checkpoint import checkpoint
 
-from train.batches import ProfileBatch
-from twotower.towers.two_tower import TwoTower
+from train.batches import ProfileBatch, Sampling
+from twotower.towers.two_tower import ContactOutput, TwoTower
+
+MOST_CELLS = 1 << 24
+"""Cells (contact, member, CSA) held at once; each takes about 40 bytes while gradients are computed, 0.7 GB in all."""
 
 
 class ProfileObjective(Protocol):
     """A loss on the profile part."""
 
     name: ClassVar[str]
-    sampling: ClassVar[Literal["shuffled", "by_snapshot"]]
+    sampling: ClassVar[Sampling]
     needs_failures: ClassVar[bool]
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss (scalar) over the examples of a batch."""
         ...
+
+
+def steady(logits: Tensor) -> Tensor:
+    """The logits in float32 at least: under autocast sums over a roster would keep two or three digits."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def mean_of(total: Tensor, count: Tensor) -> Tensor:
+    """total / count (scalars); 0 with a gradient of 0 where nothing counts.
+
+    Where processes train together, `count` is that of all of them over their number: the average of what this returns,
+    and of its gradients, is the sum of all totals over the sum of all counts. Every process must then call it.
+    """
+    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    count = count.detach().to(total.dtype, copy=True)
+    if world > 1:
+        distributed.all_reduce(count)
+    return total * world / count.clamp_min(1)
+
+
+def by_rows(total: Callable[[slice], Tensor], rows: int, cells: int) -> Tensor:
+    """The sum of `total` over slices of `rows` rows: one slice where rows · cells are at most `MOST_CELLS`.
+
+    total: sum of the losses (scalar) of the rows of a slice; cells: logits that one row takes. Memory beyond the
+    towers' outputs is that of max(MOST_CELLS, cells) cells.
+    """
+    most = max(1, MOST_CELLS // max(cells, 1))
+    if rows <= most:
+        return total(slice(0, rows))
+    parts: list[Tensor] = [
+        checkpoint(total, slice(start, min(start + most, rows)), use_reentrant=False) for start in range(0, rows, most)
+    ]
+    return torch.stack(parts).sum()
+
+
+def rows_of(contacts: ContactOutput, rows: slice) -> ContactOutput:
+    """The contact tower's output for some rows."""
+    return ContactOutput(*(part[rows] for part in contacts))

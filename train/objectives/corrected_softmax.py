@@ -5,20 +5,22 @@ Given that x was resolved, P(a | x, resolved) ∝ P(resolved | x, a) · π₀(a 
     L = − mean log softmax_{a ∈ eligible(x)} [ log σ(z(x, a)) + log π₀(a | x) ]_{the CSA who resolved it}.
 
 With π₀ in the logits the model need not explain why the queue chose; what is left is success, up to a constant per
-contact (σ ≈ exp for small z, and the level cancels where σ is far from saturation). π₀ is estimated by each CSA's
-decayed share of recent hand-overs; within the eligible set its normaliser cancels. Compare logQ correction (Yi et al.,
-RecSys 2019). Use where the log holds successes only.
+contact (σ ≈ exp for small z, and the level cancels where σ is far from saturation). π₀(a | x) is estimated for each
+contact and CSA where the log has eligible lists (`train/propensity.py`), else by each CSA's decayed share of recent
+hand-overs; within the eligible set its normaliser cancels. Compare logQ correction (Yi et al., RecSys 2019). Use where
+the log holds successes only.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch
+from train.batches import ProfileBatch, Sampling
+from train.objectives.base import by_rows, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -26,21 +28,36 @@ class CorrectedSoftmax:
     """Softmax of log σ(z) + log π₀ over the eligible roster, on resolved hand-overs."""
 
     name: ClassVar[str] = "corrected_softmax"
-    sampling: ClassVar[Literal["shuffled", "by_snapshot"]] = "by_snapshot"
+    sampling: ClassVar[Sampling] = "by_snapshot"
     needs_failures: ClassVar[bool] = False
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss over the hand-overs not known to be unresolved."""
-        roster = batch.whole_roster()
+        roster, counts = batch.whole_roster(), batch.resolved != 0
         contacts = batch.contacts.outputs(model)
-        logits = model.cross_logits(contacts, model.csa_tower.members(roster.features, roster.identity))
-        logits = logits + contacts.level[:, None, None]
-        return corrected_softmax(logits, roster.log_exposure, roster.mask, batch.csa, batch.resolved != 0)
+        csas = model.csa_tower.members(roster.features, roster.identity)
+        log_pi0 = roster.log_exposure.expand_as(roster.mask)
+
+        def total(rows: slice) -> Tensor:
+            some = rows_of(contacts, rows)
+            logits = model.cross_logits(some, csas) + some.level[:, None, None]
+            return corrected_sum(logits, log_pi0[rows], roster.mask[rows], batch.csa[rows], counts[rows])
+
+        members = contacts.members.shape[1]
+        return mean_of(by_rows(total, len(counts), members * len(roster.identity)), counts.sum() * members)
 
 
-def corrected_softmax(logits: Tensor, log_exposure: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
-    """Mean loss of logits (B, M, J): log π₀ (J,), eligibility (B, J), who resolved it (B,), which rows count (B,)."""
-    scores = functional.logsigmoid(logits) + log_exposure
+def corrected_softmax(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
+    """Mean loss of logits (B, M, J): log π₀ (J,) or (B, J), eligibility (B, J), who resolved it (B,), which rows
+    count (B,)."""
+    return mean_of(corrected_sum(logits, log_pi0, mask, csa, counts), counts.sum() * logits.shape[1])
+
+
+def corrected_sum(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
+    """Sum of the losses over rows that count and members; arguments as those of `corrected_softmax`."""
+    # π₀ is masked first: where it is unknown, it is −inf or worse, and nothing of it may reach a gradient.
+    log_pi0 = log_pi0.expand_as(mask).masked_fill(~mask, 0)
+    scores = functional.logsigmoid(steady(logits)) + log_pi0[:, None, :]
     scores = scores.masked_fill(~mask[:, None, :], -torch.inf)
     log_p = scores.gather(2, csa[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1) - scores.logsumexp(dim=-1)
-    return -(log_p * counts[:, None]).sum() / (counts.sum() * logits.shape[1]).clamp_min(1)
+    return -log_p.masked_fill(~counts[:, None], 0).sum()

@@ -3,18 +3,20 @@
     L = − mean log softmax_{j ∈ batch} [ u(x_i)·v(a_j) / τ ]_{i},   duplicates of the same CSA masked.
 
 In a shop a click is a choice; in a contact centre the queue chose, so this learns the queue (van den Oord et al.,
-arXiv 1807.03748, for the loss). Hand-overs without a resolution count like the others: that is the point.
+arXiv 1807.03748, for the loss). Hand-overs without a resolution count like the others: that is the point. Where
+processes train together, each contrasts within its own batch.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch
+from train.batches import ProfileBatch, Sampling
+from train.objectives.base import by_rows, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -22,20 +24,31 @@ class InBatchSoftmax:
     """Softmax over the CSAs of the batch; the length of the tower's vectors is the inverse temperature."""
 
     name: ClassVar[str] = "in_batch"
-    sampling: ClassVar[Literal["shuffled", "by_snapshot"]] = "shuffled"
+    sampling: ClassVar[Sampling] = "shuffled"
     needs_failures: ClassVar[bool] = False
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss over all hand-overs."""
         contacts = batch.contacts.outputs(model)
-        logits = model.cross_logits(contacts, model.csa_tower.members(batch.features, batch.identity))
-        return in_batch_softmax(logits, batch.csa)
+        csas = model.csa_tower.members(batch.features, batch.identity)
+
+        def total(rows: slice) -> Tensor:
+            return in_batch_sum(model.cross_logits(rows_of(contacts, rows), csas), batch.csa, rows)
+
+        size, members = contacts.members.shape[:2]
+        return mean_of(by_rows(total, size, members * size), torch.tensor(size * members, device=batch.csa.device))
 
 
 def in_batch_softmax(logits: Tensor, csa: Tensor) -> Tensor:
     """Mean loss of logits (B, M, B) whose columns are the CSAs (B,) of the same hand-overs."""
-    own = torch.eye(len(csa), dtype=torch.bool, device=csa.device)
-    repeated = (csa[:, None] == csa[None, :]) & ~own
-    masked = logits.masked_fill(repeated[:, None, :], -torch.inf)
-    target = torch.arange(len(csa), device=csa.device)
-    return functional.cross_entropy(masked.transpose(0, 1).flatten(0, 1), target.repeat(logits.shape[1]))
+    count = torch.tensor(len(csa) * logits.shape[1], device=csa.device)
+    return mean_of(in_batch_sum(logits, csa, slice(0, len(csa))), count)
+
+
+def in_batch_sum(logits: Tensor, csa: Tensor, rows: slice) -> Tensor:
+    """Sum of the losses of logits (b, M, B): the rows `rows` of the batch, whose columns are the CSAs (B,) of all."""
+    column = torch.arange(len(csa), device=csa.device)
+    own = column[rows]
+    repeated = (csa[rows][:, None] == csa[None, :]) & (own[:, None] != column[None, :])
+    masked = steady(logits).masked_fill(repeated[:, None, :], -torch.inf)
+    return functional.cross_entropy(masked.transpose(0, 1).flatten(0, 1), own.repeat(logits.shape[1]), reduction="sum")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from train.batches import MemoryBatch
+from train.objectives.base import mean_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -53,8 +54,10 @@ def mixture_loss(log_kernel: Tensor, visible: Tensor, own: Tensor) -> Tensor:
     """−mean log (Σ own K / Σ K) over rows (B, H) of log K, their visibility and whether they are the taker's."""
     own = own & visible
     teaches = own.any(dim=1)
+    log_kernel = steady(log_kernel)
     if not bool(teaches.any()):
-        return (log_kernel * 0).sum()
+        return mean_of((log_kernel * 0).sum(), teaches.sum())  # processes that train together count all the same
     log_kernel, visible, own = log_kernel[teaches], visible[teaches], own[teaches]
-    total = log_kernel.masked_fill(~visible, -torch.inf).logsumexp(dim=1)
-    return (total - log_kernel.masked_fill(~own, -torch.inf).logsumexp(dim=1)).mean()
+    whole = log_kernel.masked_fill(~visible, -torch.inf).logsumexp(dim=1)
+    losses = whole - log_kernel.masked_fill(~own, -torch.inf).logsumexp(dim=1)
+    return mean_of(losses.sum(), teaches.sum())

@@ -11,13 +11,14 @@ in the place of the batch's off-diagonal pairs. Use where the log has failures.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch
+from train.batches import ProfileBatch, Sampling
+from train.objectives.base import mean_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -25,7 +26,7 @@ class SigmoidContrast:
     """Binary cross-entropy of member logits; hand-overs without an outcome do not count."""
 
     name: ClassVar[str] = "sigmoid"
-    sampling: ClassVar[Literal["shuffled", "by_snapshot"]] = "shuffled"
+    sampling: ClassVar[Sampling] = "shuffled"
     needs_failures: ClassVar[bool] = True
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
@@ -40,5 +41,6 @@ def sigmoid_contrast(logits: Tensor, resolved: Tensor) -> Tensor:
     """Mean loss of logits (B, M) against outcomes (B,), NaN where unknown."""
     known = ~torch.isnan(resolved)
     target = torch.where(known, resolved, torch.zeros_like(resolved))[:, None].expand_as(logits)
-    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (loss * known[:, None]).sum() / (known.sum() * logits.shape[1]).clamp_min(1)
+    logits = steady(logits)
+    loss = functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    return mean_of((loss * known[:, None]).sum(), known.sum() * logits.shape[1])
