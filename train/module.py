@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from train.batches import Step
 from train.data import MatcherData
 from train.encode import text_vectors
-from train.objectives.choose import choose
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means
@@ -95,8 +94,7 @@ class MatcherModule(lightning.LightningModule):
 
     def samples(self, data: MatcherData) -> bool:
         """Whether the posterior is sampled. Raises ConfigError where that was asked for and cannot be."""
-        objective = choose(data.objective_name, data.training_set.has_failures)
-        able = objective.name == "sigmoid" and not data.with_memory and data.training_set.topics is not None
+        able = data.objective.name == "sigmoid" and not data.with_memory and data.training_set.topics is not None
         if self.solver == "sampling" and not (able and not self.text_lr):
             raise ConfigError(
                 "model.solver sampling: needs resolved and unresolved hand-overs, intent labels to find topics by, "
@@ -117,7 +115,7 @@ class MatcherModule(lightning.LightningModule):
             return
         data = self.data.training_set
         torch.manual_seed(self.data.seed)
-        self.objective = choose(self.data.objective_name, data.has_failures)
+        self.objective = self.data.objective
         pad_id = data.tokenizer.pad_id
         sampled = self.samples(self.data)
         if sampled:
@@ -234,5 +232,8 @@ class MatcherModule(lightning.LightningModule):
     def validation_step(self, batch: Any, index: int) -> None:
         """Measure the whole validation window; `val_rank` is what early stopping and checkpoints watch."""
         self.write_sampled()
-        metrics = validation_metrics(self.towers, self.data.training_set, self.objective.name, self.memory)
+        data = self.data
+        metrics = validation_metrics(
+            self.towers, data.training_set, self.objective.name, self.memory, data.propensities
+        )
         self.log_dict(metrics, prog_bar=True, sync_dist=True, batch_size=1)

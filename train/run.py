@@ -202,6 +202,7 @@ def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Jo
         "encoder": cli.datamodule.towers.encoder,
         "families": data.schema.families,
         "objective": cli.model.objective.name,
+        "propensity": cli.datamodule.propensity,
         "solver": "gradient" if cli.model.sampler is None else "sampling",
         "topics": 0 if data.topics is None else data.topics.count,
         "memory": "trained" if cli.datamodule.with_memory else "the profile's" if join.calibrated else "pretrained",

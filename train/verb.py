@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from twotower.cli import Report, Verb
 
@@ -40,6 +41,7 @@ def _run(args: argparse.Namespace) -> Report:
     lines = [
         f"{data['handovers']:,} hand-overs, {data['csas']:,} CSAs, until {until}",
         f"objective {facts['objective']} ({_why(facts)}), memory {facts['memory']}, backbone {facts['backbone']}",
+        *_propensity(facts["propensity"]),
         f"features: {', '.join(facts['families'])}",
         "validation: " + ", ".join(f"{k.removeprefix('val_')} {v:.4f}" for k, v in facts["metrics"].items()),
         f"run {done.folder}" + (" (continued)" if done.resumed else ""),
@@ -47,10 +49,25 @@ def _run(args: argparse.Namespace) -> Report:
     return Report("\n".join(lines), {**facts, "run": str(done.folder)})
 
 
+def _propensity(found: dict[str, Any] | None) -> list[str]:
+    """What training found of who was chosen: nothing where the objective has no use for it."""
+    if found is None:
+        return []
+    if found["source"] == "exposure":
+        return [f"propensities: each CSA's share of recent hand-overs ({found['why']})"]
+    where = "later" if found["held_out"] else "the same"
+    losses = "{log_loss:.3f}, by share of hand-overs {log_loss_exposure:.3f}, at random {log_loss_equal:.3f}"
+    return [
+        f"propensities: {found['source']}, fitted on {found['fitted_on']:,.0f} hand-overs; log loss of {where} ones "
+        + losses.format(**found)
+    ]
+
+
 def _why(facts: dict[str, object]) -> str:
     reasons = {
         "sigmoid": "the log has outcomes that failed",
         "corrected_softmax": "the log has successes only",
+        "sampled_softmax": "the log has successes only, the roster is large",
         "in_batch": "as asked",
     }
     return reasons.get(str(facts["objective"]), "as asked")
