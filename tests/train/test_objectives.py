@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from train.objectives.choose import PROFILE, choose
+from train.objectives.choose import PROFILE, WHOLE_ROSTER, choose, refuse_failures_alone
 from train.objectives.corrected_softmax import corrected_softmax
 from train.objectives.in_batch import in_batch_softmax
 from train.objectives.memory import MemoryMixture, mixture_loss
+from train.objectives.sampled import sampled_softmax
 from train.objectives.sigmoid import sigmoid_contrast
 from twotower.errors import ConfigError, DataError
 
@@ -34,6 +36,7 @@ class Drawn:
 
         self.pairs, self.roster, self.batch, self.kernel = normal(b, m), normal(b, m, j), normal(b, m, b), normal(b, j)
         self.log_exposure = torch.randn(j, generator=rng, dtype=torch.float64)
+        self.log_pi0, self.log_weight = (torch.randn(b, j, generator=rng, dtype=torch.float64) for _ in range(2))
         self.csa = torch.randint(j, (b,), generator=rng)
         self.row_csa = torch.randint(max(j // 2, 1), (j,), generator=rng)
         self.visible = torch.rand(b, j, generator=rng) < 0.6
@@ -64,18 +67,57 @@ def test_sigmoid_contrast_is_the_likelihood_of_the_outcomes(sizes):
     assert sigmoid_contrast(d.pairs, d.resolved).item() == pytest.approx(mean(losses), abs=1e-12)
 
 
-@given(Sizes)
-def test_corrected_softmax_is_the_posterior_of_who_resolved_it(sizes):
+@given(Sizes, st.booleans())
+def test_corrected_softmax_is_the_posterior_of_who_resolved_it(sizes, by_contact):
+    """With log π₀ of CSAs, and of pairs: minus infinity, or nothing at all, where somebody is not eligible."""
     d = Drawn(*sizes)
+    log_pi0 = d.log_pi0 if by_contact else d.log_exposure.expand_as(d.mask)
     losses = []
     for i in range(d.b):
         for m in range(d.m if d.counts[i] else 0):
             scores = {
-                j: log_sigmoid(d.roster[i, m, j].item()) + d.log_exposure[j].item() for j in range(d.j) if d.mask[i, j]
+                j: log_sigmoid(d.roster[i, m, j].item()) + log_pi0[i, j].item() for j in range(d.j) if d.mask[i, j]
             }
             losses.append(math.log(sum(map(math.exp, scores.values()))) - scores[int(d.csa[i])])
-    found = corrected_softmax(d.roster, d.log_exposure, d.mask, d.csa, d.counts)
+    given = log_pi0.masked_fill(~d.mask, -torch.inf) if by_contact else d.log_exposure
+    found = corrected_softmax(d.roster, given, d.mask, d.csa, d.counts)
     assert found.item() == pytest.approx(mean(losses), abs=1e-12)
+
+
+@given(Sizes)
+def test_a_constant_for_each_contact_cancels(sizes):
+    d = Drawn(*sizes)
+    moved = d.log_pi0 + torch.randn(d.b, 1, dtype=torch.float64)
+    one, other = (corrected_softmax(d.roster, values, d.mask, d.csa, d.counts) for values in (d.log_pi0, moved))
+    assert one.item() == pytest.approx(other.item(), abs=1e-12)
+
+
+@given(Sizes)
+def test_sampled_softmax_weighs_who_was_drawn_and_not_who_was_there_anyway(sizes):
+    d = Drawn(*sizes)
+    losses = []
+    for i in range(d.b):
+        for m in range(d.m if d.counts[i] else 0):
+            own = math.exp(log_sigmoid(d.pairs[i, m].item()) + d.log_pi0[i, 0].item())
+            z = own + sum(
+                math.exp(log_sigmoid(d.roster[i, m, j].item()) + d.log_weight[i, j].item())
+                for j in range(d.j)
+                if d.mask[i, j]
+            )
+            losses.append(-math.log(own / z))
+    found = sampled_softmax(d.pairs, d.roster, d.log_pi0[:, 0], d.log_weight, d.mask, d.counts)
+    assert found.item() == pytest.approx(mean(losses), abs=1e-12)
+
+
+@given(Sizes)
+def test_who_is_masked_in_a_sample_has_no_gradient(sizes):
+    """Whoever took the contact stands there as themselves; as a sampled CSA they are masked and never pushed down."""
+    d = Drawn(*sizes)
+    weight = d.log_weight.masked_fill(~d.mask, -torch.inf)
+    sampled_softmax(d.pairs, d.roster, d.log_pi0[:, 0], weight, d.mask, torch.ones(d.b, dtype=torch.bool)).backward()
+    assert (d.roster.grad.transpose(1, 2)[~d.mask] == 0).all()
+    assert (d.roster.grad.transpose(1, 2)[d.mask] > 0).all()
+    assert (d.pairs.grad < 0).all()
 
 
 @given(Sizes)
@@ -126,7 +168,11 @@ def test_what_is_not_eligible_or_not_visible_has_no_gradient(sizes):
 def test_gradients_are_those_of_the_numbers(seed):
     d = Drawn(seed, 5, 2, 4)
     assert gradcheck(lambda z: sigmoid_contrast(z, d.resolved), d.pairs)
-    assert gradcheck(lambda z: corrected_softmax(z, d.log_exposure, d.mask, d.csa, d.counts), d.roster)
+    for log_pi0 in (d.log_exposure, d.log_pi0):
+        assert gradcheck(lambda z, given=log_pi0: corrected_softmax(z, given, d.mask, d.csa, d.counts), d.roster)
+    assert gradcheck(
+        lambda own, z: sampled_softmax(own, z, d.log_pi0[:, 0], d.log_weight, d.mask, d.counts), (d.pairs, d.roster)
+    )
     assert gradcheck(lambda z: in_batch_softmax(z, d.csa), d.batch)
     assert gradcheck(lambda k: mixture_loss(k, d.visible, d.own), d.kernel)
 
@@ -173,7 +219,12 @@ def test_a_batch_that_teaches_nothing_has_no_loss_and_no_gradient():
     assert (loss.item(), logits.grad.abs().sum().item()) == (0, 0)
     roster = torch.zeros(3, 2, 4, requires_grad=True)
     nobody = torch.zeros(3, dtype=torch.bool)
-    loss = corrected_softmax(roster, torch.zeros(4), torch.ones(3, 4, dtype=torch.bool), torch.zeros(3).long(), nobody)
+    everyone = torch.ones(3, 4, dtype=torch.bool)
+    for mask in (everyone, everyone.index_fill(1, torch.tensor([0]), 0)):  # also where nobody knows who took it
+        loss = corrected_softmax(roster, torch.zeros(4), mask, torch.zeros(3).long(), nobody)
+        loss.backward()
+        assert (loss.item(), roster.grad.abs().sum().item()) == (0, 0)
+    loss = sampled_softmax(logits, roster, torch.zeros(3), torch.zeros(3, 4), everyone, nobody)
     loss.backward()
     assert (loss.item(), roster.grad.abs().sum().item()) == (0, 0)
     kernel = torch.zeros(3, 4, requires_grad=True)
@@ -196,6 +247,23 @@ def test_large_logits_do_not_overflow():
 @pytest.mark.parametrize(("has_failures", "expected"), [(True, "sigmoid"), (False, "corrected_softmax")])
 def test_the_log_chooses_the_objective(has_failures, expected):
     assert choose("auto", has_failures).name == expected
+
+
+@pytest.mark.parametrize(
+    ("roster", "expected"), [(WHOLE_ROSTER, "corrected_softmax"), (WHOLE_ROSTER + 1, "sampled_softmax")]
+)
+def test_a_large_roster_is_sampled(roster, expected):
+    assert choose("auto", False, roster).name == expected
+    assert choose("auto", True, roster).name == "sigmoid"
+    assert choose("corrected_softmax", False, roster).name == "corrected_softmax"
+
+
+def test_failures_alone_are_refused():
+    for outcomes in ([0, 0, 0], [0, -1, -1]):
+        with pytest.raises(DataError, match=r"of 3 hand-overs .* have resolved = false and none has true.*write true"):
+            refuse_failures_alone(np.array(outcomes, np.int8))
+    for outcomes in ([], [-1, -1], [1, 1], [0, 1], [1, -1]):
+        refuse_failures_alone(np.array(outcomes, np.int8))
 
 
 @pytest.mark.parametrize("name", [n for n in PROFILE if n != "sigmoid"])

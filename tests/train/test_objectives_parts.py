@@ -1,0 +1,127 @@
+"""An objective whose logits do not fit is computed some rows at a time: the same loss, the same gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.train.drawn import CSAS, assert_alike, gradients, part_of, profile_step, towers
+from train.batches import ProfileBatch
+from train.objectives import base
+from train.objectives.base import ProfileObjective
+from train.objectives.corrected_softmax import CorrectedSoftmax
+from train.objectives.in_batch import InBatchSoftmax
+from train.objectives.sampled import SampledSoftmax
+from train.objectives.sigmoid import SigmoidContrast
+from twotower.errors import ConfigError
+
+OVER_MANY = [CorrectedSoftmax, SampledSoftmax, InBatchSoftmax]
+ROWS = 16
+Precision = Callable[[], AbstractContextManager[object]]
+bfloat16 = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+
+
+def learnt(objective: ProfileObjective, step: ProfileBatch, precision: Precision) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of a training step, noise and dropout on."""
+    model = towers(dropout=0.3).train()
+    torch.manual_seed(7)
+    with precision():
+        loss = objective(model, step)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    return loss.item(), gradients(model)
+
+
+@pytest.fixture
+def noise_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise in the order of rows, whatever the order in memory: then parts draw what the whole draws."""
+    monkeypatch.setattr(torch, "randn_like", lambda values: torch.randn(values.shape, dtype=values.dtype))
+
+
+@pytest.mark.usefixtures("noise_in_order")
+@pytest.mark.parametrize("precision", [nullcontext, bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("objective", OVER_MANY)
+@pytest.mark.parametrize("rows", [1, 3, 15])
+def test_rows_at_a_time_are_the_whole(objective, rows, precision, monkeypatch):
+    step = profile_step(ROWS, size=16)
+    loss, whole = learnt(objective(), step, precision)
+    cells = {CorrectedSoftmax: CSAS, SampledSoftmax: 17, InBatchSoftmax: ROWS}[objective] * 2
+    calls: list[int] = []
+    kept = base.checkpoint
+    monkeypatch.setattr(base, "MOST_CELLS", rows * cells + 1)
+    monkeypatch.setattr(base, "checkpoint", lambda *args, **options: calls.append(1) or kept(*args, **options))
+    in_parts, parts = learnt(objective(), step, precision)
+    assert len(calls) == -(-ROWS // rows)
+    assert in_parts == pytest.approx(loss, rel=1e-6)
+    # In bfloat16 the sum over parts is rounded after each of them.
+    assert_alike(parts, whole, 1e-5 if precision is nullcontext else 2e-2)
+
+
+def test_the_noise_of_a_part_is_drawn_once(monkeypatch):
+    """Computed again in the backward pass it is the same, or gradients would be of another loss."""
+    monkeypatch.setattr(base, "MOST_CELLS", 1)
+    first, second = (learnt(CorrectedSoftmax(), profile_step(ROWS), nullcontext) for _ in range(2))
+    assert first[0] == second[0]
+    torch.manual_seed(0)
+    weight = torch.zeros(3, requires_grad=True)
+    base.by_rows(lambda rows: (weight[rows] * torch.randn(1)).sum(), 3, cells=1).backward()
+    torch.manual_seed(0)
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [torch.randn(1).item() for _ in range(3)]
+
+
+@pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])
+def test_half_precision_sums_in_full(objective):
+    """Autocast costs digits of the logits, none of the sums over a roster: mean losses agree to a percent."""
+    model, step = towers(), profile_step(ROWS, size=12)
+    exact = objective()(model, step).item()
+    with bfloat16():
+        rough = objective()(model, step)
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(exact, rel=1e-2)
+
+
+def test_a_sample_that_holds_everyone_is_the_corrected_softmax():
+    """So whoever took the contact is not counted a second time where they are in the sample."""
+    step = profile_step(ROWS)
+    assert step.sample is not None
+    found = []
+    for objective in (CorrectedSoftmax(), SampledSoftmax()):
+        model = towers()
+        loss = objective(model, step)
+        loss.backward()
+        found.append((loss.item(), gradients(model)))
+    (corrected, theirs), (sampled, ours) = found
+    assert sampled == pytest.approx(corrected, rel=1e-6)
+    assert_alike(ours, theirs)
+    step.sample.csa = step.sample.csa + CSAS  # strangers to the takers
+    assert SampledSoftmax()(towers(), step).item() > corrected + 0.01
+
+
+@pytest.mark.parametrize("objective", [CorrectedSoftmax, SampledSoftmax])
+def test_hand_overs_that_failed_teach_nothing(objective):
+    step = profile_step(ROWS, size=12)
+    failed = step.resolved == 0
+    assert 0 < int(failed.sum()) < ROWS
+    model = towers()
+    objective()(model, step).backward()
+    whole = gradients(model)
+    rest = towers()
+    kept = [part_of(step, slice(i, i + 1)) for i in range(ROWS) if not failed[i]]
+    torch.stack([objective()(rest, one) for one in kept]).mean().backward()
+    assert_alike(whole, gradients(rest))
+
+
+def test_a_step_without_what_an_objective_reads_is_refused():
+    step = profile_step(4)
+    with pytest.raises(ConfigError, match=r"without the roster.*needs sampling 'by_snapshot'"):
+        step.roster = None
+        CorrectedSoftmax()(towers(), step)
+    with pytest.raises(ConfigError, match=r"without a sample.*needs sampling 'sampled'"):
+        step.sample = None
+        SampledSoftmax()(towers(), step)
