@@ -117,6 +117,7 @@ def snapshot(rows: HistoryRows, vectors: Floats, queries: ContactVectors, joined
         tuple(f"csa-{j}" for j in range(len(vectors))),
         np.ones(len(vectors), dtype=np.bool_),
         vectors,
+        np.full((len(vectors), 9, vectors.shape[1]), 0.1, np.float16),
         rows,
         build_profile_index(vectors, queries.profile),
         build_history_index(

@@ -70,7 +70,8 @@ def write_towers(run: Run, folder: Path) -> None:
 def _roster(run: Run, folder: Path) -> Roster:
     """Profile vectors by the exported graph; `roster.parquet` and the plain vector file for other languages."""
     encoder = CsaEncoder(open_session(folder / "csa_tower.onnx", CSA_INPUTS, CSA_OUTPUTS))
-    roster = Roster(run.csa_ids, encoder.encode(run.features, run.identity), run.features, run.identity, run.active)
+    given = run.features, run.identity
+    roster = Roster(run.csa_ids, encoder.encode(*given), encoder.spread(*given), *given, run.active)
     write_roster(roster, folder / "roster.parquet")
     with (folder / "vectors.npy").open("wb") as file:
         np.save(file, roster.vectors, allow_pickle=False)

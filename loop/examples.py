@@ -89,9 +89,15 @@ def _example(
 ) -> Example:
     contacts = log.contacts
     ranked = rolling.rank(rolling.contacts(np.array([position])), rolling.candidates(position), k)
-    p, reasons = ranked.p_resolved, in_words(ranked, join.ranks[rolling.default_rank].kernels)
+    p, sure, reasons = ranked.p_resolved, ranked.uncertainty, in_words(ranked, join.ranks[rolling.default_rank].kernels)
     candidates = [
-        Candidate(log.csas.ids[int(code)].as_py(), float(score), None if p is None else float(p[i]), reasons[i])
+        Candidate(
+            log.csas.ids[int(code)].as_py(),
+            float(score),
+            None if p is None else float(p[i]),
+            None if sure is None else float(sure[i]),
+            reasons[i],
+        )
         for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
     ]
     contact_id = contacts.ids[position].as_py()

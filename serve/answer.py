@@ -28,21 +28,25 @@ class Reason:
 @dataclass(frozen=True)
 class Candidate:
     """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
-    where the log had no failures) and the parts that set it apart, strongest first."""
+    where the log had no failures), `uncertainty`, the posterior standard deviation of its logit (None likewise), and
+    the parts that set it apart, strongest first."""
 
     csa_id: str
     score: float
     p_resolved: float | None
+    uncertainty: float | None
     reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The best k of one contact's candidates: codes i8[k], and where they stand in what was scored."""
+    """The best k of one contact's candidates: codes i8[k], where they stand in what was scored, and the posterior
+    standard deviations of their logits, `uncertainty` f4[k] or None."""
 
     codes: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     scored: Scored
+    uncertainty: npt.NDArray[np.float32] | None
 
     @property
     def score(self) -> npt.NDArray[np.float32]:
@@ -57,11 +61,15 @@ class Ranked:
 
 def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
     """The best k of one contact, best first."""
-    p, reasons = ranked.p_resolved, explain(ranked)
+    reasons = explain(ranked)
     return [
-        Candidate(snapshot.ids[code], float(score), None if p is None else float(p[i]), reasons[i])
+        Candidate(snapshot.ids[code], float(score), _at(ranked.p_resolved, i), _at(ranked.uncertainty, i), reasons[i])
         for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
     ]
+
+
+def _at(values: npt.NDArray[np.float32] | None, i: int) -> float | None:
+    return None if values is None else float(values[i])
 
 
 def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:

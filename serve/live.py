@@ -1,10 +1,11 @@
 """A roster that learns while it serves: what changes about a CSA at the moment at which a hand-over ends.
 
 Notable: the same engine, features and rows as in training, told one hand-over at a time. What a CSA's numbers are
-shrunk towards depends on everyone and is kept from the last `refresh`; their own sums, their vector and their memory
-move at once, in time that but for a rare move of all rows (`live_rows.py`) does not depend on how much is remembered.
-Nobody else moves until the next refresh, which brings the past of all to one moment, as a snapshot in training does,
-and builds anew what nominates candidates. What the roster says (skills, profile, tenure) stays that of the bundle.
+shrunk towards depends on everyone and is kept from the last `refresh`; their own sums, their vector (`beliefs.py`) and
+their memory move at once, in time that but for a rare move of all rows (`live_rows.py`) does not depend on how much is
+remembered. Nobody else moves until the next refresh, which brings the past of all to one moment, as a snapshot in
+training does, and builds anew what nominates candidates. What the roster says (skills, profile, tenure) stays that of
+the bundle.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from serve.beliefs import Beliefs
 from serve.live_rows import Fresh, LiveRows, LiveVectors
 from serve.outcome import Outcome
 from serve.seen import Seen
@@ -47,7 +49,12 @@ class Live:
         self._features, self._past = bundle.roster.features.copy(), past_columns(bundle.schema)
         self._identity = bundle.roster.identity
         self._rows = LiveRows(bundle.history, len(snapshot.ids), int(bundle.manifest.history["per_csa"]))
-        self._vectors = LiveVectors(bundle.roster.vectors)
+        roster = bundle.roster
+        self._beliefs, self._vectors = (
+            Beliefs(roster.vectors, roster.spread),
+            LiveVectors(roster.vectors, roster.spread),
+        )
+        self._encoded = roster.vectors.copy()
         self._rate = float(bundle.manifest.history["staleness_rate"])
         self._indexed_at = int(bundle.manifest.window["until"])
         self._fresh = Fresh(snapshot.fresh[0].shape[1])
@@ -72,6 +79,8 @@ class Live:
         if good:
             at = np.array([outcome.known_at])
             self._fresh.add(code, stale_vectors(memory[None], at, self._indexed_at, self._rate)[0])
+        if told and self._bundle.join.calibrated:
+            self._beliefs.learn(code, seen.encoded.profile[0], float(seen.encoded.level[0]), bool(outcome.resolved))
         return self._moved(code)
 
     def worked(self, code: int, at: int, change: int) -> Snapshot:
@@ -87,15 +96,17 @@ class Live:
         if past.shape[1]:
             features = features.copy()
             features[:, self._past] = past
-            vectors = self._bundle.csa_encoder.encode(features, identity)
+            encoded = self._bundle.csa_encoder.encode(features, identity)
         else:
-            vectors = self._snapshot.vectors_of(np.arange(len(identity)))
+            encoded = self._encoded
+        vectors = self._beliefs.all_vectors(encoded)
         rows, join = self._rows.rows(), self._bundle.join
         stand_ins = surrogates(join, vectors, rows, moment)
         profiles, history = self._searches(vectors, history_vectors(rows, moment, self._rate))
         # All of it is there: only now does anything change.
         self._rows.settle()
-        self._priors, self._features, self._vectors = priors, features, LiveVectors(vectors)
+        self._priors, self._features, self._encoded = priors, features, encoded
+        self._vectors = LiveVectors(vectors, self._beliefs.all_factors())
         self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
         self._engine.stand_at(moment)
         searched = Searched.of(history, rows, len(identity))
@@ -131,14 +142,17 @@ class Live:
         past = of_past(self._schema, self._engine, self.moment, who, self._priors)
         if past.shape[1]:
             self._features[code, self._past] = past[0]
-            self._vectors.put(code, self._bundle.csa_encoder.encode(self._features[who], self._identity[who])[0])
+            self._encoded[code] = self._bundle.csa_encoder.encode(self._features[who], self._identity[who])[0]
+        self._vectors.put(code, self._beliefs.vector(code, self._encoded[code]), self._beliefs.factor(code))
         self._snapshot = self._view()
         return self._snapshot
 
     def _view(self) -> Snapshot:
-        vectors, places = self._vectors.view()
+        vectors, spread, places = self._vectors.view()
         memory, fresh = self._rows.memory(), self._fresh.view()
-        return replace(self._snapshot, vectors=vectors, places=places, memory=memory, fresh=fresh)
+        return replace(
+            self._snapshot, vectors=vectors, spread=spread, places=places, memory=memory, fresh=fresh
+        )  # fmt: skip
 
     def _known(self, code: int, seen: Seen, outcome: Outcome) -> KnownHandovers:
         """A hand-over as the engine is told it, like `streams.csa_streams` does from a log."""

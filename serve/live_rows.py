@@ -20,6 +20,7 @@ from twotower.scoring.memory import Memory, ranges
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
 
 SPARE = 8  # places behind a run, or a quarter of its length where that is more
@@ -133,25 +134,26 @@ class Fresh:
 
 
 class LiveVectors:
-    """Profile vectors of J CSAs, of which one at a time is replaced."""
+    """Profile vectors of J CSAs with the factors of their covariances, of which one CSA's at a time are replaced."""
 
-    def __init__(self, vectors: Floats) -> None:
-        self._used = 0
-        self._fill(vectors)
+    def __init__(self, vectors: Floats, spread: Halves) -> None:
+        self._fill(vectors, spread)
 
-    def put(self, csa: int, vector: Floats) -> None:
-        """Replace a vector (P,) for those who look from now on."""
+    def put(self, csa: int, vector: Floats, factor: Halves) -> None:
+        """Replace a vector (P,) and its factor (S, P) for those who look from now on."""
         if self._used == len(self._vectors):
-            self._fill(self._vectors[self._place])
-        self._vectors[self._used], self._place[csa] = vector, self._used
+            self._fill(self._vectors[self._place], self._spread[self._place])
+        self._vectors[self._used], self._spread[self._used] = vector, factor
+        self._place[csa] = self._used
         self._used += 1
 
-    def view(self) -> tuple[Floats, Positions]:
-        """An array (V, P), and at which of its rows each CSA's vector stands (J,)."""
-        return self._vectors, self._place.copy()
+    def view(self) -> tuple[Floats, Halves, Positions]:
+        """Arrays (V, P) and (V, S, P), and at which of their rows each CSA stands (J,)."""
+        return self._vectors, self._spread, self._place.copy()
 
-    def _fill(self, vectors: Floats) -> None:
-        self._vectors = _roomy(vectors, max(256, len(vectors) // 4))
+    def _fill(self, vectors: Floats, spread: Halves) -> None:
+        room = max(256, len(vectors) // 4)
+        self._vectors, self._spread = _roomy(vectors, room), _roomy(spread, room)
         self._place, self._used = np.arange(len(vectors)), len(vectors)
 
 

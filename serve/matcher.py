@@ -303,7 +303,8 @@ class Matcher:
         codes = view.candidates(contact, meaning, k, eligible, also)
         scored = self._join.score(meaning, contact, memory, codes, view.vectors_of(codes))
         places = np.argsort(-scored.score, kind="stable")[:k]
-        return Ranked(codes[places], places, scored)
+        best = codes[places]
+        return Ranked(best, places, scored, self._join.uncertainty(view.deviations(contact, best)))
 
     def _met(
         self, contact: ContactVectors, view: Snapshot

@@ -4,7 +4,8 @@ Notable: two starts are possible. A contact that arrives after the bundle's data
 and state, and from the log only what became known later. A contact from inside the window cannot use them, as they
 know what came after it; for it the whole log is *replayed* from nothing. CSA features move in the grid of snapshots
 that training used; the engine's sums do not tell in which steps they were reached, so the vectors at a moment do not
-depend on which contacts were asked for before.
+depend on which contacts were asked for before. A roll that resumes also learns from each outcome what a router learns
+(`beliefs.py`); one that replays does not, because the bundle's vectors know these outcomes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve.beliefs import Beliefs
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
 from twotower.clock import NEVER
@@ -29,8 +31,9 @@ from twotower.scoring.rows import HistoryRows, build_rows, merge_rows
 from twotower.tables.log import Log
 
 Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
-# Snapshots of profile vectors kept at once.
+# Snapshots of profile vectors, with their factors, kept at once.
 CACHE_BYTES = 256 << 20
 
 
@@ -54,23 +57,54 @@ class Roll:
         self._resumed = _resumed(bundle, log) if resume else None
         self._first = self._first_moment(log)
         self._features = CsaFeatures(log.csas, bundle.schema, self._embed)
+        self._contacts, self._handovers = contacts, log.handovers
+        self._learns = resume and bundle.join.calibrated
         self._engine = self._start()
-        self._kept: OrderedDict[int, Floats] = OrderedDict()
+        self._at_first = self._encode_first()
+        self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
+        self._kept: OrderedDict[int, tuple[Floats, Halves]] = OrderedDict()
 
     def profiles(self, arrived_at: int) -> Floats:
         """Profile vectors (J, P) as of the last snapshot at or before a moment."""
+        return self._at(arrived_at)[0]
+
+    def spread(self, arrived_at: int) -> Halves:
+        """The factors (J, S, P) of their covariances (`twotower/scoring/spread.py`)."""
+        return self._at(arrived_at)[1]
+
+    def _at(self, arrived_at: int) -> tuple[Floats, Halves]:
         step = self._schema.granularity_us
         moment = max(arrived_at // step * step, self._first)
         if moment not in self._kept:
             if self._engine.moment > moment:
                 self._engine = self._start()
+                self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
             self._engine.advance(self._known, moment, self._work)
             features = self._features.at(moment, self._engine)
-            self._kept[moment] = self._csa_encoder.encode(features, self._identity)
-            most = max(2, CACHE_BYTES // max(1, self._kept[moment].nbytes))
+            encoded = self._csa_encoder.encode(features, self._identity)
+            self._learn(moment)
+            self._kept[moment] = self._beliefs.all_vectors(encoded), self._beliefs.all_factors()
+            most = max(2, CACHE_BYTES // max(1, sum(part.nbytes for part in self._kept[moment])))
             while len(self._kept) > most:
                 self._kept.popitem(last=False)
         return self._kept[moment]
+
+    def _encode_first(self) -> tuple[Floats, Halves]:
+        """Vectors and factors of everyone at the first snapshot."""
+        features = self._features.at(self._first, self._engine)
+        return self._csa_encoder.encode(features, self._identity), self._csa_encoder.spread(features, self._identity)
+
+    def _learn(self, moment: int) -> None:
+        """Take in the outcomes that became known since, before a moment, as a router would have been told them."""
+        moves = self._handovers
+        if self._learns:
+            since = (moves.known_at >= self._taught_until) & (moves.known_at < moment) & (moves.resolved >= 0)
+            rows = np.flatnonzero(since)
+            for i in rows[np.argsort(moves.known_at[rows], kind="stable")].tolist():
+                contact = int(moves.contact[i])
+                profile, level = self._contacts.profile[contact], float(self._contacts.level[contact])
+                self._beliefs.learn(int(moves.csa[i]), profile, level, bool(moves.resolved[i]))
+        self._taught_until = moment
 
     def _start(self) -> CsaHistory:
         """A fresh engine at the first moment of this roll."""

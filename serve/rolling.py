@@ -23,6 +23,7 @@ from twotower.features.schema import log_columns
 from twotower.features.streams import CustomerPast, Told, told_by
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Rank, Scored
+from twotower.scoring.spread import deviations
 from twotower.tables.log import Log
 
 Floats = npt.NDArray[np.float32]
@@ -93,7 +94,7 @@ class RollingMatcher:
     def score(self, contact: ContactVectors, candidates: Positions, rank: Rank | None = None) -> Scored:
         """The join of one contact (ContactVectors of length 1, customers as coded in the log) with candidates i8[C]."""
         moment = int(contact.arrived_at[0])
-        roll = self._resumed if moment >= self._until else self._replayed
+        roll = self._roll(moment)
         meaning = self._join.default if rank is None else rank
         if meaning not in self._join.ranks:
             raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
@@ -103,7 +104,13 @@ class RollingMatcher:
         """The best k candidates of one contact; codes are those of the log."""
         scored = self.score(contact, candidates, rank)
         places = np.argsort(-scored.score, kind="stable")[:k]
-        return Ranked(candidates[places], places, scored)
+        best = candidates[places]
+        return Ranked(best, places, scored, self._join.uncertainty(self.deviations(contact, best)))
+
+    def deviations(self, contact: ContactVectors, candidates: Positions) -> Floats:
+        """Posterior standard deviations (C,) of profile · vector for one contact."""
+        moment = int(contact.arrived_at[0])
+        return deviations(contact.profile[0], self._roll(moment).spread(moment)[candidates])
 
     def _matrix(self, positions: Positions, rank: Rank | None, blank: float, what: str, pick: object) -> Floats:
         out = np.full((len(positions), len(self.log.csas)), blank, dtype=np.float32)
@@ -113,6 +120,9 @@ class RollingMatcher:
             if len(codes):
                 out[i, codes] = pick(self.score(vectors.take(np.array([i])), codes, rank))  # type: ignore[operator]
         return out
+
+    def _roll(self, moment: int) -> Roll:
+        return self._resumed if moment >= self._until else self._replayed
 
     @cached_property
     def _encoded(self) -> Encoded:

@@ -22,6 +22,7 @@ from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
 from twotower.scoring.join import ContactVectors, Join, Rank
 from twotower.scoring.memory import Memory, ranges
 from twotower.scoring.rows import HistoryRows
+from twotower.scoring.spread import deviations
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -59,15 +60,17 @@ class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
     `ids` (J) with `codes` their positions; `active` bool[J]; `vectors` (V, P) of which row `places[j]` is the profile
-    vector of CSA j; `memory` what is remembered of everyone; `profiles` and `history` indexes; `surrogates` the linear
-    stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good hand-overs that came since
-    the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be older.
+    vector of CSA j, and `spread` f2 (V, S, P) how far that may be off (`scoring/spread.py`); `memory` what is
+    remembered of everyone; `profiles` and `history` indexes; `surrogates` the linear stand-in for each rank's score,
+    empty for a large roster; `fresh` vectors (F, W) of good hand-overs that came since the indexes were built, and
+    whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be older.
     """
 
     ids: tuple[str, ...]
     codes: dict[str, int]
     active: Mask
     vectors: Floats
+    spread: npt.NDArray[np.float16]
     places: Codes
     memory: Memory
     profiles: VectorIndex
@@ -86,6 +89,7 @@ class Snapshot:
             roster.ids,
             roster.active,
             roster.vectors,
+            roster.spread,
             rows,
             bundle.index("profiles"),
             bundle.index("history"),
@@ -98,6 +102,7 @@ class Snapshot:
         ids: tuple[str, ...],
         active: Mask,
         vectors: Floats,
+        spread: npt.NDArray[np.float16],
         rows: HistoryRows,
         profiles: VectorIndex,
         history: VectorIndex,
@@ -109,6 +114,7 @@ class Snapshot:
             codes={csa_id: code for code, csa_id in enumerate(ids)},
             active=active,
             vectors=vectors,
+            spread=spread,
             places=np.arange(len(ids)),
             memory=Memory(rows, len(ids)),
             profiles=profiles,
@@ -120,6 +126,10 @@ class Snapshot:
     def vectors_of(self, codes: Codes) -> Floats:
         """Profile vectors (C, P) of CSAs."""
         return self.vectors[self.places[codes]]
+
+    def deviations(self, contact: ContactVectors, codes: Codes) -> Floats:
+        """Posterior standard deviations (C,) of profile · vector for a contact (of length 1) and CSAs."""
+        return deviations(contact.profile[0], self.spread[self.places[codes]])
 
     def candidates(
         self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None, also: Codes | None = None

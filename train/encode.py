@@ -62,6 +62,6 @@ def vectors_of(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    out = model.csa_tower(torch.from_numpy(features).to(device), torch.from_numpy(identity).to(device))
+    out, _ = model.csa_tower(torch.from_numpy(features).to(device), torch.from_numpy(identity).to(device))
     model.train(was_training)
     return np.asarray(out.float().cpu().numpy())

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from train.batches import eligible_mask
+from train.calibrate import Calibrated, calibrate
 from train.encode import csa_vectors, encode
 from train.prepare import TrainingSet
 from train.validate import profile_logits
 from twotower.progress import track
+from twotower.scoring.calibration import Calibration
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights, log_sigmoid, sigmoid
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.memory import Memory
@@ -94,23 +96,23 @@ def bounded(rows: HistoryRows, per_csa: int) -> HistoryRows:
 
 def fit_join(
     model: TwoTower, data: TrainingSet, memory: Memory, options: JoinOptions, with_handled: bool, calibrated: bool
-) -> Join:
-    """Fit both meanings of a rank on the validation window.
+) -> tuple[Join, Calibrated | None]:
+    """Fit both meanings of a rank on the validation window, and how P(resolved) was calibrated there.
 
     memory: over the rows of the training log, bounded as served, with pairs; with_handled: exposure is worth modelling
     (else `handled` is not offered); calibrated: the log has failures.
     """
     span_s = float(data.arrived_at[-1] - data.arrived_at[0]) / 1e6
-    ranks: dict[Rank, RankWeights] = {}
-    ranks["success"] = (
-        fit_success(model, data, memory, success_kernels(options), options)
-        if calibrated
-        else RankWeights(kernels=(), profile=1.0, level=1.0)
-    )
+    ranks: dict[Rank, RankWeights] = {"success": RankWeights(kernels=(), profile=1.0, level=1.0)}
+    found = None
+    if calibrated:
+        ranks["success"], logits, resolved = fit_success(model, data, memory, success_kernels(options), options)
+        found = calibrate(logits, resolved)
     if with_handled:
         draft = Join(dict(ranks), "success", calibrated)
         ranks["handled"] = fit_handled(model, data, memory, draft, handled_kernels(span_s, options), options)
-    return Join(ranks, "success" if calibrated else "handled" if with_handled else "success", calibrated)
+    default: Rank = "success" if calibrated or not with_handled else "handled"
+    return Join(ranks, default, calibrated, Calibration() if found is None else found.chosen), found
 
 
 def spread(positions: Indices, most: int) -> Indices:
@@ -120,10 +122,14 @@ def spread(positions: Indices, most: int) -> Indices:
 
 def fit_success(
     model: TwoTower, data: TrainingSet, memory: Memory, kernels: tuple[Kernel, ...], options: JoinOptions
-) -> RankWeights:
-    """Logistic regression of outcomes on level, profile and residuals; prior at the tower's own logit."""
+) -> tuple[RankWeights, Doubles, npt.NDArray[np.bool_]]:
+    """Logistic regression of outcomes on level, profile and residuals; prior at the tower's own logit.
+
+    Returns the weights, and the joint logits (n,) and outcomes (n,) of the window's hand-overs in order of arrival.
+    """
     positions = data.validation()
     positions = spread(positions[data.resolved[positions] >= 0], 4 * MOST_EXAMPLES)
+    positions = positions[np.argsort(data.arrived_at[data.contact[positions]], kind="stable")]
     contacts = encode(model, data, data.contact[positions])
     logit = profile_logits(model, data, positions, contacts)
     parts = np.empty((len(positions), len(kernels)))
@@ -134,11 +140,13 @@ def fit_success(
         )[0]
     columns = np.column_stack([contacts.level, logit - contacts.level, parts])
     centre = np.array([1.0, 1.0, *np.zeros(len(kernels))])
-    weights, intercept = logistic(columns, data.resolved[positions] == 1, centre, 10 * options.ridge)
-    return RankWeights(
+    resolved = data.resolved[positions] == 1
+    weights, intercept = logistic(columns, resolved, centre, 10 * options.ridge)
+    found = RankWeights(
         kernels, profile=float(weights[1]), level=float(weights[0]), intercept=intercept,
         kernel_weights=tuple(float(w) for w in weights[2:]),
     )  # fmt: skip
+    return found, columns @ weights + intercept, resolved
 
 
 def logistic(columns: Doubles, outcome: npt.NDArray[np.bool_], centre: Doubles, ridge: float) -> tuple[Doubles, float]:

@@ -23,7 +23,7 @@ from train.data import MatcherData
 from train.encode import text_vectors
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
-from train.posterior_towers import Columns, design_of, profile_width, write_means
+from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
 from twotower.progress import track
@@ -32,6 +32,7 @@ from twotower.towers.store import build
 from twotower.towers.two_tower import TwoTower
 
 DAY_US = 86_400_000_000
+SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
@@ -120,7 +121,7 @@ class MatcherModule(lightning.LightningModule):
         sampled = self.samples(self.data)
         if sampled:
             width = profile_width(self.data.towers, data)
-            self.data.towers = replace(self.data.towers, members=1, profile_dim=width)
+            self.data.towers = replace(self.data.towers, members=1, profile_dim=width, spread=SPREAD)
         model = build(
             self.data.towers, data.schema, data.table, data.log_weight, pad_id, deepcopy(data.heads),
             deepcopy(data.topics),
@@ -176,6 +177,7 @@ class MatcherModule(lightning.LightningModule):
         for _ in track(range(sweeps), "latest outcomes"):
             self.sampler.sweep()
         self.write_sampled()
+        write_spread(self.towers, self.sampler, data)
 
     def configure_optimizers(self) -> Any:
         """AdamW, one cycle for all but the text backbone; sweeps where the posterior is sampled."""

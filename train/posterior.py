@@ -27,8 +27,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from twotower.towers.spread import leading
+
 ASCENT, BURN_IN = 0.1, 0.15  # shares of the sweeps: means, and draws that do not count
-KEPT = 24  # draws of every CSA kept, evenly spaced, for their spread
 TERMS = 24  # of the Pólya-Gamma series; the mean of the others is added
 START_PRECISION = 300.0  # ρ: on standardised topics, near where chains on generated centres settle
 LEVEL_PRECISION = 30.0  # of b and g
@@ -109,7 +110,6 @@ class PosteriorSampler(nn.Module):
     sum_pair: Tensor
     sum_side: Tensor
     sum_metric: Tensor
-    kept: Tensor
 
     def __init__(self, design: Design, rank: int, sweeps: int, seed: int) -> None:
         super().__init__()
@@ -117,7 +117,6 @@ class PosteriorSampler(nn.Module):
         self.idle = self.ascent + round(BURN_IN * sweeps)
         # Many declared features tell any CSA from all others, so they foretell a share of the variance and no more.
         self.least_side = max(1.0, float((design.declared**2).sum(dim=1).mean()) / SIDE_SHARE)
-        self.every = max(1, (sweeps - self.idle) // KEPT)
         self.design, self.rank, self.seed = design, rank, seed
         self.k, self.q, self.e = design.about.shape[1], design.plain.shape[1], design.level.shape[1]
         self.csas, self.f = design.declared.shape
@@ -129,9 +128,9 @@ class PosteriorSampler(nn.Module):
             "side": (self.f, rank + self.q), "plain_cov": (self.q, self.q), "precision": (),
             "side_precision": (self.groups,),
             "sum_vectors": (self.csas, width), "sum_common": (self.k,), "sum_pair": (self.e,),
-            "sum_side": (self.f, width), "sum_metric": (width, width), "kept": (KEPT, self.csas, width),
+            "sum_side": (self.f, width), "sum_metric": (width, width),
         }.items():  # fmt: skip
-            self.register_buffer(name, torch.zeros(shape, dtype=torch.float32 if name == "kept" else double))
+            self.register_buffer(name, torch.zeros(shape, dtype=double))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
         self._start()
@@ -164,6 +163,21 @@ class PosteriorSampler(nn.Module):
         names = ("vectors", "common", "pair", "side", "metric")
         return Means(**{name: self.get_buffer(f"sum_{name}") / self.drawn for name in names})
 
+    @torch.no_grad()
+    def factors(self, moment: Tensor, rank: int) -> Tensor:
+        """Factors (J, rank + 1, K + Q) of every CSA's posterior covariance given the maps where the chain stands.
+
+        moment (K + Q, K + Q): E u uᵀ of contacts, as in `towers.spread.leading`.
+        """
+        d, prior, out = self.design, self._prior(), self._spread_out()
+        omega = mean_polya_gamma(d.about @ self.common.float() + d.level @ self.pair.float() + self._own())
+        found = []
+        for csas in self._parts():
+            precision = out.T @ self._products(csas, omega).double() @ out + prior
+            rows = torch.linalg.solve_triangular(torch.linalg.cholesky(precision), out.T, upper=False)
+            found.append(leading(rows, moment, rank))
+        return torch.cat(found)
+
     def continued(self, design: Design, sweeps: int) -> PosteriorSampler:
         """A chain over other hand-overs of the same CSAs that starts where this one stands."""
         chain = PosteriorSampler(design, self.rank, sweeps, self.seed + 1)
@@ -195,8 +209,7 @@ class PosteriorSampler(nn.Module):
         gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
         prior = self._prior()
         target = wanted - omega * (common + pair)
-        for low in range(0, self.csas, CSAS_AT_ONCE):
-            csas = range(low, min(low + CSAS_AT_ONCE, self.csas))
+        for csas in self._parts():
             products = self._products(csas, omega)
             self._draw_skills(csas, products, self._sums(csas, target), prior, generator, noise)
             # A row of ones beside the skills: what is common to all CSAs is drawn with the maps.
@@ -208,6 +221,10 @@ class PosteriorSampler(nn.Module):
         self._draw_maps(gram, wanted - omega * (pair + plain), generator, noise)
         rest = d.about @ self.common.float() + self._own()
         self._draw_pair(omega, wanted - omega * rest, generator, noise)
+
+    def _parts(self) -> list[range]:
+        """CSAs taken together."""
+        return [range(low, min(low + CSAS_AT_ONCE, self.csas)) for low in range(0, self.csas, CSAS_AT_ONCE)]
 
     def _own(self) -> Tensor:
         """(n,) what the CSA adds to each hand-over's logit."""
@@ -316,15 +333,11 @@ class PosteriorSampler(nn.Module):
     def _remember(self) -> None:
         """Add this draw to the sums."""
         out = self._spread_out()
-        vectors = self.skills @ out.T
-        self.sum_vectors += vectors
+        self.sum_vectors += self.skills @ out.T
         self.sum_common += self.common
         self.sum_pair += self.pair
         self.sum_side += self.side @ out.T
         self.sum_metric += self._metric(out)
-        place, rest = divmod(int(self.drawn), self.every)
-        if not rest and place < KEPT:
-            self.kept[place] = vectors.float()
         self.drawn += 1
 
 

@@ -19,6 +19,7 @@ from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
 from twotower.features.csa import CSA
 from twotower.towers.config import TowerConfig
+from twotower.towers.spread import of_covariance
 from twotower.towers.two_tower import KINDS_MET, TwoTower
 
 Longs = npt.NDArray[np.int64]
@@ -133,6 +134,21 @@ def write_means(towers: TwoTower, sampler: PosteriorSampler, columns: Columns, d
     tower.identities.zero_()
     tower.identities[torch.from_numpy(data.identity).to(own.device)] = own.to(tower.identities)
     _write_memory(towers, means.metric, sampler.design)
+
+
+@torch.no_grad()
+def write_spread(towers: TwoTower, sampler: PosteriorSampler, data: TrainingSet) -> None:
+    """Put the factors of what outcomes leave open into the CSA tower; a stranger's covariance is that of CSAs at large.
+
+    They are those given the maps: what is open about these is common to all CSAs, and so tells nobody apart.
+    """
+    tower, design = towers.csa_tower, sampler.design
+    some = torch.linspace(0, len(design.about) - 1, min(len(design.about), CHUNK)).long()
+    inputs = torch.cat([design.about[some], design.plain[some]], dim=1).double()
+    moment, rank = inputs.T @ inputs / len(inputs), tower.config.spread
+    tower.factors.copy_(of_covariance(sampler.means().metric, moment, rank).expand_as(tower.factors))
+    factors = sampler.factors(moment, rank).to(tower.factors)
+    tower.factors[torch.from_numpy(data.identity).to(factors.device)] = factors
 
 
 def _write_contact(towers: TwoTower, common: Tensor, pair: Tensor, columns: Columns) -> None:

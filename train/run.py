@@ -136,8 +136,10 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     handovers = history_rows(module.towers, data)
     rows = bounded(handovers, options.history_per_csa)
     memory = Memory(rows, len(data.identity), pairs=handovers)
-    join = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
+    join, calibration = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
     facts = run_facts(cli, data, options, join)
+    if calibration is not None:
+        facts["calibration"] = calibration.facts()
     if module.sampler is not None:
         module.take_in()
         rows = bounded(history_rows(module.towers, data), options.history_per_csa)

@@ -79,8 +79,9 @@ def test_the_csa_graph_equals_torch(exported: tuple[TwoTower, Path], schema: Fea
     for batch in (1, 7, 64):
         feeds = module._example(model, schema, "csa_tower", batch, 1)
         with torch.inference_mode():
-            expected = model.csa_tower(*(torch.from_numpy(v) for v in feeds.values())).numpy()
-        np.testing.assert_allclose(session.run(["vector"], feeds)[0], expected, atol=2e-6)
+            expected = model.csa_tower(*(torch.from_numpy(v) for v in feeds.values()))
+        for name, wanted, got in zip(CSA_OUTPUTS, expected, session.run(list(CSA_OUTPUTS), feeds), strict=True):
+            np.testing.assert_allclose(got, wanted.numpy(), atol=2e-6, err_msg=name)
 
 
 def test_the_fused_bag_equals_the_spelled_out_one(schema: FeatureSchema) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.schema import FeatureSchema
 
-BASE, MEMORY, PROFILE = 8, 6, 5
+BASE, MEMORY, PROFILE, FACTORS = 8, 6, 5, 3
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 # Of what the complexity heads tell of a text, where the sigmoid of its base embedding is 0 and 1.
 LOW = np.array([4.0, 0.1, 0.05, 0.05, 0.05], np.float32)
@@ -126,18 +126,24 @@ def _unit(source: str, target: str) -> list[Any]:
 
 
 def write_csa_tower(path: Path, schema: FeatureSchema, seed: int = 1) -> None:
-    """features → vector, linear, with an embedding of the identity."""
+    """features → vector, linear, with an embedding of the identity; the spread is one of the identity's own."""
     rng = np.random.default_rng(seed)
     width = len(schema.csa_numbers)
+    known = len(schema.identities)
+    spread = 0.2 * rng.standard_normal((known + 1, FACTORS * PROFILE))
+    spread[0] *= 3  # of a stranger less is known
     weights = {
         "map": (rng.standard_normal((width, PROFILE)) / np.sqrt(width)).astype(np.float32),
-        "own": (0.1 * rng.standard_normal((len(schema.identities) + 1, PROFILE))).astype(np.float32),
+        "own": (0.1 * rng.standard_normal((known + 1, PROFILE))).astype(np.float32),
+        "factors": spread.astype(np.float32),
     }
     nodes = [
         helper.make_node("MatMul", ["features", "map"], ["mapped"]),
+        helper.make_node("Gather", ["factors", "identity"], ["spread"]),
         helper.make_node("Gather", ["own", "identity"], ["known"]),
         helper.make_node("Add", ["mapped", "known"], ["vector"]),
     ]
     info = helper.make_tensor_value_info
     inputs = [info("features", FLOAT, ["batch", width]), info("identity", INT64, ["batch"])]
-    _save(nodes, inputs, [info("vector", FLOAT, ["batch", PROFILE])], weights, path)
+    outputs = [info("vector", FLOAT, ["batch", PROFILE]), info("spread", FLOAT, ["batch", FACTORS * PROFILE])]
+    _save(nodes, inputs, outputs, weights, path)

@@ -101,8 +101,38 @@ def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(whole_bund
     np.testing.assert_array_equal(matcher._started()._features, expected)
     view = matcher.snapshot
     np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), vectors[:-1])
+    np.testing.assert_array_equal(view.spread[view.places], roll.spread(END)[:-1])
+    assert not np.array_equal(view.spread[view.places], matcher.bundle.roster.spread)  # outcomes have taught something
     np.testing.assert_array_equal(view.profiles.vectors, vectors[:-1])
     assert len(view.history.index) == int((view.memory.end - view.memory.begin).clip(max=fakes.PER_CSA).sum())
+
+
+def test_an_outcome_teaches_how_good_its_csa_is_and_how_sure_that_is(folder: Path) -> None:
+    matcher = Matcher.load(folder)
+
+    def of_all() -> dict[str, tuple[float, float]]:
+        found = matcher.match(CONTACT, k=len(matcher.snapshot.ids), rank="success")
+        return {one.csa_id: (one.score, one.uncertainty or 0.0) for one in found}
+
+    before = of_all()
+    who = max(before, key=lambda csa_id: before[csa_id][1])
+    assert before[who][1] > 0
+    for i in range(5):
+        matcher.ended(CONTACT, who, UNTIL + i * DAY, resolved=True)
+    good = of_all()
+    assert good[who][1] < before[who][1]
+    profile = matcher.read(CONTACT).encoded.profile[0]
+    place = matcher.snapshot.codes[who]
+    learnt = matcher._started()._beliefs.vector(place, np.zeros_like(profile)) @ profile
+    assert learnt > 0
+    for i in range(5, 15):
+        matcher.ended(CONTACT, who, UNTIL + i * DAY, resolved=False)
+    assert matcher._started()._beliefs.vector(place, np.zeros_like(profile)) @ profile < learnt
+    unknown = matcher._started()._beliefs.factor(place)
+    matcher.ended(CONTACT, who, UNTIL + 15 * DAY, resolved=None)
+    np.testing.assert_array_equal(matcher._started()._beliefs.factor(place), unknown)
+    others = [csa_id for csa_id in before if csa_id != who]
+    assert all(of_all()[csa_id][1] == before[csa_id][1] for csa_id in others)
 
 
 def test_a_contact_that_waited_still_finds_what_newer_outcomes_replaced(bundle_folder: Path, data: Path) -> None:

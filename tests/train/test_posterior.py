@@ -81,8 +81,28 @@ def test_what_few_outcomes_cannot_decide_stays_near_the_prior_and_its_spread_say
     sampler = run(PosteriorSampler(design, rank=4, sweeps=120, seed=0), 120)
     length = sampler.means().vectors[:, :ABOUT].norm(dim=1)
     assert length[: CSAS // 2].mean() < 0.7 * length[CSAS // 2 :].mean()
-    spread = sampler.kept[:, :, :ABOUT].std(dim=0).norm(dim=1)
+    width = design.about.shape[1] + design.plain.shape[1]
+    spread = sampler.factors(torch.eye(width, dtype=torch.float64), width)[:, :, :ABOUT].norm(dim=(1, 2))
     assert spread[: CSAS // 2].mean() > 1.2 * spread[CSAS // 2 :].mean()
+
+
+def test_factors_are_those_of_the_skills_posterior_given_the_maps() -> None:
+    """By the formula, CSA by CSA, and as wide as draws of the skills alone are."""
+    design, _, _ = world(4_000)
+    sampler = run(PosteriorSampler(design, rank=3, sweeps=60, seed=1), 60)
+    k, q = design.about.shape[1], design.plain.shape[1]
+    out = torch.block_diag(sampler.maps, torch.eye(q, dtype=torch.float64))
+    prior = torch.block_diag(torch.eye(3, dtype=torch.float64), torch.linalg.inv(sampler.plain_cov))
+    inputs = torch.cat([design.about, design.plain], dim=1).double()
+    logit = design.about.double() @ sampler.common + design.level.double() @ sampler.pair
+    logit = logit + ((inputs @ out) * sampler.skills[design.csa]).sum(dim=1)
+    omega = torch.tanh(logit / 2) / (2 * logit)
+    found = sampler.factors(torch.eye(k + q, dtype=torch.float64), k + q)
+    for csa in (0, 7, CSAS - 1):
+        mine = design.csa == csa
+        precision = out.T @ (inputs[mine].T * omega[mine]) @ inputs[mine] @ out + prior
+        wanted = out @ torch.linalg.inv(precision) @ out.T
+        torch.testing.assert_close(found[csa].T @ found[csa], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_chain_that_was_stopped_goes_on_as_if_it_had_not_been() -> None:

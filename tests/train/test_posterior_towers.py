@@ -12,11 +12,12 @@ import torch
 
 from train.batches import profile_batch
 from train.posterior import Design, PosteriorSampler
-from train.posterior_towers import Columns, design_of, profile_width, write_means
+from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
 from train.prepare import TrainingSet, prepare
 from train.run import run_training
 from twotower.errors import ConfigError
 from twotower.features.registry import FAMILIES
+from twotower.scoring.spread import deviations
 from twotower.tables.log import Log
 from twotower.towers.config import TowerConfig
 from twotower.towers.store import build, load
@@ -37,7 +38,7 @@ class Sampled:
 
 
 def towers_for(data: TrainingSet) -> TwoTower:
-    config = replace(SMALL, members=1, profile_dim=profile_width(SMALL, data), topics=12)
+    config = replace(SMALL, members=1, profile_dim=profile_width(SMALL, data), topics=12, spread=4)
     return build(
         config, data.schema, data.table, data.log_weight, data.tokenizer.pad_id, deepcopy(data.heads),
         deepcopy(data.topics),
@@ -58,6 +59,7 @@ def sampled(centre: Path) -> Sampled:
     for _ in range(SWEEPS):
         sampler.sweep()
     write_means(towers, sampler, columns, data)
+    write_spread(towers, sampler, data)
     return Sampled(data, towers.eval(), sampler, design, columns)
 
 
@@ -105,6 +107,29 @@ def test_the_memory_measures_contacts_as_csas_tell_them_apart(sampled: Sampled) 
     mapped = inputs @ (tower.to_memory.weight[:side].double() @ torch.linalg.pinv(tower.weight.double())).T
     kept = (mapped @ mapped.T).diagonal().sum() / root_of.diagonal().sum()
     assert 0.99 < float(kept) < 1.01
+
+
+@torch.inference_mode()
+def test_the_spread_of_known_csas_is_theirs_and_of_strangers_that_of_csas_at_large(sampled: Sampled) -> None:
+    towers, data, sampler = sampled.towers, sampled.data, sampled.sampler
+    features, identity = torch.from_numpy(data.csa_features[-1]), torch.from_numpy(data.identity)
+    inputs = torch.cat([sampled.design.about, sampled.design.plain], dim=1)
+    vectors, spread = towers.csa_tower(features, identity)
+    stranger = towers.csa_tower(features[:1], identity[:1] * 0)[1]
+    width = vectors.shape[1]
+    signature = width - inputs.shape[1]
+    profile = torch.cat([inputs[:, :-1], torch.ones(len(inputs), signature), inputs[:, -1:]], dim=1)[:300].numpy()
+
+    def variance(rows: torch.Tensor) -> np.ndarray:
+        return np.array([deviations(one, rows.reshape(len(rows), -1, width).numpy()) ** 2 for one in profile])
+
+    metric = sampler.means().metric
+    at_large = ((inputs[:300].double() @ metric) * inputs[:300]).sum(dim=1).numpy()
+    assert variance(stranger)[:, 0].mean() == pytest.approx(at_large.mean(), rel=0.25)  # of 300 contacts, not of all
+    known = variance(spread)
+    count = torch.bincount(sampled.design.csa, minlength=len(identity)).numpy()
+    assert known[:, count == count.max()].mean() < known[:, count == count.min()].mean() <= 1.05 * at_large.mean()
+    assert np.corrcoef(known.mean(axis=0), -count)[0, 1] > 0.5
 
 
 def test_sampled_towers_are_saved_and_loaded_with_their_topics(sampled: Sampled, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from serve.beliefs import Beliefs
 from serve.contact import clean
 from serve.matcher import Matcher
 from serve.roll import Roll
@@ -246,12 +247,23 @@ def test_after_the_window_a_resumed_roll_reads_what_training_would(served, expec
 
 
 def test_after_the_window_csas_have_the_vectors_that_training_would_give_them(served, expected):
+    """And what the outcomes since have taught, one after the other, from what the run believed at its end."""
     moments, features = expected
     identity = torch.from_numpy(served.trained.schema.identity_of(served.log.csas.ids))
+    roll, moves = served.rolling._resumed, served.log.handovers
+    with torch.inference_mode():
+        first, spread = (part.numpy() for part in served.model.csa_tower(torch.from_numpy(features[0]), identity))
+    assert np.abs(roll.spread(served.trained.end).reshape(len(first), -1) - spread).max() < 1e-2
     for moment, wanted in zip(moments[::5], features[::5], strict=True):
+        beliefs = Beliefs(*roll._at_first)
+        known = (moves.known_at >= served.trained.end) & (moves.known_at < moment) & (moves.resolved >= 0)
+        for i in sorted(np.flatnonzero(known), key=lambda i: moves.known_at[i]):
+            one = served.rolling.contacts(moves.contact[i : i + 1].astype(np.int64))
+            beliefs.learn(int(moves.csa[i]), one.profile[0], float(one.level[0]), bool(moves.resolved[i]))
         with torch.inference_mode():
-            vectors = served.model.csa_tower(torch.from_numpy(wanted), identity).numpy()
-        assert np.abs(served.rolling._resumed.profiles(int(moment)) - vectors).max() < 1e-3
+            vectors = served.model.csa_tower(torch.from_numpy(wanted), identity)[0].numpy()
+        assert np.abs(roll.profiles(int(moment)) - beliefs.all_vectors(vectors)).max() < 1e-3
+    assert np.abs(roll.profiles(int(moments[-1])) - vectors).max() > 0.01
 
 
 def test_where_the_window_closes_the_roll_reads_the_bundles_roster(served):

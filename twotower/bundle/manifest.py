@@ -15,7 +15,7 @@ from typing import Any
 from twotower.errors import BundleError
 from twotower.files import sha256_file
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 # What a router cannot do without. Further files are allowed and checked when the manifest lists them.
 REQUIRED = (

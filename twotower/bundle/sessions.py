@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from twotower.text.tokens import Tokenizer
 
 Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
 
 CONTACT_INPUTS = ("tokens", "categories", "numbers")
 CONTACT_OUTPUTS = ("profile", "memory", "level", "base", "intent", "intent_p", "complexity")
-CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector",)
+CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector", "spread")
 # Contacts per round: their tokens and columns are in memory at once.
 ROUND = 4096
 ALIGNMENT = 64
@@ -136,7 +137,7 @@ class ContactEncoder:
 
 
 class CsaEncoder:
-    """CSA features in, profile vectors out."""
+    """CSA features in, profile vectors out, and how far these may be off."""
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
@@ -147,8 +148,17 @@ class CsaEncoder:
         vectors = np.empty((len(identity), width), np.float32)
         for i in range(len(identity)):
             feeds = {"features": _aligned(features[i : i + 1]), "identity": identity[i : i + 1]}
-            vectors[i] = self._session.run(CSA_OUTPUTS, feeds)[0][0]
+            vectors[i] = self._session.run(CSA_OUTPUTS[:1], feeds)[0][0]
         return vectors
+
+    def spread(self, features: Floats, identity: Integers) -> Halves:
+        """Factors (J, S, P) float16 of the vectors' posterior covariances (`scoring/spread.py`), by the same inputs."""
+        width, whole = (int(output.shape[1]) for output in self._session.get_outputs())
+        factors = np.empty((len(identity), whole // width, width), np.float16)
+        for i in range(len(identity)):
+            feeds = {"features": _aligned(features[i : i + 1]), "identity": identity[i : i + 1]}
+            factors[i] = self._session.run(CSA_OUTPUTS[1:], feeds)[0].reshape(factors.shape[1:])
+        return factors
 
 
 def _aligned(values: Floats) -> Floats:

@@ -24,11 +24,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Roster:
-    """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), as-of `features` (J, G), `identity` i8[J] and
-    `active` bool[J] (not yet departed at the end of the data window)."""
+    """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), `spread` f2 (J, S, P) the factors of their
+    posterior covariances (`scoring/spread.py`), as-of `features` (J, G), `identity` i8[J] and `active` bool[J] (not yet
+    departed at the end of the data window)."""
 
     ids: tuple[str, ...]
     vectors: Floats
+    spread: npt.NDArray[np.float16]
     features: Floats
     identity: npt.NDArray[np.int64]
     active: npt.NDArray[np.bool_]
@@ -45,6 +47,7 @@ def write_roster(roster: Roster, path: Path) -> None:
             "active": pa.array(roster.active),
             "identity": pa.array(roster.identity),
             "vector": _lists(roster.vectors),
+            "spread": _lists(roster.spread.reshape(len(roster), -1)),
             "features": _lists(roster.features),
         }
     )
@@ -53,10 +56,14 @@ def write_roster(roster: Roster, path: Path) -> None:
 
 def read_roster(path: Path) -> Roster:
     """Read `roster.parquet`. Raises BundleError where a column is missing or of another type."""
-    table = _read(path, ("csa_id", "active", "identity", "vector", "features"))
+    table = _read(path, ("csa_id", "active", "identity", "vector", "spread", "features"))
+    vectors, spread = _matrix(table["vector"]), _matrix(table["spread"])
+    if spread.shape[1] % vectors.shape[1]:
+        raise BundleError(f"{path}: column 'spread' is {spread.shape[1]} wide, no multiple of 'vector'; export again")
     return Roster(
         ids=tuple(table["csa_id"].to_pylist()),
-        vectors=_matrix(table["vector"]),
+        vectors=vectors,
+        spread=spread.reshape(len(vectors), -1, vectors.shape[1]).astype(np.float16),
         features=_matrix(table["features"]),
         identity=table["identity"].to_numpy(),
         active=table["active"].to_numpy(),
@@ -108,8 +115,8 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
         raise BundleError(f"{path}: not the table of a bundle ({str(error).splitlines()[0]}); export again") from None
 
 
-def _lists(matrix: Floats) -> pa.FixedSizeListArray:
-    flat = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1)
+def _lists(matrix: npt.NDArray[np.floating]) -> pa.FixedSizeListArray:
+    flat = np.ascontiguousarray(matrix).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), matrix.shape[1])
 
 

@@ -5,7 +5,7 @@ call the same function with the same rows. For *success*,
 
     z(x, a) = b + w_level · level(x) + w_profile · profile(x)·vector(a) + Σ_k w_k residual_k(x, a)
 
-is the calibrated logit of P(resolved | contact, CSA). For *handled*,
+is the logit of P(resolved | contact, CSA), which a monotone map (`calibration.py`) makes a probability. For *handled*,
 
     log P(a takes x and resolves it)
         = const(x) + w_profile · profile(x)·vector(a) + w_success · log σ(z(x, a)) + Σ_k w_k mass_k(x, a)
@@ -16,7 +16,7 @@ is log-linear; the constant per contact is never needed to rank.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twotower.errors import BundleError, ConfigError
+from twotower.scoring.calibration import Calibration
+from twotower.scoring.calibration import sigmoid as sigmoid
 from twotower.scoring.kernels import Floats, Kernel
 from twotower.scoring.memory import Memory
 
@@ -79,11 +81,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Join:
-    """Weights for each meaning of a rank. `calibrated`: the log had failures, so success is a probability."""
+    """Weights for each meaning of a rank. `calibrated`: the log had failures, so success is a probability, by
+    `calibration`."""
 
     ranks: dict[Rank, RankWeights]
     default: Rank
     calibrated: bool
+    calibration: Calibration = field(default_factory=Calibration)
 
     def score(
         self,
@@ -105,11 +109,15 @@ class Join:
         if "success" in self.ranks:
             success = self._success(contact, memory, candidates, fit)
             z = success[0]
-        p = sigmoid(z) if z is not None and self.calibrated else None
+        p = self.calibration(z) if z is not None and self.calibrated else None
         if rank == "success" and success is not None and z is not None:
             return Scored(z, p, success[1], success[2])
         score, parts, names = self._handled(contact, memory, candidates, fit, z)
         return Scored(score, p, parts, names)
+
+    def uncertainty(self, deviations: Floats) -> Floats | None:
+        """Posterior standard deviations of z, from those (C,) of profile · vector; None where z is no probability's."""
+        return np.float32(self.ranks["success"].profile) * deviations if self.calibrated else None
 
     def _success(
         self, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64], fit: Floats
@@ -146,6 +154,7 @@ class Join:
         return {
             "default": self.default,
             "calibrated": self.calibrated,
+            "calibration": asdict(self.calibration),
             "ranks": {rank: asdict(weights) for rank, weights in self.ranks.items()},
         }
 
@@ -161,7 +170,8 @@ class Join:
             ranks = {rank: _weights(fields) for rank, fields in data["ranks"].items() if rank in RANKS}
             if data["default"] not in ranks:
                 raise ValueError(f"the default rank {data['default']!r} is not among its ranks")
-            return cls(ranks, data["default"], bool(data["calibrated"]))
+            calibration = Calibration.from_json(data["calibration"])
+            return cls(ranks, data["default"], bool(data["calibrated"]), calibration)
         except (AttributeError, KeyError, TypeError, ValueError, OSError, ConfigError, BundleError) as error:
             raise BundleError(f"{path}: not a calibration.json of this version ({error})") from None
 
@@ -169,11 +179,6 @@ class Join:
 def _weights(fields: dict[str, Any]) -> RankWeights:
     kernels = tuple(Kernel(**kernel) for kernel in fields["kernels"])
     return RankWeights(**{**fields, "kernels": kernels, "kernel_weights": tuple(fields["kernel_weights"])})
-
-
-def sigmoid(z: Floats) -> Floats:
-    """1 / (1 + e^−z) without overflow."""
-    return np.exp(-np.logaddexp(np.float32(0), -z)).astype(np.float32)
 
 
 def log_sigmoid(z: Floats) -> Floats:

@@ -34,6 +34,8 @@ class TowerConfig:
     """Profile members trained side by side with their own noise and averaged: they agree where the data decide."""
     memory_dim: int = 64
     """Width of the memory vectors."""
+    spread: int = 0
+    """Rows of the factor of each CSA's posterior covariance, where that is sampled; 0: it follows from the members."""
     category_gain: float = 4.0
     """Scale of a category's indicator beside text components of unit spread."""
     identity_std: float = 1.0
@@ -64,8 +66,10 @@ class TowerConfig:
         if not 0 < self.base_dim <= self.text_dim or self.memory_dim <= 0 or self.members <= 0 or self.profile_dim <= 0:
             raise ConfigError("dimensions must be positive, and base_dim at most text_dim")
         deviations = self.identity_std, self.bias_std, self.map_std, self.feature_std
-        if min(self.view_dim or 0, self.topics or 0) < 0 or min(deviations) <= 0:
-            raise ConfigError("view_dim and topics must not be negative, prior standard deviations must be positive")
+        if min(self.view_dim or 0, self.topics or 0, self.spread) < 0 or min(deviations) <= 0:
+            raise ConfigError(
+                "view_dim, topics and spread must not be negative, prior standard deviations must be positive"
+            )
         for name in ("identity_dropout", "category_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} {getattr(self, name)}: a share in [0, 1) was expected")

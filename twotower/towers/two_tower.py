@@ -26,6 +26,7 @@ from twotower.features.customer import RELATIONSHIP
 from twotower.towers.backbones import Backbone, StaticBackbone, unit
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
+from twotower.towers.spread import of_members
 from twotower.towers.topics import Topics
 
 START_LOG_STD = -4.0  # of weights; small, so that training starts as plain optimisation
@@ -216,12 +217,18 @@ class ContactTower(nn.Module):
 class CsaTower(nn.Module):
     """Features (B, G) and identity codes (B,) of CSAs to vectors and biases of every member.
 
-    signature: how many of the last features are passed on as they are.
+    signature: how many of the last features are passed on as they are. `factors`, where the configuration has `spread`
+    rows of them, are those of each identity's covariance; else they follow from the members.
     """
+
+    factors: Tensor
 
     def __init__(self, config: TowerConfig, features: int, identities: int, signature: int) -> None:
         super().__init__()
         self.config, self.plain = config, features - signature
+        if config.spread:
+            width = config.members * config.profile_dim + 1
+            self.register_buffer("factors", torch.zeros(identities + 1, config.spread + 1, width))
         out = config.members * (config.profile_dim + 1)
         self.standardise = Standardise(self.plain)
         self.to_vector = nn.Linear(self.plain, out, bias=False)
@@ -247,13 +254,22 @@ class CsaTower(nn.Module):
         signature = features[:, self.plain :]
         return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1], signature)
 
-    def forward(self, features: Tensor, identity: Tensor) -> Tensor:
-        """Vector (B, P): the members' means side by side, the signature, then the mean bias."""
+    def forward(self, features: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+        """Vector (B, P): the members' means side by side, the signature, then the mean bias; and S factors of its
+        posterior covariance side by side, (B, S·P)."""
         out = self.members(features, identity)
         parts = [out.vectors.flatten(1), out.bias.mean(dim=1, keepdim=True)]
+        if self.config.spread:
+            shape = (-1, *self.factors.shape[1:])
+            factors = functional.embedding(identity, self.factors.flatten(1)).view(shape)
+        else:
+            factors = of_members(out.vectors, out.bias, out.vector_var, out.bias_var)
         if out.signature.shape[-1]:
             parts.insert(1, out.signature)
-        return torch.cat(parts, dim=1)
+            # Signatures say who met whom, which is known.
+            known = torch.zeros_like(factors[..., :1]).expand(-1, -1, out.signature.shape[-1])
+            factors = torch.cat([factors[..., :-1], known, factors[..., -1:]], dim=-1)
+        return torch.cat(parts, dim=1), factors.flatten(1)
 
 
 class TwoTower(nn.Module):

@@ -70,7 +70,7 @@ def test_a_truncated_manifest_is_refused(copy: Path) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     rewrite(copy, format=99)
-    assert "bundle format 99, this version reads 1" in refusal(copy)
+    assert "bundle format 99, this version reads 2" in refusal(copy)
 
 
 def test_an_unknown_feature_schema_is_refused(copy: Path) -> None:

@@ -18,7 +18,7 @@ from twotower.towers.two_tower import Standardise, TwoTower, kl_gaussian
 def test_what_is_served_is_the_mean_of_the_members_logits(model, contacts, csas):
     """profile · vector + level = mean over members of u·v + b, plus the level."""
     profile, _, level = model.contact_tower(*contacts)[:3]
-    served = profile @ model.csa_tower(*csas).T + level[:, None]
+    served = profile @ model.csa_tower(*csas)[0].T + level[:, None]
     out = model.contact_tower.outputs(*contacts)
     members = model.cross_logits(out, model.csa_tower.members(*csas)) + out.level[:, None, None]
     assert torch.allclose(served, members.mean(dim=1), atol=1e-4)
@@ -46,7 +46,7 @@ def test_shapes_and_lengths_are_those_of_the_contract(model, contacts, csas):
     assert intent.shape == intent_p.shape == (5,)
     assert intent.dtype == torch.int64
     assert complexity.shape == (5, len(COMPLEXITY))
-    assert model.csa_tower(*csas).shape == (4, width)
+    assert model.csa_tower(*csas)[0].shape == (4, width)
 
 
 def test_padding_changes_nothing(model, contacts):
@@ -164,7 +164,7 @@ def test_who_met_whom_passes_through_with_its_weight(model, contacts, csas):
     pairs = model.csa_tower.members(features[taken], identity[taken])
     gained = model.pair_logits(after, pairs) - model.pair_logits(before, pairs)
     assert torch.allclose(gained, expected[torch.arange(5), taken, None].expand_as(gained), atol=1e-4)
-    served = [model.contact_tower(tokens, categories, n)[0] @ model.csa_tower(features, identity).T
+    served = [model.contact_tower(tokens, categories, n)[0] @ model.csa_tower(features, identity)[0].T
               for n in (nobody, met)]  # fmt: skip
     assert torch.allclose(served[1] - served[0], expected, atol=1e-4)
     assert torch.equal(before.level, after.level)
@@ -184,7 +184,7 @@ def test_without_the_relationship_no_vector_carries_it(contacts, csas):
     tokens, categories, numbers = contacts
     features, identity = csas
     numbers, features = numbers[:, : -3 * SIGNATURE], features[:, :-SIGNATURE]
-    profile, vectors = model.contact_tower(tokens, categories, numbers)[0], model.csa_tower(features, identity)
+    profile, vectors = model.contact_tower(tokens, categories, numbers)[0], model.csa_tower(features, identity)[0]
     assert model.contact_tower.gain is None
     assert profile.shape[1] == vectors.shape[1] == CONFIG.members * CONFIG.profile_dim + 1
     out = model.contact_tower.outputs(tokens, categories, numbers)
@@ -233,14 +233,14 @@ def test_logits_sampled_in_training_spread_around_those_that_are_served(model, c
 
 def test_a_stranger_is_what_their_features_say(model, csas):
     features, identity = csas
-    stranger = model.csa_tower(features, identity * 0)
-    assert torch.equal(model.csa_tower(features, identity)[3], stranger[3])
-    assert not torch.allclose(model.csa_tower(features, identity)[:3], stranger[:3])
+    stranger = model.csa_tower(features, identity * 0)[0]
+    assert torch.equal(model.csa_tower(features, identity)[0][3], stranger[3])
+    assert not torch.allclose(model.csa_tower(features, identity)[0][:3], stranger[:3])
     same = features[:1].expand(2, -1)
-    one, other = model.csa_tower(same, torch.zeros(2, dtype=torch.long))
+    one, other = model.csa_tower(same, torch.zeros(2, dtype=torch.long))[0]
     # Rows of one batch may be summed in different orders; alone, each is the same to the bit.
     assert torch.allclose(one, other, atol=1e-6)
-    alone = [model.csa_tower(row[None], torch.zeros(1, dtype=torch.long)) for row in same]
+    alone = [model.csa_tower(row[None], torch.zeros(1, dtype=torch.long))[0] for row in same]
     assert torch.equal(alone[0], alone[1])
 
 
