@@ -239,7 +239,7 @@ def test_large_tables_take_longer_days(folder, log, state, monkeypatch):
     assert log.contacts.eligible is not None
     late = np.flatnonzero(log.contacts.eligible.lengths > 1)[-50:]
     one, other = (s.at(listed_pairs(log, late))[:, 0] for s in (coarse, state))
-    assert 0 < np.abs(one - other).mean() < 0.1
+    assert 0 < np.abs(one - other).mean() < 0.3
 
 
 def test_a_log_without_propensities_or_shifts_has_fewer_features(log):
