@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.conftest import SMALL
-from train.batches import ProfileBatch, Step, StepDataset, Texts, eligible_mask, memory_batch, profile_batch, texts
+from train.batches import (
+    ProfileBatch,
+    Sampling,
+    Step,
+    StepDataset,
+    Texts,
+    eligible_mask,
+    memory_batch,
+    profile_batch,
+    sampled_batch,
+    texts,
+)
 from train.data import FromStep
 from train.prepare import TrainingSet
+from train.propensity import FLOOR, Propensities
 from twotower.errors import DataError
+from twotower.tables.log import Log
 from twotower.towers.store import build
 from twotower.towers.two_tower import TwoTower
 
 DAY_US = 86_400_000_000
-Sampling = Literal["shuffled", "by_snapshot"] | None
 
 
-def steps(data: TrainingSet, profile: Sampling = "shuffled", memory: bool = False, **options: Any) -> StepDataset:
+def steps(
+    data: TrainingSet, profile: Sampling | None = "shuffled", memory: bool = False, **options: Any
+) -> StepDataset:
     return StepDataset(
         data, data.training(), profile, memory, batch_size=64, memory_batch=32, memory_rows=100, seed=5, **options
     )
@@ -34,7 +48,9 @@ def order(dataset: StepDataset) -> list[list[int]]:
     return [chunk.tolist() for chunk in dataset._profile or dataset._memory]
 
 
-KINDS: list[tuple[Sampling, bool]] = [("shuffled", False), ("by_snapshot", False), (None, True)]
+KINDS: list[tuple[Sampling | None, bool]] = [
+    ("shuffled", False), ("by_snapshot", False), ("sampled", False), (None, True)
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("profile", "memory"), KINDS)
@@ -85,8 +101,9 @@ def test_steps_of_the_shorter_part_come_round_again(open_prepared):
     assert all(step.profile is not None and step.memory is not None for step in map(dataset.__getitem__, range(3)))
 
 
-def test_a_step_over_the_roster_lies_in_one_snapshot(prepared):
-    dataset = steps(prepared, "by_snapshot")
+@pytest.mark.parametrize("profile", ["by_snapshot", "sampled"])
+def test_a_step_over_the_roster_lies_in_one_snapshot(prepared, profile):
+    dataset = steps(prepared, profile)
     for chunk in dataset._profile:
         assert len(np.unique(prepared.snapshot[prepared.contact[chunk]])) == 1
         assert len(chunk) <= 64
@@ -119,6 +136,69 @@ def test_a_step_over_the_roster_masks_who_was_not_eligible(prepared):
         assert set(np.flatnonzero(row)) == {*eligible.tolist(), int(prepared.csa[position])}
     assert np.array_equal(batch.roster.numpy(), prepared.csa_features[snapshot])
     assert np.allclose(batch.log_exposure.numpy(), np.log(prepared.exposure[snapshot] + 0.5))
+
+
+@pytest.fixture(scope="module")
+def propensities(centre, prepared) -> Propensities:
+    """Those of the centre, as training fits them."""
+    return Propensities.fit(Log.load(centre), prepared.split)
+
+
+def test_propensities_are_those_of_each_contact_and_eligible_csa(prepared, propensities):
+    chunk = steps(prepared, "by_snapshot")._profile[0]
+    roster = profile_batch(prepared, chunk, True, propensities).whole_roster()
+    sample = sampled_batch(prepared, chunk, 1000, np.random.default_rng(0), propensities).sampled_roster()
+    assert roster.log_exposure.dtype == torch.float32
+    for i, position in enumerate(chunk):
+        contact = prepared.contact[[position]]
+        listed = prepared.eligible.row(int(contact[0]))
+        found = roster.log_exposure[i].numpy()
+        assert found[listed] == pytest.approx(propensities.log_pi0(contact), abs=1e-5)
+        assert np.exp(found[listed]).sum() == pytest.approx(1, abs=1e-4)
+        assert sample.own_log_exposure[i] == roster.log_exposure[i, prepared.csa[position]]
+    held = sample.mask.numpy()
+    assert np.array_equal(sample.log_exposure.numpy()[held], roster.log_exposure[:, sample.csa].numpy()[held])
+
+
+def test_who_was_not_listed_has_the_least_there_is(prepared, propensities):
+    """Over the roster and in a sample alike; the listed keep what they have."""
+    chunk = steps(prepared, "by_snapshot")._profile[0][:2]
+    contacts = prepared.contact[chunk]
+    listed = [prepared.eligible.row(int(contact)) for contact in contacts]
+    csa = prepared.csa.copy()
+    csa[chunk[0]] = np.setdiff1d(np.arange(len(prepared.identity)), np.concatenate(listed))[0]
+    odd = replace(prepared, csa=csa)
+    roster = profile_batch(odd, chunk, True, propensities).whole_roster()
+    sample = sampled_batch(odd, chunk, 3, np.random.default_rng(0), propensities).sampled_roster()
+    own = roster.log_exposure[[0, 1], csa[chunk]]
+    assert own[0].item() == pytest.approx(np.log(FLOOR / len(listed[0])), abs=1e-5)
+    assert torch.equal(sample.own_log_exposure, own)
+    assert roster.mask[0, csa[chunk[0]]]
+    assert roster.log_exposure[0].numpy()[listed[0]] == pytest.approx(propensities.log_pi0(contacts[:1]), abs=1e-5)
+
+
+def test_a_contact_without_a_list_is_everybodys_by_exposure(centre, prepared):
+    log = Log.load(centre)
+    chunk = steps(prepared, "by_snapshot")._profile[0][:3]
+    contacts = prepared.contact[chunk]
+    everyone = prepared.eligible.all_.copy()
+    everyone[contacts[1]] = True
+    lengths = np.where(everyone, 0, prepared.eligible.lengths)
+    kept = np.repeat(~everyone, prepared.eligible.lengths)
+    lists = replace(
+        prepared.eligible, offsets=np.concatenate(([0], np.cumsum(lengths))), values=prepared.eligible.values[kept],
+        all_=everyone,
+    )  # fmt: skip
+    found = Propensities.fit(replace(log, contacts=replace(log.contacts, eligible=lists)), prepared.split)
+    data = replace(prepared, eligible=lists)
+    roster = profile_batch(data, chunk, True, found).whole_roster()
+    sample = sampled_batch(data, chunk, 1000, np.random.default_rng(0), found).sampled_roster()
+    moment = int(data.snapshot[contacts[0]])
+    assert roster.mask.sum(dim=1).tolist() == [lengths[contacts[0]], len(data.identity), lengths[contacts[2]]]
+    assert np.allclose(roster.log_exposure[1].numpy(), np.log(data.exposure[moment] + 0.5))
+    assert np.array_equal(sample.csa.numpy(), np.arange(len(data.identity)))
+    assert torch.equal(sample.log_exposure[1], roster.log_exposure[1])
+    assert torch.equal(sample.own_log_exposure, roster.log_exposure[[0, 1, 2], data.csa[chunk]])
 
 
 def test_exposure_counts_what_was_known_before_the_snapshot(prepared):
