@@ -14,11 +14,12 @@ from tests.train.drawn import CSAS, assert_alike, gradients, part_of, profile_st
 from train.batches import ProfileBatch
 from train.objectives import base
 from train.objectives.base import ProfileObjective
-from train.objectives.corrected_softmax import CorrectedSoftmax
-from train.objectives.in_batch import InBatchSoftmax
-from train.objectives.sampled import SampledSoftmax
-from train.objectives.sigmoid import SigmoidContrast
+from train.objectives.corrected_softmax import CorrectedSoftmax, corrected_softmax
+from train.objectives.in_batch import InBatchSoftmax, in_batch_softmax
+from train.objectives.sampled import SampledSoftmax, sampled_softmax
+from train.objectives.sigmoid import SigmoidContrast, sigmoid_contrast
 from twotower.errors import ConfigError
+from twotower.towers.two_tower import TwoTower
 
 OVER_MANY = [CorrectedSoftmax, SampledSoftmax, InBatchSoftmax]
 ROWS = 16
@@ -73,6 +74,38 @@ def test_the_noise_of_a_part_is_drawn_once(monkeypatch):
     torch.manual_seed(0)
     assert weight.grad is not None
     assert weight.grad.tolist() == [torch.randn(1).item() for _ in range(3)]
+
+
+def by_formula(name: str, model: TwoTower, step: ProfileBatch) -> Tensor:
+    """The loss from logits of all pairs, by the formulas that other tests hold; their level is that of each contact."""
+    contacts = step.contacts.outputs(model)
+    sample, roster = step.sampled_roster(), step.whole_roster()
+    everyone = model.cross_logits(contacts, model.csa_tower.members(roster.features, roster.identity))
+    if name == "in_batch":  # the level is nobody's
+        return in_batch_softmax(everyone[:, :, step.csa], step.csa)
+    everyone = everyone + contacts.level[:, None, None]
+    own = everyone.gather(2, step.csa[:, None, None].expand(-1, 2, 1)).squeeze(2)
+    counts = step.resolved != 0
+    if name == "sigmoid":
+        return sigmoid_contrast(own, step.resolved)
+    if name == "corrected_softmax":
+        return corrected_softmax(everyone, roster.log_exposure, roster.mask, step.csa, counts)
+    others = sample.mask & (sample.csa[None, :] != step.csa[:, None])
+    log_weight = roster.log_exposure[:, sample.csa] - sample.log_inclusion
+    own_log_pi0 = roster.log_exposure[torch.arange(ROWS), step.csa]
+    return sampled_softmax(own, everyone[:, :, sample.csa], own_log_pi0, log_weight, others, counts)
+
+
+@pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])
+def test_an_objective_is_its_formula_on_the_towers_logits(objective):
+    step, found = profile_step(ROWS, size=10), []
+    for loss in (objective(), partial(by_formula, objective.name)):
+        model = towers()
+        value = loss(model, step)
+        value.backward()
+        found.append((value.item(), gradients(model)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert_alike(found[0][1], found[1][1], 1e-4)
 
 
 @pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])
