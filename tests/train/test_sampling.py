@@ -78,6 +78,15 @@ def test_no_start_falls_off_the_line():
     assert systematic(np.zeros(0), np.random.default_rng(0)).tolist() == []
 
 
+def test_any_two_may_be_drawn_together():
+    """On a line in one and the same order neighbours never are: each has half a place."""
+    together, random = np.zeros((6, 6)), np.random.default_rng(0)
+    for _ in range(400):
+        sample = systematic(np.full(6, 0.5), random)
+        together[np.ix_(sample, sample)] += 1
+    assert together.min() > 30
+
+
 def lists(seed: int, contacts: int = 9, csas: int = 30) -> Chances:
     """Contacts with lists of about a third of the roster, one with everybody."""
     random = np.random.default_rng(seed)
