@@ -60,7 +60,8 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
     "sigmoid": ("--data.objective=sigmoid",),  # which samples the posterior
     "sigmoid-gradient": ("--data.objective=sigmoid", "--model.solver=gradient"),
     "corrected_softmax": ("--data.objective=corrected_softmax",),
-    "sampled_softmax": ("--data.objective=sampled_softmax",),
+    # fewer than the roster has, or nothing would be sampled
+    "sampled_softmax": ("--data.objective=sampled_softmax", "--data.sampled=32"),
     # as configs/naive.yaml
     "in_batch": ("--data.objective=in_batch", "--data.batch_size=256", "--early_stopping.patience=5"),
 }
