@@ -5,10 +5,11 @@
 
 Notable: captured is the share of the oracle's uplift over the queue that the first choices reach on the last tenth of
 contacts, in true probabilities; *of the ceiling* divides by what one captures who knows the true needs and learns the
-CSAs from the same hand-overs. Beside the default configuration stands the naive peer, an in-batch softmax over assigned
-pairs, trained on the same tables with the same towers. Options that are not listed by --help go to both trainings.
-Figures are printed and written after every centre; centres that an earlier run with the same settings wrote stay in the
-file and count for the means.
+CSAs from the same hand-overs. Beside the default configuration stands the naive peer, an in-batch softmax over
+assigned pairs, trained on the same tables with the same towers. Options that are not listed by --help go to both
+trainings. How far P(resolved) is from the truth is measured over all eligible pairs and over first choices, by queue,
+language and the CSA's tenure. Figures are printed and written after every centre; centres that an earlier run with the
+same settings wrote stay in the file and count for the means.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import pyarrow as pa
 from real_logs import trained_bundle
 from record import Record, measure_each
 
+from evaluation.calibration import against_truth
 from evaluation.ceiling import ceiling
 from evaluation.generate.centre import generate
 from evaluation.generate.settings import Settings
-from evaluation.ranking import split_log
+from evaluation.ranking import blocks, split_log
 from evaluation.ranking_judge import judge
 from evaluation.ranking_model import ModelRanker
 from evaluation.ranking_outcomes import mean_of_ratio
@@ -103,8 +105,43 @@ def measure(args: argparse.Namespace, seed: int, options: Sequence[str]) -> tupl
             facts, seconds = trained_bundle(folder, start, place, [f"--seed_everything={seed}", *options, *own])
             ranker = ModelRanker.load(place / "bundle", log, "success", name)
             choices = choose(ranker, log, test, worth, seed)
-            rows.append(figures(name, seed, made.mean_eligible, worth.shares(choices, seed), seconds, facts))
-    return rows, as_table(rows)
+            row = figures(name, seed, made.mean_eligible, worth.shares(choices, seed), seconds, facts)
+            rows.append(row | {"calibration": calibration(ranker, log, test, worth)})
+    return rows, "\n\n".join([as_table(rows), calibration_table(rows)])
+
+
+def calibration(
+    ranker: ModelRanker, log: Log, test: np.ndarray[Any, np.dtype[np.int64]], worth: Worth
+) -> dict[str, list[dict[str, Any]]] | None:
+    """Bands of P(resolved) against the truth; None for a ranker without probabilities."""
+    place = {contact: i for i, contact in enumerate(worth.contact_ids.to_pylist())}
+    codes = {csa: i for i, csa in enumerate(log.csas.ids.to_pylist())}
+    csa = np.array([codes[name] for name in worth.truth.latents.csa_id.tolist()])[worth.truth.csa]
+    p, score = np.full(len(csa), np.nan), np.full(len(csa), np.nan)
+    for block in blocks(test, len(log.csas)):
+        said = ranker.p_resolved(log, block)
+        if said is None:
+            return None
+        scores = ranker.scores(log, block)
+        for i, contact in enumerate(log.contacts.ids.take(pa.array(block)).to_pylist()):
+            if contact in place:
+                rows = slice(*worth.truth.offsets[place[contact] : place[contact] + 2])
+                p[rows], score[rows] = said[i, csa[rows]], scores[i, csa[rows]]
+    first = np.zeros(len(p), np.bool_)
+    first[np.lexsort((-score, worth.truth.rows))[worth.truth.offsets[:-1]]] = True
+    found = against_truth(worth.truth, log, p, first)
+    return {name: [vars(band) for band in of] for name, of in found.items()}
+
+
+def calibration_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Expected calibration error against the truth, overall and of the worst band."""
+    lines = [["seed  learner", "pairs", "calibration error", "worst band", ""]]
+    for row in rows:
+        for pairs, of in (row.get("calibration") or {}).items():
+            last = max(of[1:], key=lambda band: band["error"])
+            cells = [f"{of[0]['error']:.3f}", f"{last['error']:.3f}", f"{last['kind']} {last['value']}"]
+            lines.append([f"{row['seed']:>4}  {row['name']}", pairs, *cells])
+    return table(lines)
 
 
 def choose(

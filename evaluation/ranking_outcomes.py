@@ -25,7 +25,7 @@ class Judgement:
     """What a ranker said of m hand-overs of the n test contacts at `positions`.
 
     `contact` i8[m] row of the contact, `outcome` bool[m], `score` f4[m], `p` f4[m] or None where the ranker knows no
-    probability; `outside` hand-overs to no candidate were left out.
+    probability, `csa` i8[m] who took it; `outside` hand-overs to no candidate were left out.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Judgement:
     score: npt.NDArray[np.float32]
     p: npt.NDArray[np.float32] | None
     outside: int = 0
+    csa: npt.NDArray[np.int64] | None = None
 
     @property
     def n(self) -> int:
@@ -160,6 +161,7 @@ class Said:
             self._score[kept],
             p,
             int((~kept).sum()),
+            self._csa[kept].astype(np.int64),
         )
 
 

@@ -18,10 +18,11 @@ from evaluation.baselines import Blend, best, tune
 from evaluation.baselines_history import History
 from evaluation.baselines_rates import FAMILIES as RATES
 from evaluation.baselines_rates import Outcomes, RateBaseline, best_rate, tune_rates
+from evaluation.calibration import Band, bands, properties
 from evaluation.ranking import Positions, Ranker, Split, positive_csas, split_log, tried_csas
 from evaluation.ranking_judge import Judged, judge
 from evaluation.ranking_model import ModelRanker
-from evaluation.ranking_outcomes import mean_of_ratio
+from evaluation.ranking_outcomes import Judgement, mean_of_ratio
 from evaluation.ranking_truth import TruthReport, judge_by_truth
 from evaluation.residuals import LEAST, Residual, in_words, residuals
 from evaluation.residuals_slices import csa_slices, slices
@@ -62,6 +63,8 @@ class Evaluation:
     less_loss: Interval | None = None
     """Log loss of the best rate − that of the model, paired; above 0 the model is better."""
     reliability: Reliability | None = None
+    calibration: list[Band] = field(default_factory=list)
+    """Calibration of the model's P(resolved), overall and by queue, language and tenure."""
     truth: TruthReport | None = None
     measure: str = "MRR@10"
     """What the slices are judged by; `likelihood` for success: what the model's P gave to the outcomes that came."""
@@ -153,7 +156,7 @@ def evaluate_rankers(
         truth=None if truth is None else judge_by_truth(truth, log, judged, seed),
         **missed,
         warnings=[*warnings, *_notes(history, baselines, rank)],
-        **_outcomes(judged, rates, len(split.test), seed),
+        **_outcomes(log, judged, rates, len(split.test), seed),
     )
 
 
@@ -179,7 +182,7 @@ def _residuals(
     return {"measure": measure, "slices": of_contacts, "csa_slices": of_csas, "words": words}
 
 
-def _outcomes(judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, seed: int) -> dict[str, Any]:
+def _outcomes(log: Log, judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, seed: int) -> dict[str, Any]:
     """The outcome part of an `Evaluation`; nothing where the log tells no failures."""
     said = {one.name: one.outcomes for one in judged if one.outcomes is not None}
     model = judged[0].outcomes
@@ -196,7 +199,15 @@ def _outcomes(judged: Sequence[Judged], rates: Sequence[RateBaseline], n: int, s
         "best_rate": rival,
         "less_loss": less,
         "reliability": model.reliability if calibrated else None,
+        "calibration": _calibration(log, model),
     }
+
+
+def _calibration(log: Log, model: Judgement) -> list[Band]:
+    if model.p is None or model.csa is None or not len(model.p):
+        return []
+    own = properties(log, model.positions[model.contact], model.csa)
+    return bands(model.p.astype(np.float64), model.outcome.astype(np.float64), own)
 
 
 def _notes(history: History, baselines: Sequence[Blend], rank: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from evaluation.calibration import in_words
 from evaluation.ranking_run import Evaluation
 from evaluation.report_plots import plots
 from evaluation.report_text import METRICS, OUTCOMES, TITLES, heading, json_report, share, short, signed, verdict
@@ -47,6 +48,9 @@ def html_report(found: Evaluation) -> str:
     body += [f"<p>{escape(verdict(found))}</p>", _ranking(found), _section("Rankings", drawn)]
     if found.outcomes:
         body += ["<h2>Outcomes</h2>", _outcomes(found), _section("Reliability of P(resolved)", drawn)]
+    if found.calibration:
+        body += ["<h2>Calibration by band</h2>", _section("Calibration by band", drawn), _calibration(found)]
+        body += [f"<p>{escape(line)}</p>" for line in in_words(found.calibration)]
     if found.truth is not None:
         body += ["<h2>Against the truth</h2>", _truth(found)]
     body += ["<h2>Where new signals are to be found</h2>", "<ul>"]
@@ -100,6 +104,14 @@ def _truth(found: Evaluation) -> str:
         of_ceiling = f"{found.truth.of_ceiling(name):.3f}"
         rows.append([name, f"{one.model:.4f}", share(one.captured, one.low, one.high), of_ceiling])
     return _table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
+
+
+def _calibration(found: Evaluation) -> str:
+    rows = []
+    for band in found.calibration:
+        figures = [f"{value:.3f}" for value in (band.predicted, band.observed, band.error, band.chance)]
+        rows.append([f"{band.kind}: {band.value}", f"{band.pairs:,}", *figures])
+    return _table(["band", "hand-overs", "mean P", "resolved", "ECE", "ECE by chance"], rows)
 
 
 def _residuals(found: Sequence[Residual], measure: str) -> str:

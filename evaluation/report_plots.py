@@ -6,12 +6,13 @@ report can be searched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from typing import Any
 
 import numpy as np
 
+from evaluation.calibration import Band
 from evaluation.ranking_run import Evaluation
 from evaluation.residuals import Residual
 from twotower.metrics import Interval, Reliability
@@ -26,6 +27,9 @@ def plots(found: Evaluation) -> dict[str, str]:
     if found.reliability is not None and len(found.reliability.count):
         reliability = found.reliability
         drawn["Reliability of P(resolved)"] = _svg(lambda figure: _reliability(figure, reliability), 4, 4)
+    if len(found.calibration) > 1:
+        some = found.calibration[1:]
+        drawn["Calibration by band"] = _svg(lambda figure: _bands(figure, some), 6, 0.6 + 0.22 * len(some))
     if found.slices:
         worst = found.slices[:SHOWN]
         drawn["Where the loss lies"] = _svg(
@@ -94,3 +98,13 @@ def _reliability(figure: Any, bins: Reliability) -> None:
     axes.set_ylabel("resolved")
     axes.set_title(f"ECE {bins.error:.3f}")
     axes.set_aspect("equal")
+
+
+def _bands(figure: Any, found: Sequence[Band]) -> None:
+    axes = figure.subplots()
+    place = range(len(found))
+    axes.barh(place, [band.error for band in found], color=MODEL)
+    axes.plot([band.chance for band in found], place, "|", color="black", markersize=8)
+    axes.set_yticks(place, [f"{band.kind}: {band.value}"[:60] for band in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("expected calibration error (mark: by chance alone)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.calibration import Band, in_words
 from evaluation.ranking_run import Evaluation
 from evaluation.ranking_truth import TruthReport
 from twotower.cli import plain
@@ -21,6 +22,8 @@ def text_report(found: Evaluation) -> str:
     parts = [heading(found), *(f"note: {line}" for line in found.warnings), "", ranking_table(found), verdict(found)]
     if found.outcomes:
         parts += ["", outcome_table(found)]
+    if found.calibration:
+        parts += ["", calibration_table(found.calibration), *in_words(found.calibration)]
     if found.truth is not None:
         parts += ["", truth_table(found.truth)]
     parts += ["", "What the model misses, worst first (share of contacts → share of the loss):", residual_table(found)]
@@ -67,6 +70,16 @@ def outcome_table(found: Evaluation) -> str:
     else:
         lines.append("the model gives no probability of success")
     return "\n".join(lines)
+
+
+def calibration_table(found: Sequence[Band]) -> str:
+    """Calibration overall and by band."""
+    rows = [["calibration of P(resolved)", "pairs", "predicted", "observed", "ECE", "by chance"]]
+    for band in found:
+        name = "all" if band.kind == "all" else f"{band.kind}: {band.value}"
+        figures = [f"{value:.3f}" for value in (band.predicted, band.observed, band.error, band.chance)]
+        rows.append([name, f"{band.pairs:,}", *figures])
+    return table(rows)
 
 
 def truth_table(truth: TruthReport) -> str:
@@ -147,6 +160,7 @@ def json_report(found: Evaluation) -> dict[str, Any]:
         data |= {"handovers": found.handovers, "outside": found.outside, "best_rate": found.best_rate}
         data["less_loss"] = None if found.less_loss is None else vars(found.less_loss)
         data["reliability"] = None if reliability is None else vars(reliability)
+        data["calibration"] = [vars(band) for band in found.calibration]
     if truth is not None:
         captured = {name: vars(one) | {"of_ceiling": truth.of_ceiling(name)} for name, one in truth.captured.items()}
         data["truth"] = {"captured": captured, "ceiling": vars(truth.ceiling)}

@@ -229,8 +229,11 @@ class Reliability:
         return float((self.count * np.abs(self.predicted - self.observed)).sum() / self.count.sum())
 
 
-def reliability(probabilities: Floats, outcomes: Bools, bins: int = 10) -> Reliability:
-    """Reliability bins of P(resolved); equal probabilities never fall into different bins, so there may be fewer."""
+def reliability(probabilities: Floats, outcomes: Bools | Floats, bins: int = 10) -> Reliability:
+    """Reliability bins of P(resolved); equal probabilities never fall into different bins, so there may be fewer.
+
+    outcomes (n,): what happened, or true probabilities where these are known.
+    """
     if bins < 1:
         raise ConfigError(f"bins={bins}: at least one bin is needed")
     if not len(probabilities):

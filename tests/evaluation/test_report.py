@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -50,13 +51,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def found() -> Evaluation:
-    """A model that knows rates, on a centre with failures and enough contacts for slices."""
+def found() -> Iterator[Evaluation]:
+    """A model that knows rates, on a centre with failures and enough contacts for slices and bands."""
     contacts, handovers, csas = random_centre(0, n=2000)
     contacts = [{**row, "queue": "<b>&co</b>" if row["queue"] == "q0" else "q1"} for row in contacts]
     small = log(contacts, handovers, csas)
     model = RateBaseline("my model", Outcomes(small), "csa", 2.0)
-    return evaluate_rankers(small, split_log(small), [model], warnings=["it has seen the test"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evaluation.calibration.LEAST", 20)
+        yield evaluate_rankers(small, split_log(small), [model], warnings=["it has seen the test"])
 
 
 def test_the_text_has_every_ranker_and_the_verdict(found: Evaluation) -> None:
@@ -132,7 +135,7 @@ def test_for_success_slices_are_judged_by_the_outcomes() -> None:
 
 
 def test_without_outcomes_the_page_has_no_such_part(found: Evaluation) -> None:
-    bare = replace(found, outcomes={}, reliability=None, less_loss=None, slices=[], csa_slices=[])
+    bare = replace(found, outcomes={}, reliability=None, calibration=[], less_loss=None, slices=[], csa_slices=[])
     page = Page(html_report(bare))
     assert "Outcomes" not in page.words
     assert page.seen["svg"] == 1
@@ -155,3 +158,15 @@ def test_cells() -> None:
     assert short(Interval(0.5, nan, nan)) == "0.500"
     assert (short(None), short(nan), short(Interval(nan, nan, nan)), short(0.25)) == ("–", "–", "–", "0.250")
     assert table([["", "n"], ["long name", "1"]]) == "           n\nlong name  1"
+
+
+def test_calibration_stands_there_by_queue_language_and_tenure(found: Evaluation) -> None:
+    kinds = {band.kind for band in found.calibration}
+    assert {"all", "queue", "language", "tenure"} <= kinds
+    assert found.calibration[0].pairs == found.handovers
+    text, page, data = text_report(found), html_report(found), json_report(found)
+    assert "calibration of P(resolved)" in text
+    assert "queue: q1" in text
+    assert "queue: &lt;b&gt;&amp;co&lt;/b&gt;" in page
+    assert [band["error"] for band in data["calibration"]] == [band.error for band in found.calibration]
+    assert Page(page).seen["svg"] > Page(html_report(replace(found, calibration=[]))).seen["svg"]
