@@ -184,6 +184,25 @@ def test_no_future_fact_changes_what_a_contact_sees(folder, log):
     assert not np.array_equal(QueueState(changed_from(log, moment - DAY), other).at(pairs), expected)
 
 
+@pytest.mark.parametrize("column", ["assigned_at", "ended_at"])
+def test_what_happens_at_the_arrival_itself_was_not_before(column, log):
+    """To the microsecond: a hand-over of an eligible CSA that begins, or ends, just then, or one before, or after."""
+    contact = int(np.flatnonzero(log.contacts.eligible.lengths > 3)[-200])
+    moment, pairs = int(log.contacts.arrived_at[contact]), listed_pairs(log, np.array([contact]))
+    row = int(np.flatnonzero(np.isin(log.handovers.csa, pairs.csa) & (log.handovers.assigned_at > moment))[0])
+
+    def seen(when: int) -> Doubles:
+        times = {"assigned_at": moment - HOUR, "ended_at": moment + HOUR, column: when}
+        columns = {name: getattr(log.handovers, name).copy() for name in times}
+        for name, time in times.items():
+            columns[name][row] = time
+        return QueueState(replace(log, handovers=replace(log.handovers, **columns)), None).at(pairs)
+
+    before, at, after = (seen(moment + step) for step in (-1, 0, 1))
+    assert np.array_equal(at, after)
+    assert not np.array_equal(at, before)
+
+
 def test_no_future_fact_changes_the_estimate(folder, log):
     """Fitted before a moment: the same weights, and the same π₀ of all who arrived by then, whatever came later."""
     moment = int(log.contacts.arrived_at[1000])
