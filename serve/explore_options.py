@@ -25,21 +25,21 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 class Exploration:
     """Options of an `Explorer`. Raises ConfigError, one line that names the field."""
 
-    policy: Policy = "thompson"
+    policy: Policy = "optimistic"
     """Who chooses for an explored contact: `thompson` the largest of one draw a candidate, `optimistic` the largest
     upper bound, `uniform` anyone acceptable with equal chances, `greedy` the best."""
-    share: float = 0.10
+    share: float = 1.0
     """Share of contacts that may be explored, the uniform slice among them."""
     uniform: float = 0.01
     """Share of all contacts, at most `share`, that go to anyone acceptable with equal chances, whatever `policy` says;
     then every acceptable candidate has a propensity of uniform / acceptable at least."""
     floor: float = 0.0
     """Predicted P(resolved) below which a candidate is never acceptable."""
-    most_loss: float = 0.10
+    most_loss: float = 0.05
     """Largest predicted loss P(resolved | best) − P(resolved | chosen) that is acceptable."""
-    scale: float = 1.0
+    scale: float = 0.5
     """Multiplies every uncertainty: `thompson` draws with it (1: as the posterior says), `optimistic` adds it to the
-    logit."""
+    logit. The sooner CSAs or their work change, the less is there to be gained, and the smaller it should be."""
     seed: int = 0
     """Chooses the random numbers, together with the key and the salt."""
     salt: str = "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from serve.contact import MatchError
 from serve.explore import Decision, Explorer
 from serve.explore_chances import chances_of_largest
 from serve.explore_options import Exploration, from_mapping, read_exploration
+from serve.matcher import Matcher
 from twotower.errors import ConfigError
 
 KEY = bytes(range(32))
@@ -32,8 +34,13 @@ class One:
 FEW = [One("ada", 0.80, 0.1), One("bob", 0.78, 0.6), One("cy", 0.72, 0.9), One("dee", 0.55, 2.0), One("eve", 0.30, 0.1)]
 
 
+PLAIN: dict[str, Any] = {
+    "policy": "thompson", "share": 0.1, "uniform": 0.01, "floor": 0.2, "most_loss": 0.1, "scale": 1.0
+}  # fmt: skip
+
+
 def explorer(**options: Any) -> Explorer:
-    return Explorer(Exploration(**{"floor": 0.2, "most_loss": 0.1, **options}), KEY)
+    return Explorer(Exploration(**{**PLAIN, **options}), KEY)
 
 
 def logit(p: float) -> float:
@@ -262,8 +269,8 @@ def test_a_bad_option_is_named_in_one_line(options: Any, said: str, tmp_path: Pa
 
 def test_options_come_from_yaml_and_what_is_left_out_is_as_by_default(tmp_path: Path) -> None:
     file = tmp_path / "exploration.yaml"
-    file.write_text("policy: optimistic\nshare: 0.2\nseed: 7\n")
-    assert read_exploration(file) == Exploration(policy="optimistic", share=0.2, seed=7)
+    file.write_text("policy: thompson\nshare: 0.2\nseed: 7\n")
+    assert read_exploration(file) == Exploration(policy="thompson", share=0.2, seed=7)
     file.write_text("")
     assert read_exploration(file) == Exploration()
     file.write_text("a: [")
@@ -277,3 +284,19 @@ def test_every_option_is_in_the_name_of_the_policy() -> None:
     changed = {"share": 0.2, "uniform": 0.02, "floor": 0.4, "most_loss": 0.2, "scale": 2.0, "seed": 1, "salt": "b"}
     names = {Exploration(**{name: value}).name for name, value in changed.items()}  # type: ignore[arg-type]
     assert len(names | {Exploration().name}) == len(changed) + 1
+
+
+def test_the_lines_of_the_page_run(matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    [options] = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    [code] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("exploration.yaml").write_text(options)
+    Path("exploration.key").write_bytes(KEY)
+    assert read_exploration("exploration.yaml") == Exploration(floor=0.3, salt="2026-07")
+    told: dict[str, Any] = {"matcher": matcher}
+    exec(compile(code, str(PAGE), "exec"), told)
+    decision = told["decision"]
+    assert decision.csa_id in {one.csa_id for one in told["candidates"]}
+    assert sum(decision.propensities) == pytest.approx(1)
+    assert len(decision.propensities) == len(told["candidates"]) > 1
