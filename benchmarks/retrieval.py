@@ -38,6 +38,7 @@ from twotower.index.vectors import faiss
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights
 from twotower.scoring.kernels import Kernel
+from twotower.scoring.outcomes import TARGETS
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
@@ -118,6 +119,7 @@ def snapshot(rows: HistoryRows, vectors: Floats, queries: ContactVectors, joined
         np.ones(len(vectors), dtype=np.bool_),
         vectors,
         np.full((len(vectors), 9, vectors.shape[1]), 0.1, np.float16),
+        np.zeros((len(vectors), len(TARGETS)), np.float32),
         rows,
         build_profile_index(vectors, queries.profile),
         build_history_index(

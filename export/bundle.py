@@ -71,7 +71,8 @@ def _roster(run: Run, folder: Path) -> Roster:
     """Profile vectors by the exported graph; `roster.parquet` and the plain vector file for other languages."""
     encoder = CsaEncoder(open_session(folder / "csa_tower.onnx", CSA_INPUTS, CSA_OUTPUTS))
     given = run.features, run.identity
-    roster = Roster(run.csa_ids, encoder.encode(*given), encoder.spread(*given), *given, run.active)
+    vectors, own = encoder.encode(*given)
+    roster = Roster(run.csa_ids, vectors, encoder.spread(*given), own, *given, run.active)
     write_roster(roster, folder / "roster.parquet")
     with (folder / "vectors.npy").open("wb") as file:
         np.save(file, roster.vectors, allow_pickle=False)

@@ -100,8 +100,9 @@ def check_parity(part: str, session: Any, tower: nn.Module, feeds: Arrays, outpu
         if not wanted.is_floating_point():
             continue  # a code: two that are equally probable may change places, and their probability is compared
         pair = (wanted.numpy(), found)
-        # What is told of complexity is numbers side by side, not a direction: the risks are small beside the time.
-        distance = _distance(*(rows.ravel() for rows in pair)) if name == "complexity" else _distance(*pair)
+        # Complexity and outcomes are numbers side by side, not a direction: the risks are small beside the time.
+        numbers = name in ("complexity", "outcomes")
+        distance = _distance(*(rows.ravel() for rows in pair)) if numbers else _distance(*pair)
         if not distance <= TOLERANCE:
             batch = len(next(iter(feeds.values())))
             raise ExportError(

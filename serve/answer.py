@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from serve.snapshot import Snapshot
 from twotower.scoring.join import Scored
+from twotower.scoring.outcomes import Expected, expected_of
 
 REASONS = 3
 # Parts below this share of the whole explain nothing.
@@ -28,25 +29,28 @@ class Reason:
 @dataclass(frozen=True)
 class Candidate:
     """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
-    where the log had no failures), `uncertainty`, the posterior standard deviation of its logit (None likewise), and
-    the parts that set it apart, strongest first."""
+    where the log had no failures), `uncertainty`, the posterior standard deviation of its logit (None likewise), the
+    parts that set it apart, strongest first, and what is `expected` of the hand-over. Under a utility `score` is U and
+    the parts are its weighted outcomes."""
 
     csa_id: str
     score: float
     p_resolved: float | None
     uncertainty: float | None
     reasons: tuple[Reason, ...]
+    expected: Expected = field(default_factory=Expected)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The best k of one contact's candidates: codes i8[k], where they stand in what was scored, and the posterior
-    standard deviations of their logits, `uncertainty` f4[k] or None."""
+    """The best k of one contact's candidates: codes i8[k], where they stand in what was scored, the posterior standard
+    deviations of their logits, `uncertainty` f4[k] or None, and `expected` outcomes f4[k, T], NaN where no head is."""
 
     codes: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     scored: Scored
     uncertainty: npt.NDArray[np.float32] | None
+    expected: npt.NDArray[np.float32]
 
     @property
     def score(self) -> npt.NDArray[np.float32]:
@@ -61,11 +65,12 @@ class Ranked:
 
 def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
     """The best k of one contact, best first."""
-    reasons = explain(ranked)
-    return [
-        Candidate(snapshot.ids[code], float(score), _at(ranked.p_resolved, i), _at(ranked.uncertainty, i), reasons[i])
-        for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True))
-    ]
+    reasons, found = explain(ranked), []
+    for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True)):
+        p, uncertainty = (_at(values, i) for values in (ranked.p_resolved, ranked.uncertainty))
+        expected = expected_of(p, ranked.expected[i])
+        found.append(Candidate(snapshot.ids[code], float(score), p, uncertainty, reasons[i], expected))
+    return found
 
 
 def _at(values: npt.NDArray[np.float32] | None, i: int) -> float | None:

@@ -52,9 +52,9 @@ class Live:
         roster = bundle.roster
         self._beliefs, self._vectors = (
             Beliefs(roster.vectors, roster.spread),
-            LiveVectors(roster.vectors, roster.spread),
+            LiveVectors(roster.vectors, roster.spread, roster.own),
         )
-        self._encoded = roster.vectors.copy()
+        self._encoded, self._own = roster.vectors.copy(), roster.own.copy()
         self._rate = float(bundle.manifest.history["staleness_rate"])
         self._indexed_at = int(bundle.manifest.window["until"])
         self._fresh = Fresh(snapshot.fresh[0].shape[1])
@@ -96,17 +96,17 @@ class Live:
         if past.shape[1]:
             features = features.copy()
             features[:, self._past] = past
-            encoded = self._bundle.csa_encoder.encode(features, identity)
+            encoded, own = self._bundle.csa_encoder.encode(features, identity)
         else:
-            encoded = self._encoded
+            encoded, own = self._encoded, self._own
         vectors = self._beliefs.all_vectors(encoded)
         rows, join = self._rows.rows(), self._bundle.join
         stand_ins = surrogates(join, vectors, rows, moment)
         profiles, history = self._searches(vectors, history_vectors(rows, moment, self._rate))
         # All of it is there: only now does anything change.
         self._rows.settle()
-        self._priors, self._features, self._encoded = priors, features, encoded
-        self._vectors = LiveVectors(vectors, self._beliefs.all_factors())
+        self._priors, self._features, self._encoded, self._own = priors, features, encoded, own
+        self._vectors = LiveVectors(vectors, self._beliefs.all_factors(), own)
         self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
         self._engine.stand_at(moment)
         searched = Searched.of(history, rows, len(identity))
@@ -142,17 +142,19 @@ class Live:
         past = of_past(self._schema, self._engine, self.moment, who, self._priors)
         if past.shape[1]:
             self._features[code, self._past] = past[0]
-            self._encoded[code] = self._bundle.csa_encoder.encode(self._features[who], self._identity[who])[0]
-        self._vectors.put(code, self._beliefs.vector(code, self._encoded[code]), self._beliefs.factor(code))
+            found = self._bundle.csa_encoder.encode(self._features[who], self._identity[who])
+            (self._encoded[code],), (self._own[code],) = found
+        vector = self._beliefs.vector(code, self._encoded[code])
+        self._vectors.put(code, vector, self._beliefs.factor(code), self._own[code])
         self._snapshot = self._view()
         return self._snapshot
 
     def _view(self) -> Snapshot:
-        vectors, spread, places = self._vectors.view()
+        vectors, spread, own, places = self._vectors.view()
         memory, fresh = self._rows.memory(), self._fresh.view()
         return replace(
-            self._snapshot, vectors=vectors, spread=spread, places=places, memory=memory, fresh=fresh
-        )  # fmt: skip
+            self._snapshot, vectors=vectors, spread=spread, own=own, places=places, memory=memory, fresh=fresh
+        )
 
     def _known(self, code: int, seen: Seen, outcome: Outcome) -> KnownHandovers:
         """A hand-over as the engine is told it, like `streams.csa_streams` does from a log."""

@@ -134,26 +134,27 @@ class Fresh:
 
 
 class LiveVectors:
-    """Profile vectors of J CSAs with the factors of their covariances, of which one CSA's at a time are replaced."""
+    """Profile vectors of J CSAs with the factors of their covariances and what they add to outcomes, of which one CSA's
+    at a time are replaced."""
 
-    def __init__(self, vectors: Floats, spread: Halves) -> None:
-        self._fill(vectors, spread)
+    def __init__(self, vectors: Floats, spread: Halves, own: Floats) -> None:
+        self._fill(vectors, spread, own)
 
-    def put(self, csa: int, vector: Floats, factor: Halves) -> None:
-        """Replace a vector (P,) and its factor (S, P) for those who look from now on."""
+    def put(self, csa: int, vector: Floats, factor: Halves, own: Floats) -> None:
+        """Replace a vector (P,), its factor (S, P) and what is added (T,) for those who look from now on."""
         if self._used == len(self._vectors):
-            self._fill(self._vectors[self._place], self._spread[self._place])
-        self._vectors[self._used], self._spread[self._used] = vector, factor
+            self._fill(self._vectors[self._place], self._spread[self._place], self._own[self._place])
+        self._vectors[self._used], self._spread[self._used], self._own[self._used] = vector, factor, own
         self._place[csa] = self._used
         self._used += 1
 
-    def view(self) -> tuple[Floats, Halves, Positions]:
-        """Arrays (V, P) and (V, S, P), and at which of their rows each CSA stands (J,)."""
-        return self._vectors, self._spread, self._place.copy()
+    def view(self) -> tuple[Floats, Halves, Floats, Positions]:
+        """Arrays (V, P), (V, S, P) and (V, T), and at which of their rows each CSA stands (J,)."""
+        return self._vectors, self._spread, self._own, self._place.copy()
 
-    def _fill(self, vectors: Floats, spread: Halves) -> None:
+    def _fill(self, vectors: Floats, spread: Halves, own: Floats) -> None:
         room = max(256, len(vectors) // 4)
-        self._vectors, self._spread = _roomy(vectors, room), _roomy(spread, room)
+        self._vectors, self._spread, self._own = (_roomy(part, room) for part in (vectors, spread, own))
         self._place, self._used = np.arange(len(vectors)), len(vectors)
 
 

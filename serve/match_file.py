@@ -25,6 +25,7 @@ from twotower.features.schema import customer_columns
 from twotower.files import atomic_file
 from twotower.progress import bar
 from twotower.scoring.join import ContactVectors, Rank
+from twotower.scoring.utility import Utility
 from twotower.tables.load import codes
 from twotower.tables.log import Log
 
@@ -58,23 +59,22 @@ def match_file(
     k: int = 10,
     digest: str | None = None,
     customers: Customers | None = None,
+    utility: Utility | None = None,
 ) -> Matched:
     """Match every contact of a Parquet file and write contact_id, rank (from 1), csa_id, score, p_resolved.
 
     data: a folder of tables whose hand-overs are rolled forward to each contact's arrival; without it, history is that
     of the bundle, and what is known of returning customers that of `customers`. Contacts without an eligible candidate
-    get no rows. Raises DataError for a bad file, and for a contact that arrived before what `customers` tells of its
-    customer, BundleError for a bad bundle, MatchError for options that the bundle cannot serve.
+    get no rows. With a utility, `score` is U. Raises DataError for a bad file, and for a contact that arrived before
+    what `customers` tells of its customer, BundleError for a bad bundle and for a utility of what it cannot tell,
+    MatchError for options that the bundle cannot serve.
     """
     if k < 1:
         raise MatchError(f"--k: at least 1 expected, got {k}")
     if data is not None and customers is not None:
         raise MatchError("--customers with --data: the tables tell what is known of customers; give one of the two")
     matcher = Matcher.load(bundle, digest, customers)
-    meaning = matcher.default_rank if rank is None else rank
-    if meaning not in matcher.bundle.join.ranks:
-        have = ", ".join(sorted(matcher.bundle.join.ranks))
-        raise MatchError(f"--rank {meaning}: this bundle does not have it; it ranks by {have}")
+    meaning = matcher.meaning(rank, utility)
     source: FromBundle | FromLog
     source = FromBundle(matcher, Path(contacts)) if data is None else FromLog(matcher, Log.load(data))
     file = ContactFile(contacts, source.csa_ids, need_arrival=data is not None)
@@ -85,7 +85,7 @@ def match_file(
         bar("matching", total=len(file), unit="contact") as advance,
     ):
         for batch in file.batches():
-            table, empty = _table(batch, source.rank(batch, k, meaning), source.csa_ids)
+            table, empty = _table(batch, source.rank(batch, k, meaning, utility), source.csa_ids)
             writer.write_table(table)
             rows, without = rows + len(table), without + empty
             advance(len(batch))
@@ -102,7 +102,7 @@ class FromBundle:
         self._matcher, self._path, self._read = matcher, path, 0
         self.csa_ids = pa.array(matcher.snapshot.ids, pa.string())
 
-    def rank(self, batch: ContactBatch, k: int, rank: Rank) -> Iterator[Ranked | None]:
+    def rank(self, batch: ContactBatch, k: int, rank: Rank, utility: Utility | None) -> Iterator[Ranked | None]:
         """The best k for each contact, None where nobody is eligible."""
         arrived = [None if t == NULL_TIME else int(t) for t in batch.arrived_at]
         customer_ids = batch.customer_id.to_pylist()
@@ -113,7 +113,8 @@ class FromBundle:
             row = None if batch.eligible is None else batch.eligible.row(i)
             eligible = None if row is None else np.unique(row).astype(np.int64)
             nobody = eligible is not None and not len(eligible)
-            yield None if nobody else self._matcher.rank(vectors.take(np.array([i])), k, eligible, rank)
+            one = vectors.take(np.array([i]))
+            yield None if nobody else self._matcher.rank(one, k, eligible, rank, utility=utility)
 
     def _refuse_what_came_since(self, customer_ids: list[str | None], arrived: list[int | None]) -> None:
         """A file is matched to see what would have been: then nothing may be left out either."""
@@ -137,14 +138,14 @@ class FromLog:
         self._encoder = matcher.bundle.contact_encoder
         self.csa_ids = log.csas.ids
 
-    def rank(self, batch: ContactBatch, k: int, rank: Rank) -> Iterator[Ranked | None]:
+    def rank(self, batch: ContactBatch, k: int, rank: Rank, utility: Utility | None) -> Iterator[Ranked | None]:
         """The best k for each contact, None where nobody is eligible; in the order of the batch."""
         customer = codes(batch.customer_id, self._log.customer_ids)
         past = self._rolling.customers.at(customer, batch.arrived_at)
         columns = {**batch.columns, **customer_columns(self._log, customer)}
         encoded = self._encoder.encode(columns, past, quiet=True)
         vectors = ContactVectors(
-            encoded.profile, encoded.memory, encoded.level, encoded.base, batch.arrived_at, customer
+            encoded.profile, encoded.memory, encoded.level, encoded.base, batch.arrived_at, customer, encoded.outcomes
         )
         ranked: dict[int, Ranked | None] = {}
         for i in np.argsort(batch.arrived_at, kind="stable"):  # in time, so that history is advanced once
@@ -152,7 +153,7 @@ class FromLog:
             moment = int(batch.arrived_at[i])
             who = self._rolling.active(moment) if row is None else np.unique(row).astype(np.int64)
             one = vectors.take(np.array([i]))
-            ranked[int(i)] = self._rolling.rank(one, who, k, rank) if len(who) else None
+            ranked[int(i)] = self._rolling.rank(one, who, k, rank, utility) if len(who) else None
         return (ranked[i] for i in range(len(batch)))
 
 

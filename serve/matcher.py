@@ -26,6 +26,7 @@ from serve.contact import clean, columns_of, eligible_codes, moment_of
 from serve.customers import Customers
 from serve.customers_rows import MemoryOfOne
 from serve.live import Live
+from serve.nominate import nominated
 from serve.outcome import Outcome
 from serve.seen import Seen
 from serve.snapshot import Snapshot
@@ -36,6 +37,7 @@ from twotower.features.customer import CustomerRows
 from twotower.index.build import QUERIES
 from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
+from twotower.scoring.utility import Utility
 
 _log = logging.getLogger("serve")
 OTHER_BUNDLE = (
@@ -181,23 +183,25 @@ class Matcher:
         eligible: Sequence[str] | None = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
+        utility: Utility | None = None,
     ) -> list[Candidate]:
         """The best k CSAs for a contact, best first; fewer where fewer are eligible, none where nobody is.
 
         contact: fields as in `contacts.parquet`, any may be missing or None; or what `read` made of them. eligible: csa
         ids who may take it, None for everyone active. rank: `success` or `handled`, None for the bundle's default. at:
         the moment that ages are counted from, by default the contact's `arrived_at`, else just after all that is known;
-        give the present for a contact that has waited.
+        give the present for a contact that has waited. utility: rank by these weights of expected outcomes in place of
+        success; `score` is U then.
 
-        Raises MatchError for a field of a wrong type, unknown eligible ids (named) and k < 1, BundleError for a rank
-        that the bundle does not have.
+        Raises MatchError for a field of a wrong type, unknown eligible ids (named), k < 1, a rank that the bundle does
+        not have and a utility beside rank `handled`, BundleError for a utility of what the bundle cannot tell.
         """
         seen = self._own(contact, at)
         snapshot = self._snapshot
         codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
         who = self._codes([seen.fields["customer_id"]])
         vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]], at, who)
-        return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot))
+        return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot, utility))
 
     def match_batch(
         self,
@@ -206,6 +210,7 @@ class Matcher:
         eligible: Sequence[Sequence[str] | None] | None = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
+        utility: Utility | None = None,
     ) -> list[list[Candidate]]:
         """`match` for several contacts, encoded together; `eligible` has one entry a contact."""
         if eligible is not None and len(eligible) != len(contacts):
@@ -220,7 +225,7 @@ class Matcher:
             ids = None if eligible is None else eligible[i]
             codes = None if ids is None else np.array(eligible_codes(ids, snapshot.codes), dtype=np.int64)
             one = vectors.take(np.array([i]))
-            ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot)))
+            ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot, utility)))
         return ranked
 
     def encode(
@@ -252,6 +257,7 @@ class Matcher:
             encoded.base,
             self.times(arrived_at, at)[1],
             np.full(len(encoded), -1, dtype=np.int32) if customer is None else customer,
+            encoded.outcomes,
         )
 
     def times(
@@ -291,20 +297,37 @@ class Matcher:
         eligible: npt.NDArray[np.int64] | None = None,
         rank: Rank | None = None,
         snapshot: Snapshot | None = None,
+        utility: Utility | None = None,
     ) -> Ranked:
         """The best k for one encoded contact; `eligible` as distinct codes of the snapshot, or None."""
         if k < 1:
             raise MatchError(f"k: at least 1 expected, got {k}")
-        view = snapshot or self._snapshot
-        meaning = self._join.default if rank is None else rank
-        if meaning not in self._join.ranks:
-            raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
+        view, join, meaning = snapshot or self._snapshot, self._join, self.meaning(rank, utility)
         contact, memory, also = self._met(contact, view)
-        codes = view.candidates(contact, meaning, k, eligible, also)
-        scored = self._join.score(meaning, contact, memory, codes, view.vectors_of(codes))
-        places = np.argsort(-scored.score, kind="stable")[:k]
+        if utility is None:
+            codes = view.candidates(contact, meaning, k, eligible, also)
+            scored = join.score(meaning, contact, memory, codes, view.vectors_of(codes))
+        else:
+            codes = nominated(view, join, utility, contact, k, eligible, also)
+            scored = join.worth(utility, contact, memory, codes, view.vectors_of(codes), view.own_of(codes))
+        places = scored.best(k)
         best = codes[places]
-        return Ranked(best, places, scored, self._join.uncertainty(view.deviations(contact, best)))
+        expected = join.expected(contact, view.vectors_of(best), view.own_of(best))
+        return Ranked(best, places, scored, join.uncertainty(view.deviations(contact, best)), expected)
+
+    def meaning(self, rank: Rank | None, utility: Utility | None = None) -> Rank:
+        """What is ranked by: as asked for, else success where there is a utility, else the bundle's default. Raises
+        MatchError and BundleError as `match` does."""
+        join = self._join
+        if utility is not None:
+            if rank == "handled":
+                raise MatchError("rank 'handled' with a utility: a utility ranks by outcomes; leave one of the two out")
+            utility.check(join.outcomes, join.calibrated)
+            return "success"
+        meaning = join.default if rank is None else rank
+        if meaning not in join.ranks:
+            raise MatchError(f"this bundle does not rank by {meaning!r}; it ranks by {', '.join(sorted(join.ranks))}")
+        return meaning
 
     def _met(
         self, contact: ContactVectors, view: Snapshot

@@ -62,7 +62,7 @@ class Roll:
         self._engine = self._start()
         self._at_first = self._encode_first()
         self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
-        self._kept: OrderedDict[int, tuple[Floats, Halves]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Floats, Halves, Floats]] = OrderedDict()
 
     def profiles(self, arrived_at: int) -> Floats:
         """Profile vectors (J, P) as of the last snapshot at or before a moment."""
@@ -72,7 +72,11 @@ class Roll:
         """The factors (J, S, P) of their covariances (`twotower/scoring/spread.py`)."""
         return self._at(arrived_at)[1]
 
-    def _at(self, arrived_at: int) -> tuple[Floats, Halves]:
+    def own(self, arrived_at: int) -> Floats:
+        """What they add to outcomes (J, T) (`twotower/scoring/outcomes.py`)."""
+        return self._at(arrived_at)[2]
+
+    def _at(self, arrived_at: int) -> tuple[Floats, Halves, Floats]:
         step = self._schema.granularity_us
         moment = max(arrived_at // step * step, self._first)
         if moment not in self._kept:
@@ -81,9 +85,9 @@ class Roll:
                 self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
             self._engine.advance(self._known, moment, self._work)
             features = self._features.at(moment, self._engine)
-            encoded = self._csa_encoder.encode(features, self._identity)
+            encoded, own = self._csa_encoder.encode(features, self._identity)
             self._learn(moment)
-            self._kept[moment] = self._beliefs.all_vectors(encoded), self._beliefs.all_factors()
+            self._kept[moment] = self._beliefs.all_vectors(encoded), self._beliefs.all_factors(), own
             most = max(2, CACHE_BYTES // max(1, sum(part.nbytes for part in self._kept[moment])))
             while len(self._kept) > most:
                 self._kept.popitem(last=False)
@@ -92,7 +96,8 @@ class Roll:
     def _encode_first(self) -> tuple[Floats, Halves]:
         """Vectors and factors of everyone at the first snapshot."""
         features = self._features.at(self._first, self._engine)
-        return self._csa_encoder.encode(features, self._identity), self._csa_encoder.spread(features, self._identity)
+        vectors, _ = self._csa_encoder.encode(features, self._identity)
+        return vectors, self._csa_encoder.spread(features, self._identity)
 
     def _learn(self, moment: int) -> None:
         """Take in the outcomes that became known since, before a moment, as a router would have been told them."""

@@ -24,6 +24,7 @@ from twotower.features.streams import CustomerPast, Told, told_by
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Rank, Scored
 from twotower.scoring.spread import deviations
+from twotower.scoring.utility import Utility
 from twotower.tables.log import Log
 
 Floats = npt.NDArray[np.float32]
@@ -89,6 +90,7 @@ class RollingMatcher:
             encoded.base[positions],
             contacts.arrived_at[positions],
             contacts.customer[positions],
+            encoded.outcomes[positions],
         )
 
     def score(self, contact: ContactVectors, candidates: Positions, rank: Rank | None = None) -> Scored:
@@ -100,12 +102,33 @@ class RollingMatcher:
             raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
         return self._join.score(meaning, contact, roll.memory, candidates, roll.profiles(moment)[candidates])
 
-    def rank(self, contact: ContactVectors, candidates: Positions, k: int, rank: Rank | None = None) -> Ranked:
-        """The best k candidates of one contact; codes are those of the log."""
-        scored = self.score(contact, candidates, rank)
-        places = np.argsort(-scored.score, kind="stable")[:k]
+    def worth(self, contact: ContactVectors, candidates: Positions, utility: Utility) -> Scored:
+        """The utility of one contact with candidates i8[C]. Raises BundleError as `Join.worth` does."""
+        moment = int(contact.arrived_at[0])
+        roll = self._roll(moment)
+        vectors, own = roll.profiles(moment)[candidates], roll.own(moment)[candidates]
+        return self._join.worth(utility, contact, roll.memory, candidates, vectors, own)
+
+    def rank(
+        self,
+        contact: ContactVectors,
+        candidates: Positions,
+        k: int,
+        rank: Rank | None = None,
+        utility: Utility | None = None,
+    ) -> Ranked:
+        """The best k candidates of one contact, by a rank or a utility; codes are those of the log."""
+        scored = self.score(contact, candidates, rank) if utility is None else self.worth(contact, candidates, utility)
+        places = scored.best(k)
         best = candidates[places]
-        return Ranked(best, places, scored, self._join.uncertainty(self.deviations(contact, best)))
+        uncertainty = self._join.uncertainty(self.deviations(contact, best))
+        return Ranked(best, places, scored, uncertainty, self.expected(contact, best))
+
+    def expected(self, contact: ContactVectors, candidates: Positions) -> Floats:
+        """Expected outcomes (C, T) of one contact with candidates i8[C], NaN where there is no head."""
+        moment = int(contact.arrived_at[0])
+        roll = self._roll(moment)
+        return self._join.expected(contact, roll.profiles(moment)[candidates], roll.own(moment)[candidates])
 
     def deviations(self, contact: ContactVectors, candidates: Positions) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for one contact."""

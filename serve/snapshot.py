@@ -60,10 +60,11 @@ class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
     `ids` (J) with `codes` their positions; `active` bool[J]; `vectors` (V, P) of which row `places[j]` is the profile
-    vector of CSA j, and `spread` f2 (V, S, P) how far that may be off (`scoring/spread.py`); `memory` what is
-    remembered of everyone; `profiles` and `history` indexes; `surrogates` the linear stand-in for each rank's score,
-    empty for a large roster; `fresh` vectors (F, W) of good hand-overs that came since the indexes were built, and
-    whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be older.
+    vector of CSA j, `spread` f2 (V, S, P) how far that may be off (`scoring/spread.py`), and `own` (V, T) what they add
+    to outcomes (`scoring/outcomes.py`); `memory` what is remembered of everyone; `profiles` and `history` indexes;
+    `surrogates` the linear stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good
+    hand-overs that came since the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh`
+    nominate, and may be older.
     """
 
     ids: tuple[str, ...]
@@ -71,6 +72,7 @@ class Snapshot:
     active: Mask
     vectors: Floats
     spread: npt.NDArray[np.float16]
+    own: Floats
     places: Codes
     memory: Memory
     profiles: VectorIndex
@@ -90,6 +92,7 @@ class Snapshot:
             roster.active,
             roster.vectors,
             roster.spread,
+            roster.own,
             rows,
             bundle.index("profiles"),
             bundle.index("history"),
@@ -103,6 +106,7 @@ class Snapshot:
         active: Mask,
         vectors: Floats,
         spread: npt.NDArray[np.float16],
+        own: Floats,
         rows: HistoryRows,
         profiles: VectorIndex,
         history: VectorIndex,
@@ -115,6 +119,7 @@ class Snapshot:
             active=active,
             vectors=vectors,
             spread=spread,
+            own=own,
             places=np.arange(len(ids)),
             memory=Memory(rows, len(ids)),
             profiles=profiles,
@@ -126,6 +131,10 @@ class Snapshot:
     def vectors_of(self, codes: Codes) -> Floats:
         """Profile vectors (C, P) of CSAs."""
         return self.vectors[self.places[codes]]
+
+    def own_of(self, codes: Codes) -> Floats:
+        """What CSAs add to outcomes (C, T)."""
+        return self.own[self.places[codes]]
 
     def deviations(self, contact: ContactVectors, codes: Codes) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for a contact (of length 1) and CSAs."""

@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customers", metavar="FILE", help="store of returning customers; not together with --data")
     parser.add_argument("--secret", metavar="FILE", help="the store's secret; default: TWOTOWER_CUSTOMERS_SECRET")
     parser.add_argument("--rank", choices=["success", "handled"], help="what a rank means; default: the bundle's")
+    parser.add_argument("--utility", metavar="W", help="rank by stated weights: resolved=1,csat=0.1 or a .yaml file")
     parser.add_argument("--k", type=int, default=10, help="candidates per contact (default 10)")
     parser.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
     parser.add_argument("--digest", metavar="ID", help="refuse a bundle whose id is another")
@@ -26,12 +27,16 @@ def run(args: argparse.Namespace) -> Report:
     from serve.customers import Customers
     from serve.customers_secret import read_secret
     from serve.match_file import match_file
+    from twotower.scoring.utility import read_utility
 
     if args.secret is not None and args.customers is None:
         raise ConfigError("--secret: is for --customers FILE, which is not given")
     customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
-    done = match_file(args.bundle, args.contacts, args.output, args.data, args.rank, args.k, args.digest, customers)
-    text = f"{done.contacts} contacts matched by {done.rank!r}: {done.rows} rows in {args.output}"
+    utility = None if args.utility is None else read_utility(args.utility)
+    given = args.contacts, args.output, args.data, args.rank, args.k, args.digest
+    done = match_file(args.bundle, *given, customers, utility)
+    by = repr(done.rank) if utility is None else " ".join(f"{name}={w:g}" for name, w in utility.weights.items())
+    text = f"{done.contacts} contacts matched by {by}: {done.rows} rows in {args.output}"
     if done.without:
         text += f"; {done.without} contacts have no eligible candidate and no rows"
     return Report(text, {"output": args.output, **done.__dict__})

@@ -62,6 +62,7 @@ def vectors_of(
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    out, _ = model.csa_tower(torch.from_numpy(features).to(device), torch.from_numpy(identity).to(device))
+    tower, given = model.csa_tower, (torch.from_numpy(features).to(device), torch.from_numpy(identity).to(device))
+    out = tower.vector(tower.members(*given))
     model.train(was_training)
     return np.asarray(out.float().cpu().numpy())

@@ -119,8 +119,9 @@ def test_a_run_without_probe_exports_and_says_why_int8_was_not_tried(copy: Path,
 def test_the_roster_holds_what_the_graph_gives(run_folder: Path, tmp_path: Path) -> None:
     export_bundle(run_folder, tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
-    again = bundle.csa_encoder.encode(bundle.roster.features, bundle.roster.identity)
-    np.testing.assert_array_equal(bundle.roster.vectors, again)
+    vectors, own = bundle.csa_encoder.encode(bundle.roster.features, bundle.roster.identity)
+    np.testing.assert_array_equal(bundle.roster.vectors, vectors)
+    np.testing.assert_array_equal(bundle.roster.own, own)
     assert bundle.engine.moment <= bundle.manifest.window["until"]
 
 

@@ -32,6 +32,7 @@ from twotower.features.schema import FeatureSchema, log_columns
 from twotower.features.streams import CustomerPast, csa_streams, told_by
 from twotower.scoring.join import Join, RankWeights, sigmoid
 from twotower.scoring.kernels import Kernel
+from twotower.scoring.outcomes import Head, Outcomes
 from twotower.scoring.rows import build_rows
 from twotower.tables.log import Log
 from twotower.text.tokens import Tokenizer
@@ -141,7 +142,8 @@ def join(calibrated: bool = True, handled: bool = True) -> Join:
     ranks: dict[Any, RankWeights] = {"success": success}
     if handled:
         ranks["handled"] = masses
-    return Join(ranks, "success" if calibrated else "handled", calibrated)
+    heads = Outcomes((Head(0.1, 0.8), None, Head(-0.05, 0.3), Head(-0.02, 0.1)))
+    return Join(ranks, "success" if calibrated else "handled", calibrated, outcomes=heads)
 
 
 def write_tokenizer(path: Path) -> None:

@@ -14,11 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.schema import FeatureSchema
+from twotower.scoring.outcomes import TARGETS
 
 BASE, MEMORY, PROFILE, FACTORS = 8, 6, 5, 3
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 # Of what the complexity heads tell of a text, where the sigmoid of its base embedding is 0 and 1.
 LOW = np.array([4.0, 0.1, 0.05, 0.05, 0.05], np.float32)
+# Outcomes of a contact about which they vary, and how much.
+MIDDLES, SPREADS = np.array([3.5, 0.6, 6.0, 0.15], np.float32), np.array([0.5, 0.1, 0.4, 0.05], np.float32)
 HIGH = np.array([7.0, 1.0, 0.95, 0.95, 0.95], np.float32)
 
 
@@ -29,7 +32,7 @@ def _save(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict
 
 
 def write_contact_tower(path: Path, schema: FeatureSchema, words: int, seed: int = 0) -> None:
-    """tokens → mean embedding → all seven outputs; categories and numbers shift the profile and level a little."""
+    """tokens → mean embedding → all eight outputs; categories and numbers shift the profile and level a little."""
     rng = np.random.default_rng(seed)
     intents = 1 + len(schema.categories["intent"])
 
@@ -49,6 +52,8 @@ def write_contact_tower(path: Path, schema: FeatureSchema, words: int, seed: int
         "number_map": 0.02 * normal(len(schema.numbers), PROFILE - 1),
         "to_intent": 3 * normal(BASE, intents),
         "to_complexity": normal(BASE, len(COMPLEXITY)),
+        "to_outcomes": normal(BASE, len(TARGETS)) * SPREADS,
+        "outcomes_at": MIDDLES,
         "low": LOW,
         "span": HIGH - LOW,
     }
@@ -66,6 +71,7 @@ def write_contact_tower(path: Path, schema: FeatureSchema, words: int, seed: int
         info("intent", INT64, ["batch"]),
         info("intent_p", FLOAT, ["batch"]),
         info("complexity", FLOAT, ["batch", len(COMPLEXITY)]),
+        info("outcomes", FLOAT, ["batch", len(TARGETS)]),
     ]
     _save([*_vectors(), *_told()], inputs, outputs, weights, path)
 
@@ -100,7 +106,7 @@ def _vectors() -> list[Any]:
 
 
 def _told() -> list[Any]:
-    """Intent, its probability and complexity, from the base embedding alone."""
+    """Intent, its probability, complexity and outcomes, from the base embedding alone."""
     node = helper.make_node
     return [
         node("MatMul", ["base", "to_intent"], ["logits"]),
@@ -111,6 +117,8 @@ def _told() -> list[Any]:
         node("Sigmoid", ["raw_complexity"], ["share"]),
         node("Mul", ["share", "span"], ["above"]),
         node("Add", ["above", "low"], ["complexity"]),
+        node("MatMul", ["base", "to_outcomes"], ["raw_outcomes"]),
+        node("Add", ["raw_outcomes", "outcomes_at"], ["outcomes"]),
     ]
 
 
@@ -126,7 +134,8 @@ def _unit(source: str, target: str) -> list[Any]:
 
 
 def write_csa_tower(path: Path, schema: FeatureSchema, seed: int = 1) -> None:
-    """features → vector, linear, with an embedding of the identity; the spread is one of the identity's own."""
+    """features → vector and outcomes, linear, with an embedding of the identity; the spread is one of the identity's
+    own."""
     rng = np.random.default_rng(seed)
     width = len(schema.csa_numbers)
     known = len(schema.identities)
@@ -136,14 +145,20 @@ def write_csa_tower(path: Path, schema: FeatureSchema, seed: int = 1) -> None:
         "map": (rng.standard_normal((width, PROFILE)) / np.sqrt(width)).astype(np.float32),
         "own": (0.1 * rng.standard_normal((known + 1, PROFILE))).astype(np.float32),
         "factors": spread.astype(np.float32),
+        "outcome_map": (rng.standard_normal((width, len(TARGETS))) / np.sqrt(width) * SPREADS).astype(np.float32),
+        "outcome_own": (0.3 * rng.standard_normal((known + 1, len(TARGETS))) * SPREADS).astype(np.float32),
     }
     nodes = [
         helper.make_node("MatMul", ["features", "map"], ["mapped"]),
         helper.make_node("Gather", ["factors", "identity"], ["spread"]),
         helper.make_node("Gather", ["own", "identity"], ["known"]),
         helper.make_node("Add", ["mapped", "known"], ["vector"]),
+        helper.make_node("MatMul", ["features", "outcome_map"], ["outcomes_mapped"]),
+        helper.make_node("Gather", ["outcome_own", "identity"], ["outcomes_known"]),
+        helper.make_node("Add", ["outcomes_mapped", "outcomes_known"], ["outcomes"]),
     ]
     info = helper.make_tensor_value_info
     inputs = [info("features", FLOAT, ["batch", width]), info("identity", INT64, ["batch"])]
-    outputs = [info("vector", FLOAT, ["batch", PROFILE]), info("spread", FLOAT, ["batch", FACTORS * PROFILE])]
+    widths = {"vector": PROFILE, "spread": FACTORS * PROFILE, "outcomes": len(TARGETS)}
+    outputs = [info(name, FLOAT, ["batch", size]) for name, size in widths.items()]
     _save(nodes, inputs, outputs, weights, path)

@@ -114,7 +114,7 @@ def test_the_spread_of_known_csas_is_theirs_and_of_strangers_that_of_csas_at_lar
     towers, data, sampler = sampled.towers, sampled.data, sampled.sampler
     features, identity = torch.from_numpy(data.csa_features[-1]), torch.from_numpy(data.identity)
     inputs = torch.cat([sampled.design.about, sampled.design.plain], dim=1)
-    vectors, spread = towers.csa_tower(features, identity)
+    vectors, spread, _ = towers.csa_tower(features, identity)
     stranger = towers.csa_tower(features[:1], identity[:1] * 0)[1]
     width = vectors.shape[1]
     signature = width - inputs.shape[1]

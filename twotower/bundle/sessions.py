@@ -30,8 +30,9 @@ Halves = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
 
 CONTACT_INPUTS = ("tokens", "categories", "numbers")
-CONTACT_OUTPUTS = ("profile", "memory", "level", "base", "intent", "intent_p", "complexity")
-CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector", "spread")
+CONTACT_OUTPUTS = ("profile", "memory", "level", "base", "intent", "intent_p", "complexity", "outcomes")
+CSA_INPUTS, CSA_OUTPUTS = ("features", "identity"), ("vector", "spread", "outcomes")
+ENCODED = ("vector", "outcomes")  # of the CSA tower: what moves with the features
 # Contacts per round: their tokens and columns are in memory at once.
 ROUND = 4096
 ALIGNMENT = 64
@@ -62,7 +63,7 @@ def open_session(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> o
 @dataclass(frozen=True)
 class Encoded:
     """Outputs of the contact tower for B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K),
-    `intent` i8 (B,) the most probable code with `intent_p` (B,), `complexity` (B, T)."""
+    `intent` i8 (B,) the most probable code with `intent_p` (B,), `complexity` (B, C), `outcomes` (B, T) levels."""
 
     profile: Floats
     memory: Floats
@@ -71,6 +72,7 @@ class Encoded:
     intent: Integers
     intent_p: Floats
     complexity: Floats
+    outcomes: Floats
 
     def __len__(self) -> int:
         return len(self.level)
@@ -137,27 +139,29 @@ class ContactEncoder:
 
 
 class CsaEncoder:
-    """CSA features in, profile vectors out, and how far these may be off."""
+    """CSA features in; out come profile vectors, how far these may be off, and what CSAs add to outcomes."""
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
 
-    def encode(self, features: Floats, identity: Integers) -> Floats:
-        """Profile vectors (J, P) of features (J, G) and identities (J,)."""
-        width = int(self._session.get_outputs()[0].shape[1])
-        vectors = np.empty((len(identity), width), np.float32)
+    def encode(self, features: Floats, identity: Integers) -> tuple[Floats, Floats]:
+        """Profile vectors (J, P) and outcomes (J, T) of features (J, G) and identities (J,)."""
+        vectors, own = (np.empty((len(identity), self._width(name)), np.float32) for name in ENCODED)
         for i in range(len(identity)):
             feeds = {"features": _aligned(features[i : i + 1]), "identity": identity[i : i + 1]}
-            vectors[i] = self._session.run(CSA_OUTPUTS[:1], feeds)[0][0]
-        return vectors
+            (vectors[i],), (own[i],) = self._session.run(ENCODED, feeds)
+        return vectors, own
+
+    def _width(self, name: str) -> int:
+        return next(int(output.shape[1]) for output in self._session.get_outputs() if output.name == name)
 
     def spread(self, features: Floats, identity: Integers) -> Halves:
         """Factors (J, S, P) float16 of the vectors' posterior covariances (`scoring/spread.py`), by the same inputs."""
-        width, whole = (int(output.shape[1]) for output in self._session.get_outputs())
+        width, whole = self._width("vector"), self._width("spread")
         factors = np.empty((len(identity), whole // width, width), np.float16)
         for i in range(len(identity)):
             feeds = {"features": _aligned(features[i : i + 1]), "identity": identity[i : i + 1]}
-            factors[i] = self._session.run(CSA_OUTPUTS[1:], feeds)[0].reshape(factors.shape[1:])
+            factors[i] = self._session.run(("spread",), feeds)[0].reshape(factors.shape[1:])
         return factors
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from twotower.clock import NEVER, NULL_TIME, from_arrow, to_arrow
 from twotower.errors import BundleError
+from twotower.scoring.outcomes import TARGETS
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
@@ -25,12 +26,13 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class Roster:
     """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), `spread` f2 (J, S, P) the factors of their
-    posterior covariances (`scoring/spread.py`), as-of `features` (J, G), `identity` i8[J] and `active` bool[J] (not yet
-    departed at the end of the data window)."""
+    posterior covariances (`scoring/spread.py`), `own` (J, T) what they add to outcomes (`scoring/outcomes.py`), as-of
+    `features` (J, G), `identity` i8[J] and `active` bool[J] (not yet departed at the end of the data window)."""
 
     ids: tuple[str, ...]
     vectors: Floats
     spread: npt.NDArray[np.float16]
+    own: Floats
     features: Floats
     identity: npt.NDArray[np.int64]
     active: npt.NDArray[np.bool_]
@@ -48,6 +50,7 @@ def write_roster(roster: Roster, path: Path) -> None:
             "identity": pa.array(roster.identity),
             "vector": _lists(roster.vectors),
             "spread": _lists(roster.spread.reshape(len(roster), -1)),
+            "outcomes": _lists(roster.own),
             "features": _lists(roster.features),
         }
     )
@@ -56,14 +59,17 @@ def write_roster(roster: Roster, path: Path) -> None:
 
 def read_roster(path: Path) -> Roster:
     """Read `roster.parquet`. Raises BundleError where a column is missing or of another type."""
-    table = _read(path, ("csa_id", "active", "identity", "vector", "spread", "features"))
-    vectors, spread = _matrix(table["vector"]), _matrix(table["spread"])
+    table = _read(path, ("csa_id", "active", "identity", "vector", "spread", "outcomes", "features"))
+    vectors, spread, own = (_matrix(table[name]) for name in ("vector", "spread", "outcomes"))
     if spread.shape[1] % vectors.shape[1]:
         raise BundleError(f"{path}: column 'spread' is {spread.shape[1]} wide, no multiple of 'vector'; export again")
+    if own.shape[1] != len(TARGETS):
+        raise BundleError(f"{path}: column 'outcomes' is {own.shape[1]} wide, expected {len(TARGETS)}; export again")
     return Roster(
         ids=tuple(table["csa_id"].to_pylist()),
         vectors=vectors,
         spread=spread.reshape(len(vectors), -1, vectors.shape[1]).astype(np.float16),
+        own=own,
         features=_matrix(table["features"]),
         identity=table["identity"].to_numpy(),
         active=table["active"].to_numpy(),

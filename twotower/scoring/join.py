@@ -10,7 +10,8 @@ is the logit of P(resolved | contact, CSA), which a monotone map (`calibration.p
     log P(a takes x and resolves it)
         = const(x) + w_profile · profile(x)·vector(a) + w_success · log σ(z(x, a)) + Σ_k w_k mass_k(x, a)
 
-is log-linear; the constant per contact is never needed to rank.
+is log-linear; the constant per contact is never needed to rank. A third way to rank is by a utility that the caller
+states (`utility.py`), of P(resolved) and the other outcomes that are expected.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from twotower.scoring.calibration import Calibration
 from twotower.scoring.calibration import sigmoid as sigmoid
 from twotower.scoring.kernels import Floats, Kernel
 from twotower.scoring.memory import Memory
+from twotower.scoring.outcomes import Outcomes
+from twotower.scoring.utility import Utility
 
 Rank = Literal["success", "handled"]
 RANKS: tuple[Rank, ...] = ("success", "handled")
@@ -36,7 +39,8 @@ RANKS: tuple[Rank, ...] = ("success", "handled")
 @dataclass(frozen=True)
 class ContactVectors:
     """What the contact tower says of B contacts: `profile` (B, P), `memory` (B, Q), `level` (B,), `base` (B, K) f4,
-    with `arrived_at` i8[B] µs and `customer` i4[B] (codes of the pairing memory, −1 unknown)."""
+    with `arrived_at` i8[B] µs and `customer` i4[B] (codes of the pairing memory, −1 unknown); `outcomes` (B, T) their
+    levels, None where nobody asks for outcomes."""
 
     profile: Floats
     memory: Floats
@@ -44,13 +48,16 @@ class ContactVectors:
     base: Floats
     arrived_at: npt.NDArray[np.int64]
     customer: npt.NDArray[np.int32]
+    outcomes: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.level)
 
     def take(self, index: npt.NDArray[np.int64]) -> ContactVectors:
         """The contacts at `index`."""
-        return ContactVectors(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        columns = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        taken: dict[str, Any] = {name: None if part is None else part[index] for name, part in columns}
+        return ContactVectors(**taken)
 
 
 @dataclass(frozen=True)
@@ -71,23 +78,32 @@ class RankWeights:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores f4[C] of the candidates, P(resolved) f4[C] or None, and the weighted parts f4[C, n] named by `names`."""
+    """Scores f4[C] of the candidates, P(resolved) f4[C] or None, and the weighted parts f4[C, n] named by `names`.
+
+    `keys` f4[C]: what they are ordered by, the first of them first; none: the score.
+    """
 
     score: Floats
     p_resolved: Floats | None
     contributions: Floats
     names: tuple[str, ...]
+    keys: tuple[Floats, ...] = ()
+
+    def best(self, k: int) -> npt.NDArray[np.int64]:
+        """Positions of the k best, best first; equals in the order of the candidates."""
+        return np.lexsort([-key for key in reversed(self.keys or (self.score,))])[:k]
 
 
 @dataclass(frozen=True)
 class Join:
     """Weights for each meaning of a rank. `calibrated`: the log had failures, so success is a probability, by
-    `calibration`."""
+    `calibration`. `outcomes`: what else is expected of a pair."""
 
     ranks: dict[Rank, RankWeights]
     default: Rank
     calibrated: bool
     calibration: Calibration = field(default_factory=Calibration)
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
     def score(
         self,
@@ -114,6 +130,34 @@ class Join:
             return Scored(z, p, success[1], success[2])
         score, parts, names = self._handled(contact, memory, candidates, fit, z)
         return Scored(score, p, parts, names)
+
+    def worth(
+        self,
+        utility: Utility,
+        contact: ContactVectors,
+        memory: Memory,
+        candidates: npt.NDArray[np.int64],
+        vectors: Floats,
+        own: Floats,
+    ) -> Scored:
+        """Score one contact against C candidates by a utility: `score` is U; equals in U stand by success.
+
+        own (C, T): what the candidates add to outcomes; the rest as in `score`. Raises BundleError where the bundle
+        cannot tell what has a weight.
+        """
+        utility.check(self.outcomes, self.calibrated)
+        success = self.score("success", contact, memory, candidates, vectors)
+        parts, names = utility.parts(success.p_resolved, self.expected(contact, vectors, own))
+        score = parts.sum(axis=1)
+        # P(resolved) rises with the logit, but two logits may share one.
+        keys = (success.score,) if utility.by_success_alone else (score, success.score)
+        return Scored(score, success.p_resolved, parts, names, keys)
+
+    def expected(self, contact: ContactVectors, vectors: Floats, own: Floats) -> Floats:
+        """Expected outcomes (C, T) of one contact with CSAs of vectors (C, P) who add own (C, T); NaN: no head."""
+        if contact.outcomes is None:
+            return np.full(own.shape, np.nan, np.float32)
+        return self.outcomes.expected(contact.outcomes[0], own, vectors @ contact.profile[0])
 
     def uncertainty(self, deviations: Floats) -> Floats | None:
         """Posterior standard deviations of z, from those (C,) of profile · vector; None where z is no probability's."""
@@ -155,6 +199,7 @@ class Join:
             "default": self.default,
             "calibrated": self.calibrated,
             "calibration": asdict(self.calibration),
+            "outcomes": self.outcomes.to_json(),
             "ranks": {rank: asdict(weights) for rank, weights in self.ranks.items()},
         }
 
@@ -171,7 +216,8 @@ class Join:
             if data["default"] not in ranks:
                 raise ValueError(f"the default rank {data['default']!r} is not among its ranks")
             calibration = Calibration.from_json(data["calibration"])
-            return cls(ranks, data["default"], bool(data["calibrated"]), calibration)
+            outcomes = Outcomes.from_json(data["outcomes"])
+            return cls(ranks, data["default"], bool(data["calibrated"]), calibration, outcomes)
         except (AttributeError, KeyError, TypeError, ValueError, OSError, ConfigError, BundleError) as error:
             raise BundleError(f"{path}: not a calibration.json of this version ({error})") from None
 

@@ -26,6 +26,7 @@ from twotower.features.customer import RELATIONSHIP
 from twotower.towers.backbones import Backbone, StaticBackbone, unit
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
+from twotower.towers.outcomes import OutcomeHeads
 from twotower.towers.spread import of_members
 from twotower.towers.topics import Topics
 
@@ -121,6 +122,7 @@ class ContactTower(nn.Module):
         self.gain = nn.Parameter(torch.zeros(KINDS_MET)) if relationship else None
         self.to_memory = nn.Linear(self.width, config.memory_dim)
         self.to_level = nn.Linear(self.width, 1)
+        self.outcomes = OutcomeHeads(self.width)
         self._start()
 
     def _start(self) -> None:
@@ -198,20 +200,25 @@ class ContactTower(nn.Module):
         return (kinds * self.gain[:, None]).sum(dim=1)
 
     def forward(self, tokens: Tensor, categories: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
-        """(profile (B, P), memory (B, Q), level (B,), base (B, K), intent (B,), intent_p (B,), complexity (B, T)).
+        """(profile (B, P), memory (B, Q), level (B,), base (B, K), intent (B,), intent_p (B,), complexity (B, C),
+        outcomes (B, T)).
 
-        P = M·d + R + 1, the last component constant 1.
+        P = M·d + R + 1, the last component constant 1. outcomes: levels, by `scoring.outcomes.TARGETS`.
         """
         text = self.backbone(tokens)
         read = self.read(tokens, text)
         said = self.heads(read, categories)
-        out = self._head(self.fuse(text, said.known, numbers, said.complexity, self._topics(read)), numbers)
+        fused = self.fuse(text, said.known, numbers, said.complexity, self._topics(read))
+        out, base = self._head(fused, numbers), unit(read[:, : self.config.base_dim])
+        told = said.intent, said.intent_p, said.complexity
+        return self.profile(out), out.memory, out.level, base, *told, self.outcomes(fused)
+
+    def profile(self, out: ContactOutput) -> Tensor:
+        """The profile (B, P) that is served."""
         parts = [out.members.flatten(1) / self.config.members, torch.ones_like(out.level).unsqueeze(-1)]
         if self.gain is not None:
             parts.insert(1, out.met)
-        base = unit(read[:, : self.config.base_dim])
-        profile = torch.cat(parts, dim=1)
-        return profile, out.memory, out.level, base, said.intent, said.intent_p, said.complexity
+        return torch.cat(parts, dim=1)
 
 
 class CsaTower(nn.Module):
@@ -231,6 +238,7 @@ class CsaTower(nn.Module):
             self.register_buffer("factors", torch.zeros(identities + 1, config.spread + 1, width))
         out = config.members * (config.profile_dim + 1)
         self.standardise = Standardise(self.plain)
+        self.outcomes = OutcomeHeads(self.plain, identities)
         self.to_vector = nn.Linear(self.plain, out, bias=False)
         self.identities = nn.Parameter(torch.randn(identities + 1, out) * 0.05)
         self.log_std = nn.Parameter(torch.full((identities + 1, out), IDENTITY_LOG_STD))
@@ -254,22 +262,30 @@ class CsaTower(nn.Module):
         signature = features[:, self.plain :]
         return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1], signature)
 
-    def forward(self, features: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
-        """Vector (B, P): the members' means side by side, the signature, then the mean bias; and S factors of its
-        posterior covariance side by side, (B, S·P)."""
-        out = self.members(features, identity)
+    def vector(self, out: CsaOutput) -> Tensor:
+        """Vector (B, P): the members' means side by side, the signature, then the mean bias."""
         parts = [out.vectors.flatten(1), out.bias.mean(dim=1, keepdim=True)]
+        if out.signature.shape[-1]:
+            parts.insert(1, out.signature)
+        return torch.cat(parts, dim=1)
+
+    def own(self, features: Tensor, identity: Tensor) -> Tensor:
+        """What CSAs add to the outcomes (B, T), by `scoring.outcomes.TARGETS`."""
+        found: Tensor = self.outcomes(self.standardise(features[:, : self.plain]), identity)
+        return found
+
+    def forward(self, features: Tensor, identity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The vector (B, P), S factors of its posterior covariance side by side (B, S·P), and outcomes (B, T)."""
+        out = self.members(features, identity)
         if self.config.spread:
             shape = (-1, *self.factors.shape[1:])
             factors = functional.embedding(identity, self.factors.flatten(1)).view(shape)
         else:
             factors = of_members(out.vectors, out.bias, out.vector_var, out.bias_var)
-        if out.signature.shape[-1]:
-            parts.insert(1, out.signature)
-            # Signatures say who met whom, which is known.
+        if out.signature.shape[-1]:  # it says who met whom, which is known
             known = torch.zeros_like(factors[..., :1]).expand(-1, -1, out.signature.shape[-1])
             factors = torch.cat([factors[..., :-1], known, factors[..., -1:]], dim=-1)
-        return torch.cat(parts, dim=1), factors.flatten(1)
+        return self.vector(out), factors.flatten(1), self.own(features, identity)
 
 
 class TwoTower(nn.Module):

@@ -22,6 +22,7 @@ from twotower.features.engine.customers import CustomerHistory
 from twotower.features.engine.events import Arrivals, KnownHandovers
 from twotower.features.registry import FAMILIES
 from twotower.features.schema import FeatureSchema
+from twotower.scoring.outcomes import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_where_an_input_lies_in_memory_does_not_matter(bundle_folder: Path, offs
     features, identity = bundle.roster.features[:1], bundle.roster.identity[:1]
     moved = np.empty(features.size + 16, np.float32)[offset : offset + features.size].reshape(1, -1)
     moved[:] = features
-    np.testing.assert_array_equal(bundle.csa_encoder.encode(moved, identity), bundle.roster.vectors[:1])
+    np.testing.assert_array_equal(bundle.csa_encoder.encode(moved, identity)[0], bundle.roster.vectors[:1])
 
 
 def test_rounds_do_not_show(encoder: ContactEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +80,7 @@ def test_the_tower_tells_intent_and_complexity(encoder: ContactEncoder) -> None:
     assert found.intent.dtype == np.int64
     assert found.intent.shape == found.intent_p.shape == (3,)
     assert found.complexity.shape == (3, len(COMPLEXITY))
+    assert found.outcomes.shape == (3, len(TARGETS))
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +144,18 @@ def test_csas_encode_alone_as_together(bundle_folder: Path) -> None:
     bundle = Bundle.open(bundle_folder)
     encoder: CsaEncoder = bundle.csa_encoder
     features, identity = bundle.roster.features, bundle.roster.identity
-    np.testing.assert_array_equal(encoder.encode(features, identity), bundle.roster.vectors)
-    np.testing.assert_array_equal(encoder.encode(features[3:5], identity[3:5]), bundle.roster.vectors[3:5])
-    assert encoder.encode(features[:0], identity[:0]).shape == (0, fakes.PROFILE)
+    for found, whole in zip(
+        encoder.encode(features, identity), (bundle.roster.vectors, bundle.roster.own), strict=True
+    ):
+        np.testing.assert_array_equal(found, whole)
+    for found, whole in zip(
+        encoder.encode(features[3:5], identity[3:5]), encoder.encode(features, identity), strict=True
+    ):
+        np.testing.assert_array_equal(found, whole[3:5])
+    assert [part.shape for part in encoder.encode(features[:0], identity[:0])] == [
+        (0, fakes.PROFILE),
+        (0, len(TARGETS)),
+    ]
 
 
 def test_a_session_uses_one_thread_and_does_not_spin(bundle_folder: Path) -> None:

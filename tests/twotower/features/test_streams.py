@@ -23,6 +23,7 @@ from twotower.features.feature import table
 from twotower.features.registry import FAMILIES
 from twotower.features.schema import FeatureSchema, log_columns
 from twotower.features.streams import UPSET, CustomerPast, Told, csa_streams, customer_streams, told_by, with_intents
+from twotower.scoring.outcomes import TARGETS
 from twotower.tables.log import Log
 from twotower.text.signals import SIGNALS
 
@@ -97,6 +98,7 @@ def test_what_a_bundle_tells_is_nothing_where_a_head_was_not_fitted(log, schema)
     said = Encoded(
         *(np.ones((many, 4), np.float32) for _ in range(2)), np.zeros(many, np.float32), np.eye(4, dtype=np.float32),
         np.zeros(many, np.int64), np.ones(many, np.float32), np.zeros((many, len(COMPLEXITY)), np.float32),
+        np.zeros((many, len(TARGETS)), np.float32),
     )  # fmt: skip
     fitted = told_by(replace(schema, heads=["failure_risk"]), rows, said)
     assert (fitted.expected == 1).all()

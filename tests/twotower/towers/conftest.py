@@ -45,6 +45,10 @@ def random_model(config: TowerConfig = CONFIG, schema: FeatureSchema = SCHEMA) -
     made = build(config, schema, table, weights, PAD, fitted_heads(config, schema))
     text = {id(parameter) for part in (made.contact_tower.backbone, made.contact_tower.reader)
             for parameter in part.parameters()}  # fmt: skip
+    for tower in (made.contact_tower, made.csa_tower):
+        for values in tower.outcomes.buffers():
+            values.copy_(torch.randn_like(values))
+        tower.outcomes.own[0] = 0  # a stranger
     with torch.no_grad():
         for parameter in made.parameters():
             if id(parameter) not in text:

@@ -64,7 +64,7 @@ def test_a_reader_stays_as_it_was_where_the_text_was_trained(model, contacts, tm
     again = load(tmp_path)
     for ours, theirs in zip(trained, again.contact_tower(*contacts), strict=True):
         assert torch.equal(ours, theirs)
-    for name, was, now in zip(("base", "intent", "intent_p", "complexity"), before[3:], trained[3:], strict=True):
+    for name, was, now in zip(("base", "intent", "intent_p", "complexity"), before[3:7], trained[3:7], strict=True):
         assert torch.equal(was, now), name
     assert not torch.allclose(before[1], trained[1])
     assert not any(parameter.requires_grad for parameter in again.contact_tower.reader.parameters())

@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from tests.twotower.towers.conftest import CONFIG, PAD, SCHEMA, WIDTH, WORDS, fitted_heads, random_model
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.customer import SIGNATURE, signatures
+from twotower.scoring.outcomes import TARGETS
 from twotower.towers.store import build
 from twotower.towers.two_tower import Standardise, TwoTower, kl_gaussian
 
@@ -34,7 +35,7 @@ def test_pairs_and_the_whole_roster_have_the_same_logits(model, contacts, csas):
 
 
 def test_shapes_and_lengths_are_those_of_the_contract(model, contacts, csas):
-    profile, memory, level, base, intent, intent_p, complexity = model.contact_tower(*contacts)
+    profile, memory, level, base, intent, intent_p, complexity, outcomes = model.contact_tower(*contacts)
     width = CONFIG.members * CONFIG.profile_dim + SIGNATURE + 1
     assert profile.shape == (5, width)
     assert (profile[:, -1] == 1).all()
@@ -46,7 +47,10 @@ def test_shapes_and_lengths_are_those_of_the_contract(model, contacts, csas):
     assert intent.shape == intent_p.shape == (5,)
     assert intent.dtype == torch.int64
     assert complexity.shape == (5, len(COMPLEXITY))
-    assert model.csa_tower(*csas)[0].shape == (4, width)
+    vector, _, own = model.csa_tower(*csas)
+    assert vector.shape == (4, width)
+    assert outcomes.shape == (5, len(TARGETS))
+    assert own.shape == (4, len(TARGETS))
 
 
 def test_padding_changes_nothing(model, contacts):
@@ -95,7 +99,7 @@ def test_complexity_is_as_the_heads_say_unless_it_is_told(model, contacts):
     assert torch.equal(usual.members, told.members)
     assert torch.equal(usual.level, told.level)
     assert not torch.allclose(usual.members, other.members)
-    assert torch.equal(tower(*contacts)[-1], said)
+    assert torch.equal(tower(*contacts)[6], said)
 
 
 def test_what_was_not_told_reads_as_the_mean(model, contacts):
@@ -124,7 +128,7 @@ def test_complexity_widens_the_contact_tower_and_can_be_left_out(contacts):
     deaf = [without.contact_tower.head(text, text, categories, numbers, t) for t in (None, torch.ones(5, 5))]
     assert torch.equal(deaf[0].members, deaf[1].members)
     without.contact_tower.fit_standardise(numbers, torch.full((5, 5), torch.nan))
-    complexity = without.contact_tower(*contacts)[-1]
+    complexity = without.contact_tower(*contacts)[6]
     assert torch.equal(complexity, without.contact_tower.heads(text, categories).complexity)  # still said to who asks
 
 
