@@ -105,7 +105,8 @@ def test_who_comes_back_is_known_and_while_away_nobodys_candidate(
     code = matcher.snapshot.codes[altered.back]
     assert matcher.bundle.roster.identity[code] > 0
     assert int((matcher.bundle.history.csa == code).sum()) > 5  # what they did before they left
-    stranger = matcher.bundle.csa_encoder.encode(matcher.bundle.roster.features[code : code + 1], np.zeros(1, np.int64))
+    features = matcher.bundle.roster.features[code : code + 1]
+    stranger, _ = matcher.bundle.csa_encoder.encode(features, np.zeros(1, np.int64))
     assert np.abs(stranger - matcher.bundle.roster.vectors[code]).max() > 0.01
 
 
