@@ -38,7 +38,7 @@ class Texts:
 
     `told` (B, T) is complexity as it was known on arrival, NaN where it was not. Where the text backbone is frozen,
     `text` (B, width) holds its output and `tokens` is None; `read` (B, W) are the frozen vectors that the heads read,
-    None where they are the text's own.
+    None where they are the text's own. `contact` (B,): their positions in the log.
     """
 
     tokens: Tensor | None
@@ -47,6 +47,7 @@ class Texts:
     told: Tensor
     text: Tensor | None = None
     read: Tensor | None = None
+    contact: Tensor | None = None
 
     def outputs(self, model: TwoTower) -> ContactOutput:
         """The contact tower's output. Raises DataError where neither tokens nor text vectors are given."""
@@ -260,6 +261,7 @@ def texts(data: TrainingSet, contacts: Indices) -> Texts:
         torch.from_numpy(data.told[contacts]),
         None if frozen is None else torch.from_numpy(frozen[contacts]),
         torch.from_numpy(data.read[contacts]) if apart else None,
+        torch.from_numpy(contacts),
     )
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from train.data import MatcherData
+from train.distil_teacher import named
 from train.join import JoinOptions
 from train.module import MatcherModule
 from train.stopping import StopEarly
@@ -93,7 +94,7 @@ def every_epoch(work: Path) -> ModelCheckpoint:
 
 
 def resolved_config(cli: MatcherCLI) -> str:
-    """The resolved configuration as YAML, without the places of this machine."""
+    """The resolved configuration as YAML, without the places of this machine: a teacher goes by its digest."""
     config = cli.parser.dump(without_places(cli.config), skip_none=False, format="yaml")
     return yaml.safe_dump(yaml.safe_load(config), sort_keys=True, allow_unicode=True)
 
@@ -103,6 +104,7 @@ def without_places(config: Namespace) -> Namespace:
     copy = config.clone()
     copy.pop("config", None)
     copy["data.folder"] = ""
+    copy["model.teacher"] = named(config["model.teacher"])
     copy["checkpoint.dirpath"] = None
     copy["trainer.default_root_dir"] = None
     copy["trainer.enable_progress_bar"] = None

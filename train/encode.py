@@ -10,6 +10,7 @@ from torch import Tensor
 from train.prepare import TrainingSet
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors
+from twotower.towers.backbones import StaticBackbone
 from twotower.towers.two_tower import TwoTower
 
 VECTORS = 4  # outputs of the contact tower that a score is made of
@@ -17,16 +18,22 @@ VECTORS = 4  # outputs of the contact tower that a score is made of
 
 @torch.inference_mode()
 def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], batch: int = 2048) -> ContactVectors:
-    """Vectors of the contacts (B,), in evaluation mode; sorted by length inside, so that padding is cheap."""
+    """Vectors of the contacts (B,), in evaluation mode; sorted by length inside, so that padding is cheap.
+
+    Where a transformer is frozen, its text vectors are those that were computed once.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
+    frozen = None if isinstance(model.contact_tower.backbone, StaticBackbone) else data.frozen_text
     order = np.argsort(data.tokens.lengths(contacts), kind="stable")
     pieces: list[tuple[Tensor, ...]] = []
     for start in range(0, len(order), batch):
         rows = contacts[order[start : start + batch]]
-        part = (data.tokens.pad(rows), data.categories[rows], data.numbers[rows])
-        out = model.contact_tower(*(torch.from_numpy(t).to(device) for t in part))[:VECTORS]
+        text = (data.tokens.pad(rows),) if frozen is None else (frozen[rows], data.read[rows])
+        part = (*text, data.categories[rows], data.numbers[rows])
+        speak = model.contact_tower if frozen is None else model.contact_tower.speak
+        out = speak(*(torch.from_numpy(t).to(device) for t in part))[:VECTORS]
         pieces.append(tuple(t.float().cpu() for t in out))
     model.train(was_training)
     back = np.empty_like(order)
@@ -36,7 +43,7 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
 
 
 @torch.inference_mode()
-def text_vectors(model: TwoTower, data: TrainingSet, batch: int = 2048) -> npt.NDArray[np.float32]:
+def text_vectors(model: TwoTower, data: TrainingSet, batch: int = 256) -> npt.NDArray[np.float32]:
     """Output (N, width) of the text backbone for every contact."""
     backbone = model.contact_tower.backbone.eval()
     out = np.empty((len(data.tokens), backbone.width), dtype=np.float32)

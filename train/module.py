@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 
 from train.batches import Step
 from train.data import MatcherData
+from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
@@ -61,6 +63,11 @@ class MatcherModule(lightning.LightningModule):
         solver: how the sigmoid's likelihood is learnt: by gradient steps on members, or by sampling the posterior
             over topics (`train.posterior`); auto samples where topics were found and the text is frozen.
         directions: in which work differs for CSAs, of the sampler.
+        teacher: folder of a finished run, of the transformer tower above all, to match beside the own objectives, by
+            gradients (`train.distil`); null: none.
+        score_matching: weight of matching its scores.
+        embedding_matching: weight of matching its vectors.
+        temperature: at which scores are matched.
     """
 
     def __init__(
@@ -72,6 +79,10 @@ class MatcherModule(lightning.LightningModule):
         warm_up: float = 0.3,
         solver: Literal["auto", "gradient", "sampling"] = "auto",
         directions: int = 16,
+        teacher: str | None = None,
+        score_matching: float = 1.0,
+        embedding_matching: float = 1.0,
+        temperature: float = 2.0,
     ) -> None:
         super().__init__()
         if directions <= 0:
@@ -81,7 +92,9 @@ class MatcherModule(lightning.LightningModule):
         self.save_hyperparameters()
         self.lr, self.text_lr, self.weight_decay = lr, text_lr, weight_decay
         self.memory_weight, self.warm_up = memory_weight, warm_up
-        self.solver, self.directions = solver, directions
+        self.solver, self.directions, self.teacher = solver, directions, teacher
+        self.matching = Matching(score_matching, embedding_matching, temperature)
+        self.taught: Distillation | None = None
         self.sampler: PosteriorSampler | None = None
         self.columns: Columns | None = None
         self.model: TwoTower | None = None
@@ -96,10 +109,11 @@ class MatcherModule(lightning.LightningModule):
     def samples(self, data: MatcherData) -> bool:
         """Whether the posterior is sampled. Raises ConfigError where that was asked for and cannot be."""
         able = data.objective.name == "sigmoid" and not data.with_memory and data.training_set.topics is not None
+        able = able and self.teacher is None
         if self.solver == "sampling" and not (able and not self.text_lr):
             raise ConfigError(
                 "model.solver sampling: needs resolved and unresolved hand-overs, intent labels to find topics by, "
-                "frozen text and no trained memory; use --model.solver gradient"
+                "frozen text, no trained memory and no teacher; use --model.solver gradient"
             )
         return self.solver != "gradient" and able and not self.text_lr
 
@@ -147,6 +161,8 @@ class MatcherModule(lightning.LightningModule):
                 replace(data, frozen_text=data.read if static else text_vectors(model, data))
             )
         self.model = model
+        place = Path(self.trainer.default_root_dir)
+        self.taught = distillation(self.teacher, self.matching, self.data, place)
         if sampled:
             self._configure_sampler()
 
@@ -221,6 +237,7 @@ class MatcherModule(lightning.LightningModule):
             return None
         torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step)
         loss = torch.zeros((), device=self.device)
+        step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:
             profile = self.objective(self.towers, step.profile)
             loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
@@ -229,6 +246,10 @@ class MatcherModule(lightning.LightningModule):
             memory = self.memory(self.towers, step.memory)
             loss = loss + self.memory_weight * memory
             self.log("train_memory", memory.detach(), prog_bar=True, batch_size=1)
+        if self.taught is not None:
+            matched = self.taught(self.towers, step, self.memory)
+            loss = loss + matched
+            self.log("train_teacher", matched.detach(), prog_bar=True, batch_size=1)
         return loss
 
     def validation_step(self, batch: Any, index: int) -> None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
 from train.data import MatcherData
+from train.distil import learnt
 from train.join import JoinOptions, bounded, fit_join, history_rows
 from train.prepare import TrainingSet
 from train.stopping import StopEarly
@@ -209,6 +210,7 @@ def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Jo
         "topics": 0 if data.topics is None else data.topics.count,
         "memory": "trained" if cli.datamodule.with_memory else "the profile's" if join.calibrated else "pretrained",
         "max_tokens": cli.datamodule.towers.max_tokens,
+        **learnt(cli.model.text_lr, cli.model.memory, cli.model.taught),
         "history_per_csa": options.history_per_csa,
         "seed": int(cli.config["seed_everything"]),
         "data": {

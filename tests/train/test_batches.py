@@ -295,7 +295,7 @@ def test_contacts_without_a_text_are_refused():
 
 def test_tensors_move_together():
     one = torch.zeros(1)
-    contacts = Texts(one, one, one, one, one, one)
+    contacts = Texts(one, one, one, one, one, one, one)
     moved = Step(ProfileBatch(contacts, one, one, one, one), None).to(torch.device("meta"))
     assert moved.profile is not None
     assert moved.memory is None

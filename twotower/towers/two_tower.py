@@ -206,7 +206,10 @@ class ContactTower(nn.Module):
         P = M·d + R + 1, the last component constant 1. outcomes: levels, by `scoring.outcomes.TARGETS`.
         """
         text = self.backbone(tokens)
-        read = self.read(tokens, text)
+        return self.speak(text, self.read(tokens, text), categories, numbers)
+
+    def speak(self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        """The same from text vectors (B, W) and from what `read` gives, both computed beforehand."""
         said = self.heads(read, categories)
         fused = self.fuse(text, said.known, numbers, said.complexity, self._topics(read))
         out, base = self._head(fused, numbers), unit(read[:, : self.config.base_dim])
