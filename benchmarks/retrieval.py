@@ -73,7 +73,7 @@ def centre(csas: int, per_csa: int, rng: np.random.Generator) -> tuple[HistoryRo
         until=np.full(len(owner), NEVER),
         vector=vector[order],
         residual=(resolved - 0.75).astype(np.float32)[order],
-        outcome=np.ones(len(owner), dtype=np.bool_),
+        outcome=np.ones(len(owner), dtype=np.float32),
         weight=resolved.astype(np.float32)[order],
         customer=np.full(len(owner), -1, dtype=np.int32),
         contact=np.arange(len(owner)),

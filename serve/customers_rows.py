@@ -73,7 +73,7 @@ class Remembered:
             until=np.full(len(kept), NEVER),
             vector=kept.vector,
             residual=kept.residual,
-            outcome=kept.resolved >= 0,
+            outcome=(kept.resolved >= 0).astype(np.float32),
             weight=(kept.resolved != 0).astype(np.float32),
             customer=np.zeros(len(kept), np.int32),
             contact=np.full(len(kept), -1, np.int64),

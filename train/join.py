@@ -10,7 +10,7 @@ plenty; the fit decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from twotower.scoring.calibration import Calibration
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights, log_sigmoid, sigmoid
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.memory import Memory
-from twotower.scoring.rows import HistoryRows, build_rows, expiry
+from twotower.scoring.rows import HistoryRows, build_rows
 from twotower.towers.two_tower import TwoTower
 
 Doubles = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ class JoinOptions:
     ridge: float = 1.0
     """Precision of the Gaussian prior on each standardised weight."""
     history_per_csa: int = 256
-    """Hand-overs a CSA's memory holds."""
+    """Rows a CSA's memory holds: hand-overs, and medoids of older ones where there were more (`train/medoids.py`)."""
 
 
 def handled_kernels(span_s: float, options: JoinOptions) -> tuple[Kernel, ...]:
@@ -71,7 +71,7 @@ def success_kernels(options: JoinOptions) -> tuple[Kernel, ...]:
 
 
 def history_rows(model: TwoTower, data: TrainingSet) -> HistoryRows:
-    """All hand-overs of the training log that ended, unbounded: the pairs, and what `bounded` cuts the memory from.
+    """All hand-overs of the training log that ended, unbounded: the pairs, and what the memory is made of.
 
     Vectors are the trained tower's, residuals are against its level. It reads every text, hence once a run.
     """
@@ -89,18 +89,13 @@ def history_rows(model: TwoTower, data: TrainingSet) -> HistoryRows:
     )
 
 
-def bounded(rows: HistoryRows, per_csa: int) -> HistoryRows:
-    """The same rows under a bound of `per_csa` a CSA: only the moments differ until which each counts."""
-    return replace(rows, until=expiry(rows.csa, rows.known_at, per_csa))
-
-
 def fit_join(
     model: TwoTower, data: TrainingSet, memory: Memory, options: JoinOptions, with_handled: bool, calibrated: bool
 ) -> tuple[Join, Calibrated | None]:
     """Fit both meanings of a rank on the validation window, and how P(resolved) was calibrated there.
 
-    memory: over the rows of the training log, bounded as served, with pairs; with_handled: exposure is worth modelling
-    (else `handled` is not offered); calibrated: the log has failures.
+    memory: over the rows of the training log as served from where validation opens, with pairs; with_handled: exposure
+    is worth modelling (else `handled` is not offered); calibrated: the log has failures.
     """
     span_s = float(data.arrived_at[-1] - data.arrived_at[0]) / 1e6
     ranks: dict[Rank, RankWeights] = {"success": RankWeights(kernels=(), profile=1.0, level=1.0)}

@@ -7,7 +7,9 @@ mean over draws: what is declared through a linear map, and what only own hand-o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +20,15 @@ from train.batches import profile_batch
 from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
 from twotower.features.csa import CSA
+from twotower.features.feature import Feature
 from twotower.towers.config import TowerConfig
 from twotower.towers.spread import of_covariance
 from twotower.towers.two_tower import KINDS_MET, TwoTower
 
 Longs = npt.NDArray[np.int64]
 DECLARED = ("profile", "skills", "roster")  # families that do not move with the hand-overs
+LEVEL, INDICATOR = "level", "0 or 1"  # units of what is declared by name
+LEVEL_SPREAD = 0.25  # of declared levels, so that they weigh about as much as a team's indicator
 CHUNK = 8192
 
 
@@ -32,8 +37,8 @@ class Columns:
     """Where the sampler's inputs are among the towers'.
 
     Of the contact tower's fused columns: `about`, `plain` with the `scale` that brings them to unit size, and `level`
-    (first, one past the last). Of the CSA features that are not signatures: `declared`, `group` the feature that each
-    of these belongs to, and `moving`, the others.
+    (first, one past the last). Of the CSA features that are not signatures: `declared` with the `size` that brings them
+    from unit spread to their own, `group` the feature that each of these belongs to, and `moving`, those that move.
     """
 
     about: Longs
@@ -41,6 +46,7 @@ class Columns:
     scale: Tensor
     level: tuple[int, int]
     declared: Longs
+    size: Tensor
     group: Longs
     moving: Longs
 
@@ -64,12 +70,24 @@ class Columns:
         scale = [1 / tower.config.category_gain] * len(plain) + [1.0] * tower.plain
         plain += list(range(known, known + tower.plain))
         features = [f for f in data.schema.chosen(CSA) for _ in data.schema.columns_of(f)][: towers.csa_tower.plain]
-        declared = np.array([f.family in DECLARED for f in features])
-        names = [f.name for f in features if f.family in DECLARED]
+        declared = declared_columns(features)
+        own = towers.csa_tower.standardise.scale.cpu()[torch.from_numpy(declared)]
+        levels = torch.tensor([features[i].unit == LEVEL for i in declared])
+        names = [features[i].name for i in declared]
+        moving = np.flatnonzero([f.family not in DECLARED for f in features])
         return cls(
-            about, np.array(plain, np.int64), torch.tensor(scale), (tower.backbone.width, end),
-            np.flatnonzero(declared), np.unique(names, return_inverse=True)[1], np.flatnonzero(~declared),
+            about, np.array(plain, np.int64), torch.tensor(scale), (tower.backbone.width, end), declared,
+            torch.where(levels, own / LEVEL_SPREAD, own), np.unique(names, return_inverse=True)[1], moving,
         )  # fmt: skip
+
+
+def declared_columns(features: Sequence[Feature[Any]]) -> Longs:
+    """What is declared of a CSA, as columns: levels and indicators; components of texts where there are no others.
+
+    Many components of unit spread tell any CSA from all others and so drown the few that foretell something.
+    """
+    named = np.flatnonzero([f.family in DECLARED and f.unit in (LEVEL, INDICATOR) for f in features])
+    return named if len(named) else np.flatnonzero([f.family in DECLARED for f in features])
 
 
 def profile_width(config: TowerConfig, data: TrainingSet) -> int:
@@ -91,7 +109,7 @@ def design_of(towers: TwoTower, data: TrainingSet, positions: Longs) -> tuple[De
     towers.train(was_training)
     about, plain, level = (torch.cat(values) for values in zip(*parts, strict=True))
     latest = int(data.snapshot[data.contact[positions]].max(initial=0))
-    declared = _standard(towers, torch.from_numpy(data.csa_features[latest]))[:, columns.declared]
+    declared = _standard(towers, torch.from_numpy(data.csa_features[latest]))[:, columns.declared] * columns.size
     resolved = torch.from_numpy(data.resolved[positions].astype(np.float32))
     return Design(
         about, plain, level, resolved, torch.from_numpy(data.csa[positions]), declared, torch.from_numpy(columns.group)
@@ -127,7 +145,7 @@ def write_means(towers: TwoTower, sampler: PosteriorSampler, columns: Columns, d
     _write_contact(towers, means.common, means.pair, columns)
     tower = towers.csa_tower
     tower.to_vector.weight.zero_()
-    tower.to_vector.weight[:, columns.declared] = means.side.T.float()
+    tower.to_vector.weight[:, columns.declared] = means.side.T.float() * columns.size.to(tower.to_vector.weight)
     first = columns.level[1] - columns.level[0]
     tower.to_vector.weight[-1, columns.moving] = means.pair[first : first + len(columns.moving)].float()
     own = means.vectors - sampler.design.declared.double().to(means.side) @ means.side

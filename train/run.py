@@ -23,7 +23,8 @@ from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
 from train.data import MatcherData
 from train.distil import learnt
-from train.join import JoinOptions, bounded, fit_join, history_rows
+from train.join import JoinOptions, fit_join, history_rows
+from train.medoids import summarised
 from train.prepare import TrainingSet
 from train.stopping import StopEarly
 from train.validate import outcome_metrics
@@ -135,15 +136,15 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     if calibrated and not data_module.with_memory and module.sampler is None:
         align_memory(module.towers, data)
     handovers = history_rows(module.towers, data)
-    rows = bounded(handovers, options.history_per_csa)
-    memory = Memory(rows, len(data.identity), pairs=handovers)
+    memory = Memory(summarised(handovers, options.history_per_csa, data.split), len(data.identity), pairs=handovers)
     join, calibration = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
     facts = run_facts(cli, data, options, join)
     if calibration is not None:
         facts["calibration"] = calibration.facts()
     if module.sampler is not None:
         module.take_in()
-        rows = bounded(history_rows(module.towers, data), options.history_per_csa)
+        handovers = history_rows(module.towers, data)
+    rows = summarised(handovers, options.history_per_csa, data.end)
     with atomic_directory(output) as folder:
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")

@@ -31,7 +31,7 @@ def centre(same_work: bool) -> tuple[HistoryRows, np.ndarray, np.random.Generato
         until=np.full(len(owner), NEVER),
         vector=vector.astype(np.float32)[order],
         residual=(resolved - 0.6).astype(np.float32)[order],
-        outcome=np.ones(len(owner), bool),
+        outcome=np.ones(len(owner), np.float32),
         weight=resolved.astype(np.float32)[order],
         customer=np.full(len(owner), -1, np.int32),
         contact=np.arange(len(owner)),

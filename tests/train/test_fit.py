@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from tests.twotower.scoring import memories
-from train.join import bounded, conditional_logit, logistic, spread
-from twotower.clock import NEVER
-from twotower.scoring.rows import HistoryRows
+from train.join import conditional_logit, logistic, spread
 
 TRUE = np.array([1.5, 0.7, 0.3])
 UNITS = np.array([1.0, 100.0, 0.01])  # columns in units of very different size
@@ -122,12 +117,3 @@ def test_positions_are_thinned_evenly():
     few = spread(positions, 5)
     assert few.tolist() == [100, 124, 149, 174, 199]
     assert spread(positions[:0], 5).tolist() == []
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 6))
-def test_bounding_unbounded_rows_is_building_them_bounded(seed, n, per_csa):
-    unbounded = memories.rows(seed, n, per_csa=max(1, n))
-    assert (unbounded.until == NEVER).all()
-    found, expected = bounded(unbounded, per_csa), memories.rows(seed, n, per_csa)
-    for name in HistoryRows.__dataclass_fields__:
-        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name

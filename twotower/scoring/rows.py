@@ -20,9 +20,9 @@ class HistoryRows:
     """Hand-overs as memory, sorted by (csa, known_at).
 
     `csa` i4[H]; `known_at`, `until` i8[H] µs; `vector` f4[H, Q] unit length; `residual` f4[H] = resolved − expected (0
-    where the outcome is null); `outcome` bool[H] whether an outcome is known; `weight` f4[H] (0 where `resolved` is
-    false, else 1); `customer` i4[H] (−1 unknown); `contact` i8[H], a reference for explanations, −1 where
-    there is none.
+    where the outcome is null); `outcome` f4[H] how many known outcomes it stands for (0 or 1; a medoid of older
+    hand-overs for more, with their mean residual); `weight` f4[H] how many that are not known to be unresolved;
+    `customer` i4[H] (−1 unknown); `contact` i8[H], a reference for explanations, −1 where there is none.
     """
 
     csa: npt.NDArray[np.int32]
@@ -30,7 +30,7 @@ class HistoryRows:
     until: npt.NDArray[np.int64]
     vector: npt.NDArray[np.float32]
     residual: npt.NDArray[np.float32]
-    outcome: npt.NDArray[np.bool_]
+    outcome: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
     customer: npt.NDArray[np.int32]
     contact: npt.NDArray[np.int64]
@@ -70,7 +70,7 @@ def build_rows(
         until=expiry(csa[order], known_at[order], per_csa),
         vector=vector[order],
         residual=np.where(has_outcome, residual[order], 0).astype(np.float32),
-        outcome=has_outcome,
+        outcome=has_outcome.astype(np.float32),
         weight=(resolved[order] != 0).astype(np.float32),
         customer=customer[order],
         contact=contact[order],

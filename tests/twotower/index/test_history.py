@@ -23,7 +23,7 @@ def rows(ages_days: list[float], vectors: np.ndarray) -> HistoryRows:
         until=np.full(count, NEVER),
         vector=vectors.astype(np.float32),
         residual=np.zeros(count, np.float32),
-        outcome=np.zeros(count, bool),
+        outcome=np.zeros(count, np.float32),
         weight=np.ones(count, np.float32),
         customer=np.full(count, -1, np.int32),
         contact=np.arange(count),

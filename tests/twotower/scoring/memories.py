@@ -71,6 +71,6 @@ def by_definition(
         if kernel.statistic == "mass":
             mass += weight * float(memory.weight[i])
         elif memory.outcome[i]:
-            mass += weight
-            residual += weight * float(memory.residual[i])
+            mass += weight * float(memory.outcome[i])
+            residual += weight * float(memory.outcome[i]) * float(memory.residual[i])
     return math.log(FLOOR + mass) if kernel.statistic == "mass" else residual / (mass + kernel.prior)

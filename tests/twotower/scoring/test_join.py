@@ -39,7 +39,7 @@ def memory() -> Memory:
         until=np.array([NEVER, NEVER]),
         vector=np.ones((2, 1), np.float32),
         residual=np.array([0.4, -0.6], np.float32),
-        outcome=np.array([True, True]),
+        outcome=np.ones(2, np.float32),
         weight=np.array([1, 0], np.float32),
         customer=np.array([7, -1], np.int32),
         contact=np.array([0, 1]),

@@ -86,7 +86,7 @@ def test_a_pairing_remembers_the_latest_hand_overs_of_a_customer():
         until=np.full(n, NEVER),
         vector=np.ones((n, 1), np.float32),
         residual=np.zeros(n, np.float32),
-        outcome=np.ones(n, np.bool_),
+        outcome=np.ones(n, np.float32),
         weight=np.ones(n, np.float32),
         customer=np.zeros(n, np.int32),
         contact=np.arange(n),
