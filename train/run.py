@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from train.data import MatcherData
 from train.distil import learnt
 from train.join import JoinOptions, fit_join, history_rows
 from train.medoids import summarised
+from train.outcomes import Pairs, measure_outcomes, write_outcomes
 from train.prepare import TrainingSet
 from train.stopping import StopEarly
 from train.validate import outcome_metrics
@@ -138,13 +139,17 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     handovers = history_rows(module.towers, data)
     memory = Memory(summarised(handovers, options.history_per_csa, data.split), len(data.identity), pairs=handovers)
     join, calibration = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
-    facts = run_facts(cli, data, options, join)
+    facts, pairs = run_facts(cli, data, options, join), Pairs(module.towers, data)
+    outcomes = measure_outcomes(pairs, data_module.tables)
+    facts["outcomes"] = outcomes.facts
     if calibration is not None:
         facts["calibration"] = calibration.facts()
     if module.sampler is not None:
         module.take_in()
         handovers = history_rows(module.towers, data)
     rows = summarised(handovers, options.history_per_csa, data.end)
+    write_outcomes(pairs, data_module.tables, outcomes.heads)
+    join = replace(join, outcomes=outcomes.heads)
     with atomic_directory(output) as folder:
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
