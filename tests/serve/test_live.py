@@ -102,6 +102,8 @@ def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(whole_bund
     view = matcher.snapshot
     np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), vectors[:-1])
     np.testing.assert_array_equal(view.spread[view.places], roll.spread(END)[:-1])
+    np.testing.assert_array_equal(view.own_of(np.arange(len(view.ids))), roll.own(END)[:-1])
+    assert not np.array_equal(roll.own(END)[:-1], matcher.bundle.roster.own)
     assert not np.array_equal(view.spread[view.places], matcher.bundle.roster.spread)  # outcomes have taught something
     np.testing.assert_array_equal(view.profiles.vectors, vectors[:-1])
     assert len(view.history.index) == int((view.memory.end - view.memory.begin).clip(max=fakes.PER_CSA).sum())
