@@ -226,11 +226,13 @@ def apart(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - cosine.mean()
 
 
-def distillation(teacher: str | None, matching: Matching, data: MatcherData, kept: Path) -> Distillation | None:
+def distillation(
+    teacher: str | None, matching: Matching, data: MatcherData, kept: Path, device: torch.device
+) -> Distillation | None:
     """The matching against the run in the folder `teacher`, None where none is named; see `load_teacher`."""
     if teacher is None:
         return None
-    return Distillation(load_teacher(Path(teacher), data, kept), data.towers, matching, data.with_memory)
+    return Distillation(load_teacher(Path(teacher), data, kept, device), data.towers, matching, data.with_memory)
 
 
 def learnt(text_lr: float | None, memory: MemoryMixture | None, taught: Distillation | None) -> dict[str, Any]:

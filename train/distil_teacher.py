@@ -34,6 +34,7 @@ Floats = npt.NDArray[np.float32]
 NEEDED = ("model.safetensors", "model.json", "features.json", "probe.npz", "run.json")
 SAME_TOWERS = ("encoder", "max_tokens", "text_dim", "view_dim", "topics", "base_dim")
 """Fields of `TowerConfig` that decide what the towers read."""
+CPU = torch.device("cpu")
 CHUNK = 4096  # contacts whose vectors are computed at once
 TOLERANCE = 1e-3  # of fitted band edges, which another machine sums in another order
 
@@ -75,8 +76,10 @@ def named(teacher: str | None) -> str | None:
     return None if teacher is None else f"sha256:{run_digest(Path(teacher))}"
 
 
-def load_teacher(folder: Path, data: MatcherData, kept: Path) -> Teacher:
+def load_teacher(folder: Path, data: MatcherData, kept: Path, device: torch.device) -> Teacher:
     """Open the run in `folder` as the teacher of a run on `data`; what it says is kept in the folder `kept`.
+
+    device: where its text backbone runs.
 
     Raises ConfigError, one line, where it is no finished run or did not read what this run reads.
     """
@@ -89,7 +92,7 @@ def load_teacher(folder: Path, data: MatcherData, kept: Path) -> Teacher:
         raise ConfigError(f"model.teacher {folder}: its run.json is not of this program ({error})") from None
     model = load(folder)
     refuse_other_inputs(folder, model, data)
-    found = recalled(kept / f"teacher-{digest[:16]}.npz", model, data.training_set)
+    found = recalled(kept / f"teacher-{digest[:16]}.npz", model, data.training_set, device)
     return Teacher(card, found, model.csa_tower, {k: float(v) for k, v in (facts["kernel"] or {}).items()})
 
 
@@ -155,24 +158,25 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def recalled(path: Path, model: TwoTower, data: TrainingSet) -> Said:
+def recalled(path: Path, model: TwoTower, data: TrainingSet, device: torch.device) -> Said:
     """What the model says of all contacts, read from `path` if it was asked before, else kept there."""
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             return Said(*(kept[name] for name in Said._fields))
-    found = said(model, data)
+    found = said(model, data, device)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **found._asdict())
     return found
 
 
 @torch.inference_mode()
-def said(model: TwoTower, data: TrainingSet) -> Said:
-    """What a model in evaluation mode says of all contacts: one pass of its text backbone over the log.
+def said(model: TwoTower, data: TrainingSet, device: torch.device = CPU) -> Said:
+    """What a model in evaluation mode says of all contacts: one pass of its text backbone over the log, on `device`.
 
     Complexity is read as it was known on arrival, as a student in training reads it.
     """
-    read = replace(data, frozen_text=text_vectors(model, data))
+    read = replace(data, frozen_text=text_vectors(model.to(device), data))
+    model.to(CPU)
     pieces = [
         texts(read, np.arange(start, min(start + CHUNK, len(data.arrived_at)))).outputs(model)
         for start in range(0, len(data.arrived_at), CHUNK)

@@ -153,16 +153,16 @@ class MatcherModule(lightning.LightningModule):
         self.memory = MemoryMixture(span) if self.data.with_memory else None
         if self.text_lr is None:
             self.text_lr = 3e-4 if self.data.with_memory else 0.0
+        device = self.trainer.strategy.root_device
         if self.text_lr == 0:
             model.contact_tower.backbone.requires_grad_(False)
             # A static backbone starts as what the heads read, and stays so.
             static = isinstance(model.contact_tower.backbone, StaticBackbone)
             self.data.replace_training_set(
-                replace(data, frozen_text=data.read if static else text_vectors(model, data))
+                replace(data, frozen_text=data.read if static else text_vectors(model.to(device), data))
             )
         self.model = model
-        place = Path(self.trainer.default_root_dir)
-        self.taught = distillation(self.teacher, self.matching, self.data, place)
+        self.taught = distillation(self.teacher, self.matching, self.data, Path(self.trainer.default_root_dir), device)
         if sampled:
             self._configure_sampler()
 

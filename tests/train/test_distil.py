@@ -201,9 +201,9 @@ def test_an_interrupted_student_ends_in_the_same_bytes_and_asks_its_teacher_once
     options = ("--data.batch_size=128", f"--model.teacher={teacher}")
     asked = []
 
-    def counted(model: TwoTower, data: TrainingSet) -> Said:
+    def counted(model: TwoTower, data: TrainingSet, device: torch.device) -> Said:
         asked.append(len(data.arrived_at))
-        return said(model, data)
+        return said(model, data, device)
 
     monkeypatch.setattr("train.distil_teacher.said", counted)
     assert train(open_centre, tmp_path / "whole", *options) == 0
