@@ -11,6 +11,8 @@ Source: k-medoids as the members nearest to centroids of k-means++ (Arthur and V
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -94,6 +96,8 @@ def _assign(vectors: npt.NDArray[np.float64], many: int) -> Indices:
     """(H,) the cluster of each vector; the same vectors give the same clusters."""
     from scipy.cluster.vq import kmeans2
 
-    _, member = kmeans2(vectors, many, iter=STEPS, minit="++", rng=np.random.default_rng(0), missing="warn")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")  # then there is one medoid less
+        _, member = kmeans2(vectors, many, iter=STEPS, minit="++", rng=np.random.default_rng(0), missing="warn")
     found: Indices = member.astype(np.int64)
     return found
