@@ -13,6 +13,7 @@ import torch
 
 from train.batches import eligible_mask
 from train.encode import csa_vectors, encode
+from train.objectives.base import SUCCESS_LEVEL
 from train.objectives.memory import MemoryMixture
 from train.prepare import TrainingSet
 from train.propensity import Propensities
@@ -88,7 +89,7 @@ def profile_mrr(
             # What was written down is of the taker alone, and would give them away.
             found = chances(data, contacts[rows], int(s), propensities, logged=False)
             log_pi0 = over_sample(found, np.arange(len(data.identity)))[1]
-            scores = log_sigmoid(scores + vectors.level[rows, None]) + log_pi0
+            scores = log_sigmoid(scores + np.float32(SUCCESS_LEVEL)) + log_pi0
         if mask is not None:
             scores = np.where(mask[rows], scores, -np.inf)
         own = scores[np.arange(len(rows)), data.csa[positions[rows]]]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ def by_formula(name: str, model: TwoTower, step: ProfileBatch) -> Tensor:
     everyone = model.cross_logits(contacts, model.csa_tower.members(roster.features, roster.identity))
     if name == "in_batch":  # the level is nobody's
         return in_batch_softmax(everyone[:, :, step.csa], step.csa)
-    everyone = everyone + contacts.level[:, None, None]
+    everyone = everyone + (contacts.level[:, None, None] if name == "sigmoid" else base.SUCCESS_LEVEL)
     own = everyone.gather(2, step.csa[:, None, None].expand(-1, 2, 1)).squeeze(2)
     counts = step.resolved != 0
     if name == "sigmoid":
@@ -106,6 +107,23 @@ def test_an_objective_is_its_formula_on_the_towers_logits(objective):
         found.append((value.item(), gradients(model)))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert_alike(found[0][1], found[1][1], 1e-4)
+
+
+@pytest.mark.parametrize("objective", [CorrectedSoftmax, SampledSoftmax])
+def test_no_shift_of_all_logits_pays(objective):
+    """Or the model would rather flee to where log σ is flat than learn: successes do not know the level."""
+    model, step = towers(), profile_step(ROWS, size=12)
+    losses = []
+    for shift in (-2.0, 2.0, 2.0):
+        with torch.no_grad():
+            model.contact_tower.weight.zero_()
+            model.csa_tower.to_vector.weight.zero_()
+            model.csa_tower.identities[1:].view(CSAS, 2, -1)[..., -1] += shift
+        loss = objective()(model, step)
+        losses.append(loss.item())
+    loss.backward()
+    assert np.ptp(losses) < 0.05
+    assert all(p.grad is None for p in model.contact_tower.to_level.parameters())
 
 
 @pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])

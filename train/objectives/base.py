@@ -26,6 +26,14 @@ from twotower.towers.two_tower import ContactOutput, TwoTower
 MOST_CELLS = 1 << 24
 """Cells (contact, member, CSA) held at once; each takes about 40 bytes while gradients are computed, 0.7 GB in all."""
 
+SUCCESS_LEVEL = -8.0
+"""The level at which objectives of successes alone hold the logit of success.
+
+What a contact adds to the logits of all CSAs alike, successes cannot tell. Left free, it runs off to where log σ is
+flat: noise of logits that are not learnt yet costs nothing there, and nothing is learnt any more. So low, log σ is exp
+to e⁻⁸ of itself, and a shift of all logits changes the loss by no more than that.
+"""
+
 
 class ProfileObjective(Protocol):
     """A loss on the profile part."""

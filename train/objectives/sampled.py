@@ -6,12 +6,12 @@ draws a sample S of the roster, one for all its contacts, in which CSA a lies wi
     Ẑ = σ(z(x, t)) π₀(t | x) + Σ_{a ∈ S, a ≠ t, a eligible} σ(z(x, a)) π₀(a | x) / q_a,
     L = − mean log [ σ(z(x, t)) π₀(t | x) / Ẑ ]       for the CSA t who resolved it.
 
-In logits: log q_a is subtracted from every sampled CSA (Yi et al., RecSys 2019, whose expected count is this inclusion
-probability); t is always there, so its own is 1, and it is never there twice. E[Ẑ] = Z for any sample with q > 0
-(Horvitz and Thompson, 1952). The gradient of log Ẑ is that of log Z up to Var(Ẑ) / Z²; with q ∝ the mass that a CSA has
-in the step's own contacts (`train.sampling.draw`) the terms are alike and that is small, and where everybody is
-drawn, q = 1, and the loss is the corrected softmax itself. Use where a log of successes only has a roster that steps
-cannot afford; elsewhere the whole roster has less variance.
+In logits, at level `SUCCESS_LEVEL`: log q_a is subtracted from every sampled CSA (Yi et al., RecSys 2019, whose
+expected count is this inclusion probability); t is always there, so its own is 1, and it is never there twice.
+E[Ẑ] = Z for any sample with q > 0 (Horvitz and Thompson, 1952). The gradient of log Ẑ is that of log Z up to
+Var(Ẑ) / Z²; with q ∝ the mass that a CSA has in the step's own contacts (`train.sampling.draw`) the terms are alike and
+that is small, and where everybody is drawn, q = 1, and the loss is the corrected softmax itself. Use where a log of
+successes only has a roster that steps cannot afford; elsewhere the whole roster has less variance.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.batches import ProfileBatch, Sampling
-from train.objectives.base import by_rows, mean_of, rows_of, steady
+from train.objectives.base import SUCCESS_LEVEL, by_rows, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -39,14 +39,13 @@ class SampledSoftmax:
         sample, counts = batch.sampled_roster(), batch.resolved != 0
         contacts = batch.contacts.outputs(model)
         own = model.pair_logits(contacts, model.csa_tower.members(batch.features, batch.identity))
-        own = own + contacts.level[:, None]
+        own = own + SUCCESS_LEVEL
         csas = model.csa_tower.members(sample.features, sample.identity)
         mask = sample.mask & (batch.csa[:, None] != sample.csa[None, :])
         log_weight = sample.log_exposure - sample.log_inclusion
 
         def total(rows: slice) -> Tensor:
-            some = rows_of(contacts, rows)
-            logits = model.cross_logits(some, csas) + some.level[:, None, None]
+            logits = model.cross_logits(rows_of(contacts, rows), csas) + SUCCESS_LEVEL
             return sampled_sum(
                 own[rows], logits, sample.own_log_exposure[rows], log_weight[rows], mask[rows], counts[rows]
             )
