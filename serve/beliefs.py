@@ -32,7 +32,7 @@ class Beliefs:
         self._learnt: dict[int, tuple[Doubles, Doubles]] = {}
 
     def learn(self, csa: int, profile: Floats, level: float, resolved: bool) -> None:
-        """Take in the outcome of a contact with profile (P,) and level."""
+        """Take in the outcome of a contact with profile (P,) and level, both as they enter the joint logit."""
         own, factor = self._learnt.get(csa) or (np.zeros(len(profile)), self._spread[csa].astype(np.float64))
         u = profile.astype(np.float64)
         along, alone = factor[:-1] @ u, factor[-1] ** 2 * u

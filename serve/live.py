@@ -80,7 +80,8 @@ class Live:
             at = np.array([outcome.known_at])
             self._fresh.add(code, stale_vectors(memory[None], at, self._indexed_at, self._rate)[0])
         if told and self._bundle.join.calibrated:
-            self._beliefs.learn(code, seen.encoded.profile[0], float(seen.encoded.level[0]), bool(outcome.resolved))
+            given = self._bundle.join.weighed(seen.encoded.profile[0], float(seen.encoded.level[0]))
+            self._beliefs.learn(code, *given, bool(outcome.resolved))
         return self._moved(code)
 
     def worked(self, code: int, at: int, change: int) -> Snapshot:

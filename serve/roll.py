@@ -58,7 +58,7 @@ class Roll:
         self._first = self._first_moment(log)
         self._features = CsaFeatures(log.csas, bundle.schema, self._embed)
         self._contacts, self._handovers = contacts, log.handovers
-        self._learns = resume and bundle.join.calibrated
+        self._join, self._learns = bundle.join, resume and bundle.join.calibrated
         self._engine = self._start()
         self._at_first = self._encode_first()
         self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
@@ -107,8 +107,8 @@ class Roll:
             rows = np.flatnonzero(since)
             for i in rows[np.argsort(moves.known_at[rows], kind="stable")].tolist():
                 contact = int(moves.contact[i])
-                profile, level = self._contacts.profile[contact], float(self._contacts.level[contact])
-                self._beliefs.learn(int(moves.csa[i]), profile, level, bool(moves.resolved[i]))
+                given = self._join.weighed(self._contacts.profile[contact], float(self._contacts.level[contact]))
+                self._beliefs.learn(int(moves.csa[i]), *given, bool(moves.resolved[i]))
         self._taught_until = moment
 
     def _start(self) -> CsaHistory:

@@ -260,7 +260,8 @@ def test_after_the_window_csas_have_the_vectors_that_training_would_give_them(se
         known = (moves.known_at >= served.trained.end) & (moves.known_at < moment) & (moves.resolved >= 0)
         for i in sorted(np.flatnonzero(known), key=lambda i: moves.known_at[i]):
             one = served.rolling.contacts(moves.contact[i : i + 1].astype(np.int64))
-            beliefs.learn(int(moves.csa[i]), one.profile[0], float(one.level[0]), bool(moves.resolved[i]))
+            given = served.rolling._join.weighed(one.profile[0], float(one.level[0]))
+            beliefs.learn(int(moves.csa[i]), *given, bool(moves.resolved[i]))
         with torch.inference_mode():
             vectors = served.model.csa_tower(torch.from_numpy(wanted), identity)[0].numpy()
         assert np.abs(roll.profiles(int(moment)) - beliefs.all_vectors(vectors)).max() < 1e-3

@@ -163,6 +163,12 @@ class Join:
         """Posterior standard deviations of z, from those (C,) of profile · vector; None where z is no probability's."""
         return np.float32(self.ranks["success"].profile) * deviations if self.calibrated else None
 
+    def weighed(self, profile: Floats, level: float) -> tuple[Floats, float]:
+        """What meets a CSA's vector in z, and what does not, the memory aside: profile (P,) and level under the weights
+        of success."""
+        w = self.ranks["success"]
+        return np.float32(w.profile) * profile, w.intercept + w.level * level
+
     def _success(
         self, contact: ContactVectors, memory: Memory, candidates: npt.NDArray[np.int64], fit: Floats
     ) -> tuple[Floats, Floats, tuple[str, ...]]:
