@@ -2,8 +2,8 @@
 
 Notable: int8 arithmetic differs between CPUs (with and without VNNI), so the decision is made where the graph was made
 and its figures are written into the manifest. The gate looks at what a router would notice: the top ten CSAs, the
-ranking metric, and what histories read of a contact (its base embedding and predicted intent). A graph that misses one
-of the limits is not kept, and the bundle says so.
+ranking metric, what histories read of a contact (its base embedding and predicted intent), and the levels of other
+outcomes. A graph that misses one of the limits is not kept, and the bundle says so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LEAST_OVERLAP = 0.95
 MOST_LOSS = 0.01
 LEAST_BASE = 0.99  # mean cosine of base embeddings
 LEAST_INTENT = 0.97  # share of contacts with the same predicted intent
+MOST_OUTCOME = 0.25  # error of an outcome's level, as a share of its deviation over contacts
 TOP = 10
 BATCH = 32
 Floats = npt.NDArray[np.float32]
@@ -118,16 +119,27 @@ def apply_gate(folder: Path, judge: Judge | None) -> dict[str, Any]:
         small.unlink()
         reason = f"base embeddings agree by {facts['base_cosine']}, predicted intents by {facts['same_intent']}"
         return {**facts, "reason": f"{reason}: {LEAST_BASE} and {LEAST_INTENT} are the least"}
+    if facts["outcome_error"] > MOST_OUTCOME:
+        small.unlink()
+        reason = f"an outcome's level is off by {facts['outcome_error']} deviations, {MOST_OUTCOME} are the most"
+        return {**facts, "reason": reason}
     small.replace(plain)
     return {**facts, "kept": "int8", "reason": "all limits are kept"}
 
 
 def told_alike(before: dict[str, npt.NDArray[Any]], after: dict[str, npt.NDArray[Any]]) -> dict[str, float]:
-    """How alike two graphs tell of contacts what histories read: mean cosine of `base`, share of equal `intent`."""
+    """How alike two graphs tell of contacts what histories read: mean cosine of `base`, share of equal `intent`.
+
+    `outcome_error`: the largest root mean square error of an outcome's level over its deviation.
+    """
     cosine = float((before["base"] * after["base"]).sum(axis=1).mean())
+    spread = before["outcomes"].std(axis=0)
+    off = np.sqrt(np.square(after["outcomes"] - before["outcomes"]).mean(axis=0))
+    error = np.divide(off, spread, out=np.zeros_like(off), where=spread > 0)
     return {
         "base_cosine": round(cosine, 4),
         "same_intent": round(float((before["intent"] == after["intent"]).mean()), 4),
+        "outcome_error": round(float(error.max()), 4),
     }
 
 

@@ -35,9 +35,7 @@ LEAST_AFTER = 20  # facts of the validation window; fewer measure nothing
 MOST = 500_000  # facts of a target, the latest
 MOST_LEVEL = 20_000  # of these, for the level's many weights
 ROUNDS = 2  # of backfitting; on a generated centre a third moves predictions by 2 % of their deviation at most
-PRIOR = (
-    200.0  # facts' worth of evidence that c is 0: on generated worlds, y and z correlate by 0.04 to 0.1 beside the rest
-)
+PRIOR = 200.0  # facts' worth of evidence that c is 0: beside the rest, y and z correlate by some hundredths
 MOST_VARIANCE = 2.0  # of log handle times: beyond that, e^(σ²/2) tells of a few forgotten cases
 CHUNK = 8192
 

@@ -39,6 +39,7 @@ def test_int8_is_kept_where_all_limits_hold(run_folder: Path, tmp_path: Path, mo
         ("MOST_LOSS", -1.0, "auc falls by"),
         ("LEAST_BASE", 1.01, "base embeddings agree by"),
         ("LEAST_INTENT", 1.01, "predicted intents by"),
+        ("MOST_OUTCOME", -0.01, "an outcome's level is off by"),
     ],
 )
 def test_int8_is_dropped_where_a_limit_is_missed(
