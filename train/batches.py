@@ -97,7 +97,7 @@ class ProfileBatch:
 
     `features` (B, G), `identity` (B,) of the CSA who took each; `resolved` (B,) float, NaN unknown; `csa` (B,). For
     objectives over the roster: `roster` (J, G), `roster_identity` (J,), `mask` (B, J) bool, `log_exposure` (J,) or
-    (B, J); for those against a sample of it, `sample`.
+    (B, J); for those against a sample of it, `sample`. listed: whether the log tells who could have taken what.
     """
 
     contacts: Texts
@@ -110,6 +110,7 @@ class ProfileBatch:
     mask: Tensor | None = None
     log_exposure: Tensor | None = None
     sample: Sample | None = None
+    listed: bool = True
 
     def whole_roster(self) -> Roster:
         """What an objective over the roster reads. Raises ConfigError where the step does not carry it."""
@@ -283,6 +284,7 @@ def profile_batch(
         torch.from_numpy(data.identity[csa]),
         torch.from_numpy(np.where(resolved < 0, np.float32(np.nan), resolved)),
         torch.from_numpy(csa),
+        listed=data.eligible is not None,
     )
     if not over_roster:
         return batch

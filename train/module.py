@@ -149,7 +149,8 @@ class MatcherModule(lightning.LightningModule):
         if self.objective.name == "sigmoid":
             share = float((rate == 1).sum() / max((rate >= 0).sum(), 1))
             nn.init.constant_(model.contact_tower.to_level.bias, float(np.log(share / (1 - share))))
-        else:  # nobody asks it; what no loss reads must not wait for a gradient, or several processes cannot train
+        elif data.eligible is not None:
+            # The level is held: what no loss reads must not wait for a gradient, or several processes cannot train.
             model.contact_tower.to_level.requires_grad_(False)
         if not self.data.with_memory:
             model.contact_tower.to_memory.requires_grad_(False)

@@ -89,7 +89,8 @@ def profile_mrr(
             # What was written down is of the taker alone, and would give them away.
             found = chances(data, contacts[rows], int(s), propensities, logged=False)
             log_pi0 = over_sample(found, np.arange(len(data.identity)))[1]
-            scores = log_sigmoid(scores + np.float32(SUCCESS_LEVEL)) + log_pi0
+            level = vectors.level[rows, None] if data.eligible is None else np.float32(SUCCESS_LEVEL)
+            scores = log_sigmoid(scores + level) + log_pi0
         if mask is not None:
             scores = np.where(mask[rows], scores, -np.inf)
         own = scores[np.arange(len(rows)), data.csa[positions[rows]]]

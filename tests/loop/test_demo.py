@@ -142,7 +142,8 @@ def test_parts_that_mean_the_same_are_one_reason_and_add_up() -> None:
     parts = np.array([[0.0, 0.5, 0.4, -0.1, 0.0], [0.0, 0.1, 0.0, 0.1, 0.0]], dtype=np.float32)
     names = ("level", "profile", *(kernel.name for kernel in kernels))
     scored = Scored(parts.sum(axis=1), None, parts, names)
-    first, second = in_words(Ranked(np.array([7, 9]), np.array([0, 1]), scored, None, np.zeros((2, 4), np.float32)), kernels)
+    ranked = Ranked(np.array([7, 9]), np.array([0, 1]), scored, None, np.zeros((2, 4), np.float32))
+    first, second = in_words(ranked, kernels)
     assert [(reason.part, round(reason.effect, 6)) for reason in first] == [
         ("profile", 0.2), ("outcomes of like work", 0.1),
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -124,6 +125,18 @@ def test_no_shift_of_all_logits_pays(objective):
     loss.backward()
     assert np.ptp(losses) < 0.05
     assert all(p.grad is None for p in model.contact_tower.to_level.parameters())
+
+
+@pytest.mark.parametrize("objective", [CorrectedSoftmax, SampledSoftmax])
+def test_where_nothing_is_listed_the_level_is_learnt(objective):
+    model, step = towers(), replace(profile_step(ROWS, size=12), listed=False)
+    with torch.no_grad():
+        model.contact_tower.to_level.weight.zero_()
+        model.contact_tower.to_level.bias.fill_(base.SUCCESS_LEVEL)
+    same, held = objective()(model, step), objective()(model, replace(step, listed=True))
+    assert same.item() == pytest.approx(held.item(), rel=1e-5)
+    same.backward()
+    assert model.contact_tower.to_level.bias.grad is not None
 
 
 @pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])

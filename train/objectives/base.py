@@ -31,7 +31,8 @@ SUCCESS_LEVEL = -8.0
 
 What a contact adds to the logits of all CSAs alike, successes cannot tell. Left free, it runs off to where log σ is
 flat: noise of logits that are not learnt yet costs nothing there, and nothing is learnt any more. So low, log σ is exp
-to e⁻⁸ of itself, and a shift of all logits changes the loss by no more than that.
+to e⁻⁸ of itself, and a shift of all logits changes the loss by no more than that. Where no lists tell who could have
+taken a contact, π₀ is a mere share of recent work; a level that is free to flee keeps what that gets wrong out of z.
 """
 
 
@@ -83,3 +84,8 @@ def by_rows(total: Callable[[slice], Tensor], rows: int, cells: int) -> Tensor:
 def rows_of(contacts: ContactOutput, rows: slice) -> ContactOutput:
     """The contact tower's output for some rows."""
     return ContactOutput(*(part[rows] for part in contacts))
+
+
+def level_of_success(contacts: ContactOutput, batch: ProfileBatch) -> Tensor:
+    """(B,) the level that objectives of successes alone add to all logits of a contact: see `SUCCESS_LEVEL`."""
+    return torch.full_like(contacts.level, SUCCESS_LEVEL) if batch.listed else contacts.level

@@ -5,11 +5,11 @@ Given that x was resolved, P(a | x, resolved) ∝ P(resolved | x, a) · π₀(a 
     L = − mean log softmax_{a ∈ eligible(x)} [ log σ(z(x, a)) + log π₀(a | x) ]_{the CSA who resolved it}.
 
 With π₀ in the logits the model need not explain why the queue chose; what is left is success, up to a constant per
-contact. That constant is set, not learnt: z is what the towers say at level `SUCCESS_LEVEL`, where log σ(z) is z but
-for a constant, and the softmax is that of an exponential family. π₀(a | x) is estimated for each contact and CSA where
-the log has eligible lists (`train/propensity.py`), else by each CSA's decayed share of recent hand-overs; within the
-eligible set its normaliser cancels. Compare logQ correction (Yi et al., RecSys 2019). Use where the log holds successes
-only.
+contact. Where lists tell π₀ that constant is set, not learnt: z is what the towers say at level `SUCCESS_LEVEL`, where
+log σ(z) is z but for a constant, and the softmax is that of an exponential family. π₀(a | x) is estimated for each
+contact and CSA where the log has eligible lists (`train/propensity.py`), else by each CSA's decayed share of recent
+hand-overs; within the eligible set its normaliser cancels. Compare logQ correction (Yi et al., RecSys 2019). Use where
+the log holds successes only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.batches import ProfileBatch, Sampling
-from train.objectives.base import SUCCESS_LEVEL, by_rows, mean_of, rows_of, steady
+from train.objectives.base import by_rows, level_of_success, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -37,10 +37,10 @@ class CorrectedSoftmax:
         roster, counts = batch.whole_roster(), batch.resolved != 0
         contacts = batch.contacts.outputs(model)
         csas = model.csa_tower.members(roster.features, roster.identity)
-        log_pi0 = roster.log_exposure.expand_as(roster.mask)
+        log_pi0, level = roster.log_exposure.expand_as(roster.mask), level_of_success(contacts, batch)
 
         def total(rows: slice) -> Tensor:
-            logits = model.cross_logits(rows_of(contacts, rows), csas) + SUCCESS_LEVEL
+            logits = model.cross_logits(rows_of(contacts, rows), csas) + level[rows, None, None]
             return corrected_sum(logits, log_pi0[rows], roster.mask[rows], batch.csa[rows], counts[rows])
 
         members = contacts.members.shape[1]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.batches import ProfileBatch, Sampling
-from train.objectives.base import SUCCESS_LEVEL, by_rows, mean_of, rows_of, steady
+from train.objectives.base import by_rows, level_of_success, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
 
@@ -39,13 +39,14 @@ class SampledSoftmax:
         sample, counts = batch.sampled_roster(), batch.resolved != 0
         contacts = batch.contacts.outputs(model)
         own = model.pair_logits(contacts, model.csa_tower.members(batch.features, batch.identity))
-        own = own + SUCCESS_LEVEL
+        level = level_of_success(contacts, batch)
+        own = own + level[:, None]
         csas = model.csa_tower.members(sample.features, sample.identity)
         mask = sample.mask & (batch.csa[:, None] != sample.csa[None, :])
         log_weight = sample.log_exposure - sample.log_inclusion
 
         def total(rows: slice) -> Tensor:
-            logits = model.cross_logits(rows_of(contacts, rows), csas) + SUCCESS_LEVEL
+            logits = model.cross_logits(rows_of(contacts, rows), csas) + level[rows, None, None]
             return sampled_sum(
                 own[rows], logits, sample.own_log_exposure[rows], log_weight[rows], mask[rows], counts[rows]
             )
