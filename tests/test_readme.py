@@ -215,6 +215,18 @@ def test_the_lines_of_the_customers_store_run(done: Path) -> None:
     assert state.read_bytes() != before
 
 
+def test_the_lines_of_utility_run(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "utility.md"
+    [code] = blocks(page, "python")
+    (done / "configs").mkdir()
+    (done / "configs" / "utility.yaml").write_bytes((ROOT / "configs" / "utility.yaml").read_bytes())
+    with contextlib.chdir(done):
+        exec(compile(code, str(page), "exec"), {})
+        for words in commands(blocks(page, "sh")[0]):
+            assert main(words[1:]) == 0
+    assert "handle_time_s=" in capsys.readouterr().out
+
+
 def test_the_tables_that_the_page_writes_are_read(tmp_path: Path) -> None:
     from twotower.tables.schema import CONTACTS
 
