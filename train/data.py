@@ -15,7 +15,9 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from train.batches import SAMPLED, Step, StepDataset
+from train.batches import Step
+from train.draws import SAMPLED, Drawn, StepDataset
+from train.gather import Gather
 from train.objectives.base import ProfileObjective
 from train.objectives.choose import choose, refuse_failures_alone
 from train.prepare import TrainingSet, prepare
@@ -64,8 +66,8 @@ class MatcherData(lightning.LightningDataModule):
         objective: profile objective, or `auto`.
         memory: train the memory: `auto` does where nobody else chose (no eligible lists), `on`, `off`.
         validation_share: share of the contacts, the latest, that validation sees; null: 3,000, at most a tenth.
-        batch_size: hand-overs in a profile step.
-        memory_batch: hand-overs in a memory step.
+        batch_size: hand-overs in a profile step, of all processes together.
+        memory_batch: hand-overs in a memory step, of all processes together.
         memory_rows: recent hand-overs sampled beside them.
         sampled: CSAs that a step is contrasted with where the objective samples them.
         workers: loader processes.
@@ -98,6 +100,7 @@ class MatcherData(lightning.LightningDataModule):
         self.memory_batch, self.memory_rows, self.sampled = memory_batch, memory_rows, sampled
         self.log: Log | None = None
         self._set: TrainingSet | None = None
+        self._gather: Gather | None = None
         self.propensities: Propensities | None = None
         self.propensity: dict[str, Any] | None = None
         """What run.json says of π₀ (`train.propensity.propensities_of`); None where the objective has no use for it."""
@@ -119,7 +122,7 @@ class MatcherData(lightning.LightningDataModule):
 
     def replace_training_set(self, data: TrainingSet) -> None:
         """Go on with a training set that has more in it."""
-        self._set = data
+        self._set, self._gather = data, None
 
     @property
     def objective(self) -> ProfileObjective:
@@ -148,7 +151,7 @@ class MatcherData(lightning.LightningDataModule):
             if self.objective.sampling != "shuffled":  # which also refuses before anything is written
                 self.propensities, self.propensity = propensities_of(self.folder, self.log, self._set.split)
 
-    def train_dataloader(self) -> DataLoader[Step] | DataLoader[int]:
+    def train_dataloader(self) -> DataLoader[Drawn] | DataLoader[int]:
         """Steps of the current epoch, from where a resumed run stopped."""
         data, trainer = self.training_set, self.trainer
         if self.sweeps:
@@ -179,5 +182,11 @@ class MatcherData(lightning.LightningDataModule):
         return [0]
 
     def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
-        """Steps are dataclasses, which Lightning does not move by itself."""
-        return batch.to(device) if isinstance(batch, Step) else batch
+        """A step's tensors, made where they are wanted from its index arrays."""
+        return self.step(batch, device) if isinstance(batch, Drawn) else batch
+
+    def step(self, drawn: Drawn, device: torch.device) -> Step:
+        """The tensors of a step on a device."""
+        if self._gather is None or self._gather.device != device:
+            self._gather = Gather(self.training_set, device)
+        return self._gather.step(drawn)

@@ -32,8 +32,9 @@ from torch.nn import functional
 from train.batches import MemoryBatch, ProfileBatch, Step, Texts
 from train.data import MatcherData
 from train.distil_teacher import Teacher, load_teacher
-from train.objectives.base import mean_of, steady
+from train.objectives.base import by_rows, mean_of, rows_of, steady
 from train.objectives.memory import MemoryMixture
+from train.together import gathered
 from twotower.errors import ConfigError
 from twotower.towers.config import TowerConfig
 from twotower.towers.two_tower import ContactOutput, CsaOutput, CsaTower, TwoTower
@@ -128,22 +129,28 @@ class Distillation(nn.Module):
         """Score matching of a profile step: over the roster, a sample of it, or the pairs, whichever it carries."""
         rows = contact_rows(batch.contacts)
         if batch.roster is not None:
-            whole = batch.whole_roster()
-            features, identity, mask, log_pi0 = whole
+            features, identity, lists = batch.roster
+            weight = torch.zeros_like(lists.exposure)
         elif batch.sample is not None:
-            sample = batch.sample
-            features, identity, mask = sample.features, sample.identity, sample.mask
-            log_pi0 = sample.log_exposure - sample.log_inclusion
+            features, identity, lists = batch.sample.features, batch.sample.identity, batch.sample.lists
+            weight = -batch.sample.log_inclusion
         else:
             csas = model.csa_tower.members(batch.features, batch.identity)
             z = pair_logit(mine, csas)
             its = (self.profile[rows] * self.vectors(batch.features, batch.identity)).sum(dim=1) + self.level[rows]
             return bernoulli_kl(z, its, self.matching.temperature)
-        z = cross_logit(mine, model.csa_tower.members(features, identity))
-        its = self.profile[rows] @ self.vectors(features, identity).T + self.level[rows, None]
-        log_pi0 = log_pi0.expand_as(mask).masked_fill(~mask, 0)
-        scores = (functional.logsigmoid(steady(z)) + log_pi0, functional.logsigmoid(steady(its)) + log_pi0)
-        return softmax_kl(*scores, mask, self.matching.temperature)
+        csas, vectors = model.csa_tower.members(features, identity), self.vectors(features, identity)
+        counts = lists.counts()
+
+        def total(part: slice) -> Tensor:
+            mask, log_pi0 = lists.cells(part)
+            log_pi0 = torch.where(mask, log_pi0 + weight, 0)
+            z = cross_logit(rows_of(mine, part), csas)
+            its = self.profile[rows[part]] @ vectors.T + self.level[rows[part], None]
+            scores = (functional.logsigmoid(steady(z)) + log_pi0, functional.logsigmoid(steady(its)) + log_pi0)
+            return kl_sum(*scores, mask, self.matching.temperature)
+
+        return mean_of(by_rows(total, len(lists), len(identity)), counts.sum())
 
     def of_memory(
         self, model: TwoTower, batch: MemoryBatch, memory: MemoryMixture, its_kernel: MemoryMixture
@@ -151,9 +158,10 @@ class Distillation(nn.Module):
         """Weighted score and embedding matching of a memory step; memory: the student's kernel."""
         vector, past = batch.contacts.outputs(model).memory, batch.rows.outputs(model).memory
         its, its_past = self.memory[contact_rows(batch.contacts)], self.memory[contact_rows(batch.rows)]
+        everyones, its_whole = gathered(past, batch.shares), gathered(its_past, batch.shares)
         scores = (
-            memory.log_kernel(steady(vector) @ steady(past).T, batch.age, batch.same),
-            its_kernel.log_kernel(its @ its_past.T, batch.age, batch.same),
+            memory.log_kernel(steady(vector) @ steady(everyones).T, batch.age, batch.same),
+            its_kernel.log_kernel(its @ its_whole.T, batch.age, batch.same),
         )
         loss = self.matching.scores * softmax_kl(*scores, batch.visible, self.matching.temperature)
         if self.to_memory is not None:
@@ -201,6 +209,11 @@ def pair_logit(contacts: ContactOutput, csas: CsaOutput) -> Tensor:
 
 def softmax_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """τ² KL(teacher ‖ student) of scores (B, J) under a mask (B, J), mean over the rows in which something is left."""
+    return mean_of(kl_sum(student, teacher, mask, temperature), mask.any(dim=1).sum())
+
+
+def kl_sum(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """The same, summed over the rows."""
     counts = mask.any(dim=1)
     mask = mask | ~counts[:, None]  # an empty row would be −∞ − ∞; it weighs nothing below
     log_p, log_q = (
@@ -208,7 +221,7 @@ def softmax_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
         for scores in (teacher.detach(), student)
     )
     terms = (log_p.exp() * (log_p - log_q).masked_fill(~mask, 0)).sum(dim=1)
-    return temperature**2 * mean_of((terms * counts).sum(), counts.sum())
+    return temperature**2 * (terms * counts).sum()
 
 
 def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -217,13 +230,13 @@ def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     p = t.sigmoid()
     terms = p * (functional.logsigmoid(t) - functional.logsigmoid(s))
     terms = terms + (1 - p) * (functional.logsigmoid(-t) - functional.logsigmoid(-s))
-    return temperature**2 * terms.mean()
+    return temperature**2 * mean_of(terms.sum(), torch.full((), len(terms), device=terms.device))
 
 
 def apart(student: Tensor, teacher: Tensor) -> Tensor:
     """1 − mean cosine of vectors (B, Q)."""
     cosine: Tensor = functional.cosine_similarity(steady(student), steady(teacher.detach()), dim=1)
-    return 1 - cosine.mean()
+    return mean_of((1 - cosine).sum(), torch.full((), len(cosine), device=cosine.device))
 
 
 def distillation(

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.batches import texts
 from train.data import MatcherData
 from train.encode import text_vectors
+from train.gather import Gather
 from train.prepare import TrainingSet
 from twotower.clock import format_time
 from twotower.errors import ConfigError
@@ -177,8 +177,9 @@ def said(model: TwoTower, data: TrainingSet, device: torch.device = CPU) -> Said
     """
     read = replace(data, frozen_text=text_vectors(model.to(device), data))
     model.to(CPU)
+    texts = Gather(read).texts
     pieces = [
-        texts(read, np.arange(start, min(start + CHUNK, len(data.arrived_at)))).outputs(model)
+        texts(np.arange(start, min(start + CHUNK, len(data.arrived_at)))).outputs(model)
         for start in range(0, len(data.arrived_at), CHUNK)
     ]
     whole = ContactOutput(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))

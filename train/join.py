@@ -17,10 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from train.batches import eligible_mask
 from train.calibrate import Calibrated, calibrate
 from train.encode import csa_vectors, encode
-from train.prepare import TrainingSet
+from train.prepare import TrainingSet, eligible_mask
 from train.validate import profile_logits
 from twotower.progress import track
 from twotower.scoring.calibration import Calibration

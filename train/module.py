@@ -36,6 +36,7 @@ from twotower.towers.two_tower import TwoTower
 DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
+RANKS = 1 << 40  # between the seeds of processes
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -240,7 +241,8 @@ class MatcherModule(lightning.LightningModule):
             with torch.autocast(self.device.type, enabled=False):  # sums of squares need their digits
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
-        torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step)
+        # Every process draws noise of its own; the first one what it would draw alone.
+        torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step + self.trainer.global_rank * RANKS)
         loss = torch.zeros((), device=self.device)
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from train.batches import profile_batch
+from train.gather import profile_batch
 from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
 from twotower.features.csa import CSA

@@ -144,6 +144,11 @@ def with_topics(
     return topics, np.concatenate([texts.read, read_topics(topics, texts.tokens)], axis=1)
 
 
+def eligible_mask(data: TrainingSet, contacts: Longs) -> npt.NDArray[np.bool_] | None:
+    """(B, J) who could have taken each contact, or None where the log does not say."""
+    return None if data.eligible is None else data.eligible.mask(contacts, len(data.identity))
+
+
 def usable_handovers(log: Log) -> Longs:
     """Positions of the hand-overs with a known end. Raises DataError where these are too few to train on."""
     usable = np.flatnonzero(log.handovers.known_at < NEVER)

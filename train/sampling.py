@@ -50,6 +50,32 @@ class Chances(NamedTuple):
         found: Doubles = np.bincount(self.csa, weight, len(share)) + self.everyone.sum() * share / share.sum()
         return found
 
+    def with_takers(self, csa: Indices) -> Chances:
+        """The same with who took each contact (B,) on its list, if they were not."""
+        there = self.everyone.copy()
+        there[self.row[self.csa == csa[self.row]]] = True
+        row = np.flatnonzero(~there)
+        if not len(row):
+            return self
+        rows, csas = np.concatenate([self.row, row]), np.concatenate([self.csa, csa[row]])
+        log_pi0 = np.concatenate([self.log_pi0, self.of(csa)[row]])
+        order = np.argsort(rows, kind="stable")
+        return self._replace(row=rows[order], csa=csas[order], log_pi0=log_pi0[order])
+
+    def rows(self, start: int, stop: int) -> Chances:
+        """Those of contacts `start` … `stop − 1`."""
+        first, last = np.searchsorted(self.row, [start, stop])
+        unlisted = None if self.unlisted is None else self.unlisted[start:stop]
+        row, csa, log_pi0 = self.row[first:last] - start, self.csa[first:last], self.log_pi0[first:last]
+        return Chances(row, csa, log_pi0, self.everyone[start:stop], self.exposure, unlisted)
+
+    def cells(self) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """(B, J) whether each CSA is eligible, and their log π₀, 0 where not."""
+        mask = np.repeat(self.everyone[:, None], len(self.exposure), axis=1)
+        log_pi0 = np.where(mask, self.exposure, np.float32(0))
+        mask[self.row, self.csa], log_pi0[self.row, self.csa] = True, self.log_pi0
+        return mask, log_pi0
+
     def of(self, csa: Indices) -> Floats:
         """(B,) log π₀ of one CSA of each contact."""
         found = self.exposure[csa]
@@ -89,16 +115,14 @@ def draw(found: Chances, size: int, rng: np.random.Generator) -> tuple[Indices, 
     return candidates[drawn], np.log(probability[drawn]).astype(np.float32)
 
 
-def over_sample(found: Chances, sample: Indices) -> tuple[npt.NDArray[np.bool_], Floats]:
-    """(B, S) whether each sampled CSA is eligible, and their log π₀, 0 where not."""
+def over_sample(found: Chances, sample: Indices) -> Chances:
+    """The same among the CSAs of a sample (S,), whose columns stand in the place of codes."""
     place = np.full(len(found.exposure), -1)
     place[sample] = np.arange(len(sample))
     column = place[found.csa]
-    row, column, values = (part[column >= 0] for part in (found.row, column, found.log_pi0))
-    mask = np.repeat(found.everyone[:, None], len(sample), axis=1)
-    log_pi0 = np.where(mask, found.exposure[sample], np.float32(0))
-    mask[row, column], log_pi0[row, column] = True, values
-    return mask, log_pi0
+    there = column >= 0
+    row, log_pi0 = found.row[there], found.log_pi0[there]
+    return Chances(row, column[there], log_pi0, found.everyone, found.exposure[sample], found.unlisted)
 
 
 def inclusion(weight: Doubles, size: int) -> Doubles:

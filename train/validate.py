@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.batches import eligible_mask
 from train.encode import csa_vectors, encode
 from train.objectives.base import SUCCESS_LEVEL
 from train.objectives.memory import MemoryMixture
-from train.prepare import TrainingSet
+from train.prepare import TrainingSet, eligible_mask
 from train.propensity import Propensities
-from train.sampling import chances, over_sample
+from train.sampling import chances
 from twotower.metrics import auc
 from twotower.scoring.join import ContactVectors, log_sigmoid, sigmoid
 from twotower.towers.two_tower import TwoTower
@@ -88,7 +87,7 @@ def profile_mrr(
         if corrected:
             # What was written down is of the taker alone, and would give them away.
             found = chances(data, contacts[rows], int(s), propensities, logged=False)
-            log_pi0 = over_sample(found, np.arange(len(data.identity)))[1]
+            log_pi0 = found.cells()[1]
             level = vectors.level[rows, None] if data.eligible is None else np.float32(SUCCESS_LEVEL)
             scores = log_sigmoid(scores + level) + log_pi0
         if mask is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tests.twotower.towers.conftest import CONFIG, SCHEMA, WORDS, random_model
-from train.batches import MemoryBatch, ProfileBatch, Sample, Texts
+from train.batches import Lists, MemoryBatch, ProfileBatch, Roster, Sample, Texts
+from train.together import together
 from twotower.features.complexity import COMPLEXITY
 from twotower.towers.two_tower import TwoTower
 
@@ -35,6 +37,19 @@ def texts(n: int, random: torch.Generator) -> Texts:
     )
 
 
+def lists_of(mask: Tensor, log_pi0: Tensor) -> Lists:
+    """Lists from who is eligible (B, J) and log π₀ (B, J)."""
+    row, column = mask.nonzero(as_tuple=True)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(mask)))])
+    nobodys = torch.zeros(len(mask), dtype=torch.bool)
+    return Lists(offsets, row, column, log_pi0[row, column], nobodys, torch.zeros(mask.shape[1]))
+
+
+def some(lists: Lists, rows: slice) -> Lists:
+    """Those of some contacts."""
+    return lists_of(*lists.cells(rows))
+
+
 def profile_step(n: int, size: int = CSAS, seed: int = 0) -> ProfileBatch:
     """Hand-overs (n,) of one snapshot, with the roster at it and a sample of `size`; a third have no outcome."""
     random = torch.Generator().manual_seed(seed)
@@ -46,14 +61,14 @@ def profile_step(n: int, size: int = CSAS, seed: int = 0) -> ProfileBatch:
     drawn = torch.randperm(CSAS, generator=random)[:size].sort().values
     inclusion = torch.rand(size, generator=random) if size < CSAS else torch.ones(size)
     every = torch.arange(n)
-    sample = Sample(
-        features[drawn], identity[drawn], drawn, mask[:, drawn], log_pi0[:, drawn], log_pi0[every, csa], inclusion.log()
-    )
+    lists = lists_of(mask[:, drawn], log_pi0[:, drawn])
+    sample = Sample(features[drawn], identity[drawn], drawn, lists, log_pi0[every, csa], inclusion.log())
     outcome = torch.randint(3, (n,), generator=random).float()
     return ProfileBatch(
         contacts=texts(n, random), features=features[csa], identity=identity[csa],
-        resolved=torch.where(outcome == 2, torch.nan, outcome), csa=csa, roster=features, roster_identity=identity,
-        mask=mask.index_put((every, csa), torch.tensor(True)), log_exposure=log_pi0, sample=sample,
+        resolved=torch.where(outcome == 2, torch.nan, outcome), csa=csa,
+        roster=Roster(features, identity, lists_of(mask.index_put((every, csa), torch.tensor(True)), log_pi0)),
+        sample=sample,
     )  # fmt: skip
 
 
@@ -68,20 +83,35 @@ def memory_step(n: int, rows: int = 20, seed: int = 0) -> MemoryBatch:
 
 
 def part_of(step: Part, rows: slice) -> Part:
-    """The step of a process that has some of the hand-overs, with the same roster, sample or recent rows beside it."""
-
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows]
-
-    contacts = Texts(*(cut(getattr(step.contacts, name)) for name in Texts.__dataclass_fields__))  # type: ignore[arg-type]
+    """The step of a process that has some of the hand-overs, with the same roster and sample beside it; where there
+    are two, the first, which begins at 0, encodes all recent rows but three."""
     if isinstance(step, MemoryBatch):
         names = ("csa", "age", "visible", "same")
-        return replace(step, contacts=contacts, **{name: cut(getattr(step, name)) for name in names})
+        count = len(step.row_csa)
+        recent = slice(0, count - 3) if rows.start in (None, 0) else slice(count - 3, count)
+        shares = (count - 3, 3) if together() > 1 else ()
+        mine = part_of_texts(step.rows, recent) if shares else step.rows
+        contacts = part_of_texts(step.contacts, rows)
+        return replace(
+            step, contacts=contacts, rows=mine, shares=shares, **{name: getattr(step, name)[rows] for name in names}
+        )
     assert step.sample is not None
-    wide = ("mask", "log_exposure", "own_log_exposure")
-    sample = replace(step.sample, **{name: cut(getattr(step.sample, name)) for name in wide})
-    names = ("features", "identity", "resolved", "csa", "mask", "log_exposure")
-    return replace(step, contacts=contacts, sample=sample, **{name: cut(getattr(step, name)) for name in names})
+    assert step.roster is not None
+    rows = slice(*rows.indices(len(step.csa)))
+    own = step.sample.own_log_exposure[rows]
+    sample = replace(step.sample, lists=some(step.sample.lists, rows), own_log_exposure=own)
+    names = ("features", "identity", "resolved", "csa")
+    return replace(
+        step, contacts=part_of_texts(step.contacts, rows), sample=sample,
+        roster=step.roster._replace(lists=some(step.roster.lists, rows)),
+        **{name: getattr(step, name)[rows] for name in names},
+    )  # fmt: skip
+
+
+def part_of_texts(contacts: Texts, rows: slice) -> Texts:
+    """Some of the contacts."""
+    values = (getattr(contacts, name) for name in Texts.__dataclass_fields__)
+    return Texts(*(None if value is None else value[rows] for value in values))  # type: ignore[arg-type]
 
 
 def gradients(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.conftest import SMALL
-from train.batches import (
-    ProfileBatch,
-    Sampling,
-    Step,
-    StepDataset,
-    Texts,
-    eligible_mask,
-    memory_batch,
-    profile_batch,
-    sampled_batch,
-    texts,
-)
+from train.batches import Lists, Texts
 from train.data import FromStep
-from train.prepare import TrainingSet
+from train.draws import Sampling, StepDataset
+from train.gather import Gather, memory_batch, profile_batch, sampled_batch
+from train.prepare import TrainingSet, eligible_mask
 from train.propensity import FLOOR, Propensities
 from twotower.errors import DataError
 from twotower.tables.log import Log
@@ -41,6 +32,11 @@ def steps(
     return StepDataset(
         data, data.training(), profile, memory, batch_size=64, memory_batch=32, memory_rows=100, seed=5, **options
     )
+
+
+def cells(lists: Lists) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eligibility and log π₀ of all contacts."""
+    return lists.cells(slice(0, len(lists)))
 
 
 def order(dataset: StepDataset) -> list[list[int]]:
@@ -78,19 +74,22 @@ def test_an_epoch_holds_every_hand_over_once(open_prepared, profile, memory):
 
 @pytest.mark.parametrize(("profile", "memory"), KINDS)
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_an_epoch_without_overlap(open_prepared, profile, memory, world):
+def test_ranks_share_every_step_in_their_order(open_prepared, profile, memory, world):
     whole = steps(open_prepared, profile, memory)
     shards = [steps(open_prepared, profile, memory, rank=rank, world=world) for rank in range(world)]
     for dataset in (whole, *shards):
         dataset.set_epoch(1)
-    together = [chunk for shard in shards for chunk in order(shard)]
-    drawn = {p for chunk in together for p in chunk}
-    assert sum(map(len, together)) == len(drawn)
-    assert len({len(shard) for shard in shards}) == 1
-    # Ranks step together, so up to world − 1 steps wait for another epoch's order.
-    left = [chunk for chunk in order(whole) if not set(chunk) & drawn]
-    assert len(together) + len(left) == len(whole)
-    assert len(left) < world
+    assert {len(shard) for shard in shards} == {len(whole)}
+    for index in (0, 1, len(whole) - 1):
+        drawn = [getattr(one[index], "memory" if memory else "profile") for one in (whole, *shards)]
+        assert np.concatenate([one.positions for one in drawn[1:]]).tolist() == drawn[0].positions.tolist()
+        if memory:
+            assert np.concatenate([one.own_rows for one in drawn[1:]]).tolist() == drawn[0].rows.tolist()
+            assert all(one.rows.tolist() == drawn[0].rows.tolist() for one in drawn)
+        else:
+            assert {one.shares for one in drawn[1:]} == {tuple(len(one.positions) for one in drawn[1:])}
+        if profile == "sampled":
+            assert all(one.sample.csa.tolist() == drawn[0].sample.csa.tolist() for one in drawn)
 
 
 def test_steps_of_the_shorter_part_come_round_again(open_prepared):
@@ -128,14 +127,14 @@ def test_a_step_over_the_roster_masks_who_was_not_eligible(prepared):
     chunk = dataset._profile[0]
     batch = profile_batch(prepared, chunk, over_roster=True)
     snapshot = int(prepared.snapshot[prepared.contact[chunk[0]]])
-    assert batch.mask is not None
-    assert batch.roster is not None
-    assert batch.log_exposure is not None
-    for row, position in zip(batch.mask.numpy(), chunk, strict=True):
+    roster = batch.whole_roster()
+    mask, log_pi0 = cells(roster.lists)
+    for row, position in zip(mask.numpy(), chunk, strict=True):
         eligible = prepared.eligible.row(int(prepared.contact[position]))
         assert set(np.flatnonzero(row)) == {*eligible.tolist(), int(prepared.csa[position])}
-    assert np.array_equal(batch.roster.numpy(), prepared.csa_features[snapshot])
-    assert np.allclose(batch.log_exposure.numpy(), np.log(prepared.exposure[snapshot] + 0.5))
+    assert np.array_equal(roster.features.numpy(), prepared.csa_features[snapshot])
+    exposure = torch.from_numpy(np.log(prepared.exposure[snapshot] + 0.5)).expand_as(mask)
+    assert torch.allclose(log_pi0, torch.where(mask, exposure, 0))
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +147,16 @@ def test_propensities_are_those_of_each_contact_and_eligible_csa(prepared, prope
     chunk = steps(prepared, "by_snapshot")._profile[0]
     roster = profile_batch(prepared, chunk, True, propensities).whole_roster()
     sample = sampled_batch(prepared, chunk, 1000, np.random.default_rng(0), propensities).sampled_roster()
-    assert roster.log_exposure.dtype == torch.float32
+    log_pi0, (held, of_sample) = cells(roster.lists)[1], cells(sample.lists)
+    assert log_pi0.dtype == torch.float32
     for i, position in enumerate(chunk):
         contact = prepared.contact[[position]]
         listed = prepared.eligible.row(int(contact[0]))
-        found = roster.log_exposure[i].numpy()
+        found = log_pi0[i].numpy()
         assert found[listed] == pytest.approx(propensities.log_pi0(contact), abs=1e-5)
         assert np.exp(found[listed]).sum() == pytest.approx(1, abs=1e-4)
-        assert sample.own_log_exposure[i] == roster.log_exposure[i, prepared.csa[position]]
-    held = sample.mask.numpy()
-    assert np.array_equal(sample.log_exposure.numpy()[held], roster.log_exposure[:, sample.csa].numpy()[held])
+        assert sample.own_log_exposure[i] == log_pi0[i, prepared.csa[position]]
+    assert torch.equal(of_sample[held], log_pi0[:, sample.csa][held])
 
 
 def test_who_was_not_listed_has_the_least_there_is(prepared, propensities):
@@ -170,11 +169,12 @@ def test_who_was_not_listed_has_the_least_there_is(prepared, propensities):
     odd = replace(prepared, csa=csa)
     roster = profile_batch(odd, chunk, True, propensities).whole_roster()
     sample = sampled_batch(odd, chunk, 3, np.random.default_rng(0), propensities).sampled_roster()
-    own = roster.log_exposure[[0, 1], csa[chunk]]
+    mask, log_pi0 = cells(roster.lists)
+    own = log_pi0[[0, 1], csa[chunk]]
     assert own[0].item() == pytest.approx(np.log(FLOOR / len(listed[0])), abs=1e-5)
     assert torch.equal(sample.own_log_exposure, own)
-    assert roster.mask[0, csa[chunk[0]]]
-    assert roster.log_exposure[0].numpy()[listed[0]] == pytest.approx(propensities.log_pi0(contacts[:1]), abs=1e-5)
+    assert mask[0, csa[chunk[0]]]
+    assert log_pi0[0].numpy()[listed[0]] == pytest.approx(propensities.log_pi0(contacts[:1]), abs=1e-5)
 
 
 def test_a_contact_without_a_list_is_everybodys_by_exposure(centre, prepared):
@@ -194,11 +194,12 @@ def test_a_contact_without_a_list_is_everybodys_by_exposure(centre, prepared):
     roster = profile_batch(data, chunk, True, found).whole_roster()
     sample = sampled_batch(data, chunk, 1000, np.random.default_rng(0), found).sampled_roster()
     moment = int(data.snapshot[contacts[0]])
-    assert roster.mask.sum(dim=1).tolist() == [lengths[contacts[0]], len(data.identity), lengths[contacts[2]]]
-    assert np.allclose(roster.log_exposure[1].numpy(), np.log(data.exposure[moment] + 0.5))
+    mask, log_pi0 = cells(roster.lists)
+    assert mask.sum(dim=1).tolist() == [lengths[contacts[0]], len(data.identity), lengths[contacts[2]]]
+    assert np.allclose(log_pi0[1].numpy(), np.log(data.exposure[moment] + 0.5))
     assert np.array_equal(sample.csa.numpy(), np.arange(len(data.identity)))
-    assert torch.equal(sample.log_exposure[1], roster.log_exposure[1])
-    assert torch.equal(sample.own_log_exposure, roster.log_exposure[[0, 1, 2], data.csa[chunk]])
+    assert torch.equal(cells(sample.lists)[1][1], log_pi0[1])
+    assert torch.equal(sample.own_log_exposure, log_pi0[[0, 1, 2], data.csa[chunk]])
 
 
 def test_exposure_counts_what_was_known_before_the_snapshot(prepared):
@@ -275,7 +276,7 @@ def test_frozen_texts_give_what_their_tokens_give(prepared):
     model = build(SMALL, prepared.schema, prepared.table, prepared.log_weight, pad_id, prepared.heads).eval()
     contacts = np.array([5, 700, 2999])
     frozen, apart = (replace(prepared, frozen_text=values) for values in (prepared.read, prepared.read.copy()))
-    batches = [texts(data, contacts) for data in (prepared, frozen, apart)]
+    batches = [Gather(data).texts(contacts) for data in (prepared, frozen, apart)]
     assert [(one.tokens is None, one.text is None, one.read is None) for one in batches] == [
         (False, True, True), (True, False, True), (True, False, False)
     ]  # fmt: skip
@@ -291,16 +292,6 @@ def test_contacts_without_a_text_are_refused():
     one = torch.zeros(1)
     with pytest.raises(DataError, match="neither tokens nor text vectors are given"):
         Texts(None, one, one, one).outputs(TwoTower(torch.nn.Identity(), torch.nn.Identity()))
-
-
-def test_tensors_move_together():
-    one = torch.zeros(1)
-    contacts = Texts(one, one, one, one, one, one, one)
-    moved = Step(ProfileBatch(contacts, one, one, one, one), None).to(torch.device("meta"))
-    assert moved.profile is not None
-    assert moved.memory is None
-    assert moved.profile.csa.device.type == "meta"
-    assert {getattr(moved.profile.contacts, field.name).device.type for field in fields(Texts)} == {"meta"}
 
 
 @given(st.integers(1, 20), st.data())

@@ -18,10 +18,12 @@ from scipy.special import expit, log_softmax, rel_entr
 from export.bundle import export_bundle
 from tests.train.conftest import SMALL
 from tests.train.runs import digests, interrupted, train, work_of
-from train.batches import Sampling, Step, StepDataset
+from train.batches import Step
 from train.distil import Distillation, Matching, bernoulli_kl, identity_map, softmax_kl
 from train.distil_teacher import Said, Teacher, run_digest, said
+from train.draws import Sampling, StepDataset
 from train.encode import encode
+from train.gather import Gather
 from train.objectives.memory import MemoryMixture
 from train.prepare import TrainingSet
 from twotower.towers.store import build
@@ -63,7 +65,7 @@ def as_teacher(model: TwoTower, memory: MemoryMixture, data: TrainingSet) -> Tea
 
 
 def one_step(data: TrainingSet, profile: Sampling | None, memory: bool) -> Step:
-    return StepDataset(data, data.training(), profile, memory, 64, 32, 100, seed=5, sampled=7)[0]
+    return Gather(data).step(StepDataset(data, data.training(), profile, memory, 64, 32, 100, seed=5, sampled=7)[0])
 
 
 def loss_of(taught: Distillation, model: TwoTower, memory: MemoryMixture, step: Step) -> torch.Tensor:

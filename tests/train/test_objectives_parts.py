@@ -91,11 +91,12 @@ def by_formula(name: str, model: TwoTower, step: ProfileBatch) -> Tensor:
     if name == "sigmoid":
         return sigmoid_contrast(own, step.resolved)
     if name == "corrected_softmax":
-        return corrected_softmax(everyone, roster.log_exposure, roster.mask, step.csa, counts)
-    others = sample.mask & (sample.csa[None, :] != step.csa[:, None])
-    log_weight = roster.log_exposure[:, sample.csa] - sample.log_inclusion
-    own_log_pi0 = roster.log_exposure[torch.arange(ROWS), step.csa]
-    return sampled_softmax(own, everyone[:, :, sample.csa], own_log_pi0, log_weight, others, counts)
+        mask, log_pi0 = roster.lists.cells(slice(0, ROWS))
+        return corrected_softmax(everyone, log_pi0, mask, step.csa, counts)
+    mask, log_pi0 = sample.lists.cells(slice(0, ROWS))
+    others = mask & (sample.csa[None, :] != step.csa[:, None])
+    logits = everyone[:, :, sample.csa]
+    return sampled_softmax(own, logits, sample.own_log_exposure, log_pi0 - sample.log_inclusion, others, counts)
 
 
 @pytest.mark.parametrize("objective", [*OVER_MANY, SigmoidContrast])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.batches import profile_batch
+from train.gather import profile_batch
 from train.posterior import Design, PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
 from train.prepare import TrainingSet, prepare

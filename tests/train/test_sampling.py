@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batches import StepDataset, profile_batch, sampled_batch
+from train.draws import StepDataset
+from train.gather import profile_batch, sampled_batch
 from train.objectives.corrected_softmax import corrected_softmax
 from train.objectives.sampled import sampled_softmax
 from train.prepare import TrainingSet
@@ -119,7 +120,7 @@ def test_the_sampled_normaliser_is_unbiased():
     """Mean of Ẑ over samples against Z of all, contact by contact; without the correction it is far off."""
     found, random, draws = lists(2), np.random.default_rng(3), 20_000
     z = random.normal(0, 2, (9, 30))
-    mask, log_pi0 = over_sample(found, np.arange(30))
+    mask, log_pi0 = over_sample(found, np.arange(30)).cells()
     value = np.where(mask, np.exp(log_pi0) / (1 + np.exp(-z)), 0)
     taker = np.array([random.choice(np.flatnonzero(row)) for row in mask])
     exact, estimates, plain = value.sum(axis=1), np.zeros((draws, 9)), np.zeros(9)
@@ -138,7 +139,7 @@ def test_the_sampled_normaliser_is_unbiased():
 def test_the_loss_comes_to_that_of_the_whole_roster():
     """Mean over samples of the sampled loss, and of its gradient: the more are drawn, the closer, and equal at all."""
     found, random = lists(4), np.random.default_rng(5)
-    mask, log_pi0 = over_sample(found, np.arange(30))
+    mask, log_pi0 = over_sample(found, np.arange(30)).cells()
     taker = np.array([random.choice(np.flatnonzero(row)) for row in mask])
     z = torch.from_numpy(random.normal(0, 1.5, (9, 1, 30))).requires_grad_()
     every, counts = torch.arange(9), torch.ones(9, dtype=torch.bool)
@@ -179,13 +180,14 @@ def test_a_sampled_step_tells_who_is_in_it(prepared, size):
     assert bool((sample.log_inclusion == 0).all()) == (size >= len(candidates))
     assert np.array_equal(sample.features.numpy(), prepared.csa_features[moment][csa])
     assert np.array_equal(sample.identity.numpy(), prepared.identity[csa])
-    assert whole.log_exposure is not None
+    mask, log_pi0 = sample.lists.cells(slice(0, len(chunk)))
+    over_all = whole.whole_roster().lists.cells(slice(0, len(chunk)))[1]
     for i, contact in enumerate(contacts):
         eligible = set(prepared.eligible.row(int(contact)).tolist())
-        assert sample.mask[i].tolist() == [int(one) in eligible for one in csa]
-        held = sample.csa[sample.mask[i]]
-        assert torch.equal(sample.log_exposure[i][sample.mask[i]], whole.log_exposure[held])
-        assert sample.own_log_exposure[i] == whole.log_exposure[batch.csa[i]]
+        assert mask[i].tolist() == [int(one) in eligible for one in csa]
+        held = sample.csa[mask[i]]
+        assert torch.equal(log_pi0[i][mask[i]], over_all[i, held])
+        assert sample.own_log_exposure[i] == over_all[i, batch.csa[i]]
     assert batch.roster is None
 
 
@@ -197,7 +199,7 @@ def test_contacts_of_everybody_are_sampled_by_exposure(open_prepared):
     share = open_prepared.exposure[moment] + 0.5
     assert found.mass() == pytest.approx(len(chunk) * share / share.sum(), rel=1e-5)
     batch = sampled_batch(open_prepared, chunk, 6, np.random.default_rng(1))
-    assert batch.sampled_roster().mask.all()
+    assert batch.sampled_roster().lists.cells(slice(0, len(chunk)))[0].all()
 
 
 def test_who_is_drawn_depends_on_seed_epoch_and_step_alone(prepared):
@@ -206,13 +208,12 @@ def test_who_is_drawn_depends_on_seed_epoch_and_step_alone(prepared):
             prepared, prepared.training(), "sampled", False, 32, 32, 100, seed=seed, rank=rank, world=world, sampled=5
         )
         dataset.set_epoch(epoch)
-        return [dataset[i].profile.sampled_roster().csa.tolist() for i in (2, 0)]  # type: ignore[union-attr]
+        return [dataset[i].profile.sample.csa.tolist() for i in (2, 0)]  # type: ignore[union-attr]
 
     assert drawn(1, 3) == drawn(1, 3)
     assert drawn(1, 3) != drawn(1, 4)
     assert drawn(1, 3) != drawn(2, 3)
-    assert drawn(1, 3, 0, 2)[1] == drawn(1, 3)[1]  # the first step of the first of two processes is the first of all
-    assert drawn(1, 3, 1, 2) != drawn(1, 3, 0, 2)
+    assert drawn(1, 3, 1, 2) == drawn(1, 3, 0, 2) == drawn(1, 3)  # processes take shares of one step
 
 
 def test_who_took_a_contact_without_being_listed_still_stands_there(prepared: TrainingSet):
@@ -225,8 +226,7 @@ def test_who_took_a_contact_without_being_listed_still_stands_there(prepared: Tr
     odd = replace(prepared, csa=csa)
     sample = sampled_batch(odd, chunk, 5, np.random.default_rng(0)).sampled_roster()
     whole = profile_batch(odd, chunk, over_roster=True)
-    assert whole.mask is not None
-    assert whole.log_exposure is not None
-    assert whole.mask[0, stranger]
-    assert sample.own_log_exposure[0] == whole.log_exposure[stranger]
+    mask, log_pi0 = whole.whole_roster().lists.cells(slice(0, 1))
+    assert mask[0, stranger]
+    assert sample.own_log_exposure[0] == log_pi0[0, stranger]
     assert not (sample.csa == stranger).any()

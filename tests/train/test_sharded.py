@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,13 +16,17 @@ from tests.train.drawn import assert_alike, gradients, memory_step, part_of, pro
 from train.batches import MemoryBatch, ProfileBatch
 from train.objectives import base
 from train.objectives.corrected_softmax import CorrectedSoftmax
+from train.objectives.in_batch import InBatchSoftmax
 from train.objectives.memory import MemoryMixture
 from train.objectives.sampled import SampledSoftmax
 from train.objectives.sigmoid import SigmoidContrast
+from train.together import together
 
 ROWS, FIRST = 14, 9
 """Of both processes together, and of the first of them."""
-PROFILE = {"sigmoid": SigmoidContrast, "corrected": CorrectedSoftmax, "sampled": SampledSoftmax}
+PROFILE = {
+    "sigmoid": SigmoidContrast, "corrected": CorrectedSoftmax, "sampled": SampledSoftmax, "in-batch": InBatchSoftmax
+}  # fmt: skip
 NAMES = [*PROFILE, "memory"]
 CASES = ["uneven", "idle sigmoid", "idle softmax"]
 CELLS = {"at once": base.MOST_CELLS, "a row at a time": 60}
@@ -53,7 +58,8 @@ def learnt(name: str, case: str, rows: slice) -> tuple[float, dict[str, Tensor]]
         mixture = MemoryMixture(span_days=100.0)
         loss, modules = mixture(model, part_of(memory(case), rows)), torch.nn.ModuleList([model, mixture])
     else:
-        loss, modules = PROFILE[name]()(model, part_of(profile(case), rows)), torch.nn.ModuleList([model])
+        step = replace(part_of(profile(case), rows), shares=(FIRST, ROWS - FIRST) if together() > 1 else ())
+        loss, modules = PROFILE[name]()(model, step), torch.nn.ModuleList([model])
     loss.backward()
     return loss.item(), gradients(modules)
 

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, distributed
 from torch.utils.checkpoint import checkpoint
 
-from train.batches import ProfileBatch, Sampling
+from train.batches import ProfileBatch
+from train.draws import Sampling
+from train.together import together
 from twotower.towers.two_tower import ContactOutput, TwoTower
 
 MOST_CELLS = 1 << 24
@@ -59,7 +61,7 @@ def mean_of(total: Tensor, count: Tensor) -> Tensor:
     Where processes train together, `count` is that of all of them over their number: the average of what this returns,
     and of its gradients, is the sum of all totals over the sum of all counts. Every process must then call it.
     """
-    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    world = together()
     count = count.detach().to(total.dtype, copy=True)
     if world > 1:
         distributed.all_reduce(count)

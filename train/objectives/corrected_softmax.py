@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch, Sampling
+from train.batches import ProfileBatch
+from train.draws import Sampling
 from train.objectives.base import by_rows, level_of_success, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
@@ -37,11 +38,12 @@ class CorrectedSoftmax:
         roster, counts = batch.whole_roster(), batch.resolved != 0
         contacts = batch.contacts.outputs(model)
         csas = model.csa_tower.members(roster.features, roster.identity)
-        log_pi0, level = roster.log_exposure.expand_as(roster.mask), level_of_success(contacts, batch)
+        level = level_of_success(contacts, batch)
 
         def total(rows: slice) -> Tensor:
             logits = model.cross_logits(rows_of(contacts, rows), csas) + level[rows, None, None]
-            return corrected_sum(logits, log_pi0[rows], roster.mask[rows], batch.csa[rows], counts[rows])
+            mask, log_pi0 = roster.lists.cells(rows)
+            return corrected_sum(logits, log_pi0, mask, batch.csa[rows], counts[rows])
 
         members = contacts.members.shape[1]
         return mean_of(by_rows(total, len(counts), members * len(roster.identity)), counts.sum() * members)

@@ -4,7 +4,7 @@
 
 In a shop a click is a choice; in a contact centre the queue chose, so this learns the queue (van den Oord et al.,
 arXiv 1807.03748, for the loss). Hand-overs without a resolution count like the others: that is the point. Where
-processes train together, each contrasts within its own batch.
+processes train together, each contrasts its contacts with the CSAs of all, whose vectors carry gradients back.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch, Sampling
+from train.batches import ProfileBatch
+from train.draws import Sampling
 from train.objectives.base import by_rows, mean_of, rows_of, steady
-from twotower.towers.two_tower import TwoTower
+from train.together import gathered, rank
+from twotower.towers.two_tower import CsaOutput, TwoTower
 
 
 class InBatchSoftmax:
@@ -31,12 +33,16 @@ class InBatchSoftmax:
         """Mean loss over all hand-overs."""
         contacts = batch.contacts.outputs(model)
         csas = model.csa_tower.members(batch.features, batch.identity)
+        csas = CsaOutput(*(gathered(part, batch.shares) for part in csas))
+        csa, first = gathered(batch.csa, batch.shares), sum(batch.shares[: rank()])
 
         def total(rows: slice) -> Tensor:
-            return in_batch_sum(model.cross_logits(rows_of(contacts, rows), csas), batch.csa, rows)
+            own = slice(first + rows.start, first + rows.stop)
+            return in_batch_sum(model.cross_logits(rows_of(contacts, rows), csas), csa, own)
 
         size, members = contacts.members.shape[:2]
-        return mean_of(by_rows(total, size, members * size), torch.tensor(size * members, device=batch.csa.device))
+        count = torch.full((), size * members, device=csa.device)
+        return mean_of(by_rows(total, size, members * len(csa)), count)
 
 
 def in_batch_softmax(logits: Tensor, csa: Tensor) -> Tensor:
@@ -46,7 +52,8 @@ def in_batch_softmax(logits: Tensor, csa: Tensor) -> Tensor:
 
 
 def in_batch_sum(logits: Tensor, csa: Tensor, rows: slice) -> Tensor:
-    """Sum of the losses of logits (b, M, B): the rows `rows` of the batch, whose columns are the CSAs (B,) of all."""
+    """Sum of the losses of logits (b, M, B): the rows `rows` of the batch, whose columns are the CSAs (B,) of all
+    processes."""
     column = torch.arange(len(csa), device=csa.device)
     own = column[rows]
     repeated = (csa[rows][:, None] == csa[None, :]) & (own[:, None] != column[None, :])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from train.batches import MemoryBatch
 from train.objectives.base import mean_of, steady
+from train.together import gathered
 from twotower.towers.two_tower import TwoTower
 
 
@@ -45,7 +46,8 @@ class MemoryMixture(nn.Module):
 
     def forward(self, model: TwoTower, batch: MemoryBatch) -> Tensor:
         """Mean loss over the hand-overs whose CSA has a visible row."""
-        vector, rows = batch.contacts.outputs(model).memory, batch.rows.outputs(model).memory
+        vector = batch.contacts.outputs(model).memory
+        rows = gathered(batch.rows.outputs(model).memory, batch.shares)
         log_kernel = self.log_kernel(vector @ rows.T, batch.age, batch.same)
         return mixture_loss(log_kernel, batch.visible, batch.csa[:, None] == batch.row_csa[None, :])
 
@@ -55,9 +57,7 @@ def mixture_loss(log_kernel: Tensor, visible: Tensor, own: Tensor) -> Tensor:
     own = own & visible
     teaches = own.any(dim=1)
     log_kernel = steady(log_kernel)
-    if not bool(teaches.any()):
-        return mean_of((log_kernel * 0).sum(), teaches.sum())  # processes that train together count all the same
-    log_kernel, visible, own = log_kernel[teaches], visible[teaches], own[teaches]
-    whole = log_kernel.masked_fill(~visible, -torch.inf).logsumexp(dim=1)
-    losses = whole - log_kernel.masked_fill(~own, -torch.inf).logsumexp(dim=1)
-    return mean_of(losses.sum(), teaches.sum())
+    silent = ~teaches[:, None]  # a sum over nothing has no gradient: they sum over everything, and do not count
+    whole = log_kernel.masked_fill(~(visible | silent), -torch.inf).logsumexp(dim=1)
+    losses = whole - log_kernel.masked_fill(~(own | silent), -torch.inf).logsumexp(dim=1)
+    return mean_of((losses * teaches).sum(), teaches.sum())

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch, Sampling
+from train.batches import ProfileBatch
+from train.draws import Sampling
 from train.objectives.base import by_rows, level_of_success, mean_of, rows_of, steady
 from twotower.towers.two_tower import TwoTower
 
@@ -42,14 +43,13 @@ class SampledSoftmax:
         level = level_of_success(contacts, batch)
         own = own + level[:, None]
         csas = model.csa_tower.members(sample.features, sample.identity)
-        mask = sample.mask & (batch.csa[:, None] != sample.csa[None, :])
-        log_weight = sample.log_exposure - sample.log_inclusion
 
         def total(rows: slice) -> Tensor:
             logits = model.cross_logits(rows_of(contacts, rows), csas) + level[rows, None, None]
-            return sampled_sum(
-                own[rows], logits, sample.own_log_exposure[rows], log_weight[rows], mask[rows], counts[rows]
-            )
+            mask, log_pi0 = sample.lists.cells(rows)
+            mask = mask & (batch.csa[rows, None] != sample.csa[None, :])
+            log_weight = log_pi0 - sample.log_inclusion
+            return sampled_sum(own[rows], logits, sample.own_log_exposure[rows], log_weight, mask, counts[rows])
 
         members = contacts.members.shape[1]
         return mean_of(by_rows(total, len(counts), members * (1 + len(sample.csa))), counts.sum() * members)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.batches import ProfileBatch, Sampling
+from train.batches import ProfileBatch
+from train.draws import Sampling
 from train.objectives.base import mean_of, steady
 from twotower.towers.two_tower import TwoTower
 
