@@ -103,7 +103,7 @@ def without_places(config: Namespace) -> Namespace:
     """A copy of the configuration with the data and checkpoint folders blanked."""
     copy = config.clone()
     copy.pop("config", None)
-    copy["data.folder"] = ""
+    copy["data.folder"], copy["data.tokens"] = "", None
     copy["model.teacher"] = named(config["model.teacher"])
     copy["checkpoint.dirpath"] = None
     copy["trainer.default_root_dir"] = None

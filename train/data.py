@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -71,6 +72,7 @@ class MatcherData(lightning.LightningDataModule):
         memory_rows: recent hand-overs sampled beside them.
         sampled: CSAs that a step is contrasted with where the objective samples them.
         workers: loader processes.
+        tokens: folder in which the log's tokens are kept and read again, null: none. They can be read back as text.
         seed: of the order of steps.
     """
 
@@ -88,6 +90,7 @@ class MatcherData(lightning.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         sampled: int = SAMPLED,
+        tokens: str | None = None,
     ) -> None:
         super().__init__()
         if sampled <= 0:
@@ -98,6 +101,7 @@ class MatcherData(lightning.LightningDataModule):
         self.objective_name, self.memory_choice = objective, memory
         self.validation_share, self.batch_size, self.workers, self.seed = validation_share, batch_size, workers, seed
         self.memory_batch, self.memory_rows, self.sampled = memory_batch, memory_rows, sampled
+        self.tokens = None if tokens is None else Path(tokens)
         self.log: Log | None = None
         self._set: TrainingSet | None = None
         self._gather: Gather | None = None
@@ -146,7 +150,7 @@ class MatcherData(lightning.LightningDataModule):
                 self.towers = replace(self.towers, topics=0 if self.with_memory else TOPICS)
             if self.towers.families is None:
                 self.towers = replace(self.towers, families=suggested(by_choice=self.with_memory))
-            self._set = prepare(self.log, self.towers, self.validation_share)
+            self._set = prepare(self.log, self.towers, self.validation_share, self.tokens)
             refuse_failures_alone(self._set.resolved[self._set.training()])
             if self.objective.sampling != "shuffled":  # which also refuses before anything is written
                 self.propensities, self.propensity = propensities_of(self.folder, self.log, self._set.split)

@@ -7,6 +7,7 @@ last part of the log, and a training hand-over is one whose outcome was known be
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +93,8 @@ class TrainingSet:
         return np.flatnonzero((self.arrived_at[self.contact] >= self.split) & (self.known_at < NEVER))
 
 
-def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> TrainingSet:
-    """Fit the features on a log and compute what training reads of it.
+def prepare(log: Log, config: TowerConfig, validation_share: float | None, store: Path | None = None) -> TrainingSet:
+    """Fit the features on a log and compute what training reads of it; store: folder where its tokens are kept.
 
     Raises DataError where the log is too small to train on.
     """
@@ -105,7 +106,7 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None) -> Tr
     rows = schema.rows(log_columns(log))
     past = CustomerPast(log, schema, rows, core).at(log.contacts.customer, arrived)
     categories, numbers = schema.contact_inputs(rows, past)
-    texts = read_texts(log, config, schema, rows, int(np.searchsorted(arrived, split)))
+    texts = read_texts(log, config, schema, rows, int(np.searchsorted(arrived, split)), store)
     heads, intents, complexity = fit_heads(log, config, schema, texts.read, categories, split)
     fitted = [one.name for one, told in zip(COMPLEXITY, complexity.T, strict=True) if np.isfinite(told).any()]
     schema = replace(schema, bands=bands_of(complexity, arrived, split), heads=fitted)

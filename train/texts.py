@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.token_store import tokens_of
 from twotower.features.contact import ContactRows
 from twotower.features.schema import FeatureSchema
 from twotower.tables.log import Log
-from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
+from twotower.text.tokens import TokenArrays, Tokenizer
 from twotower.towers.backbones import StaticBackbone, sif_log_weights, unit
 from twotower.towers.config import TowerConfig
 from twotower.towers.encoders import encoder_path, static_table
@@ -44,10 +45,12 @@ class ReadTexts:
         return base_of(embed_texts(self.encoder, self.tokenizer, texts), width)
 
 
-def read_texts(log: Log, config: TowerConfig, schema: FeatureSchema, rows: ContactRows, before: int) -> ReadTexts:
-    """Tokenise all contacts and fit the table on the first `before` of them."""
+def read_texts(
+    log: Log, config: TowerConfig, schema: FeatureSchema, rows: ContactRows, before: int, store: Path | None = None
+) -> ReadTexts:
+    """Tokenise all contacts, or read their tokens from `store`, and fit the table on the first `before` of them."""
     tokenizer = load_tokenizer(config)
-    tokens = tokenizer.encode_corpus(texts_of(log))
+    tokens = tokens_of(log, tokenizer, store)
     log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], tokenizer.size, tokenizer.special_ids())
     # Whether labels are read by the towers or not, words of several languages meet over them.
     codes = schema.codes(rows)[:before] - 1
@@ -55,12 +58,6 @@ def read_texts(log: Log, config: TowerConfig, schema: FeatureSchema, rows: Conta
     table = token_table(log, config, tokenizer, log_weight, Pivot(language, intent))
     encoder = StaticBackbone(torch.from_numpy(table), torch.from_numpy(log_weight), tokenizer.pad_id)
     return ReadTexts(tokenizer, tokens, table, log_weight, encoder, embed_tokens(encoder, tokens))
-
-
-def texts_of(log: Log) -> list[str]:
-    """The text (N) that the contact tower reads of each contact."""
-    both = zip(log.contacts.intent_text.to_pylist(), log.contacts.transcript.to_pylist(), strict=True)
-    return [compose_text(need, said) for need, said in both]
 
 
 def load_tokenizer(config: TowerConfig) -> Tokenizer:

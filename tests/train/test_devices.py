@@ -43,14 +43,16 @@ def test_two_processes_learn_what_one_learns(case, request, tmp_path):
     data = request.getfixturevalue(name)
     alone, both = tmp_path / "alone", tmp_path / "both"
     run(data, alone, *options)
-    said = run(data, both, *options, "--trainer.devices=2", "--trainer.strategy=ddp")
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp", f"--data.tokens={tmp_path / 'tokens'}")
+    said = run(data, both, *options, *two)
+    assert len(list(tmp_path.glob("tokens/*/part-*-of-00002.parquet"))) == 2
     assert said.count("objective ") == 1
     assert set(digests(both)) == FILES
     assert not work_of(both).exists()
-    one, two = (load_file(folder / "model.safetensors") for folder in (alone, both))
+    one, other = (load_file(folder / "model.safetensors") for folder in (alone, both))
     assert one.keys() == two.keys()
     for tensor, values in one.items():
-        assert np.allclose(values, two[tensor], rtol=1e-3, atol=1e-3), tensor
+        assert np.allclose(values, other[tensor], rtol=1e-3, atol=1e-3), tensor
     first, second = (json.loads((folder / "run.json").read_text())["metrics"] for folder in (alone, both))
     assert second == pytest.approx(first, abs=2e-3)
     moved = max(float(np.abs(values).max()) for tensor, values in one.items() if tensor.endswith("identities"))

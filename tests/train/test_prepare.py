@@ -19,7 +19,7 @@ from tests.train.conftest import SMALL
 from train import past as module
 from train.past import bands_of, engine_core
 from train.prepare import TrainingSet, prepare
-from train.texts import texts_of
+from train.token_store import texts_between
 from twotower.clock import DAY, HOUR, NEVER
 from twotower.errors import DataError
 from twotower.features.complexity import COMPLEXITY
@@ -193,7 +193,7 @@ def test_the_window_ends_just_after_the_last_thing_known(centre, prepared):
 
 def test_texts_are_the_need_and_then_the_transcript(centre):
     log = Log.load(centre)
-    texts = texts_of(log)
+    texts = texts_between(log, 0, len(log.contacts))
     need, said = log.contacts.intent_text[7].as_py(), log.contacts.transcript[7].as_py()
     assert texts[7].startswith((need, said))
     assert len(texts) == len(log.contacts)

@@ -26,7 +26,8 @@ from serve.rolling import RollingMatcher
 from tests.train.runs import cut, train
 from train.past import past_of_csas
 from train.prepare import TrainingSet, prepare
-from train.texts import base_of, embed_texts, embed_tokens, texts_of
+from train.texts import base_of, embed_texts, embed_tokens
+from train.token_store import texts_between
 from twotower.cli import main
 from twotower.features.csa import CsaFeatures, snapshot_times
 from twotower.features.engine.core import TWIN
@@ -207,7 +208,7 @@ def expected(served: Served) -> tuple[npt.NDArray[np.int64], Floats]:
     schema, rows = trained.schema, trained.schema.rows(log_columns(served.log))
     reader = tower.backbone if tower.reader is None else tower.reader
     assert isinstance(reader, StaticBackbone)
-    read = embed_tokens(reader, trained.tokenizer.encode_corpus(texts_of(log)))
+    read = embed_tokens(reader, trained.tokenizer.encode_corpus(texts_between(log, 0, len(log.contacts))))
     categories, _ = schema.contact_inputs(rows)
     with torch.inference_mode():
         said = tower.heads(torch.from_numpy(read), torch.from_numpy(categories))

@@ -110,7 +110,11 @@ class Tokenizer:
 
     def save(self, path: Path | str) -> None:
         """Write `tokenizer.json`; the same tokenizer writes the same bytes."""
-        Path(path).write_text(self._backend.to_str(pretty=False), encoding="utf-8")
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """What `save` writes."""
+        return str(self._backend.to_str(pretty=False))
 
     @property
     def size(self) -> int:

@@ -1,0 +1,116 @@
+"""Tokens of a log that are kept between runs, as shards of Parquet that several processes write and read together.
+
+Notable: process r of W tokenises the r-th part of the contacts and writes one shard; once all have, everybody reads all
+shards. A later run over the same texts, tokenizer and length reads them and tokenises nothing, however many processes
+it has. Tokens can be read back as text, so nothing is kept unless a folder is named, and that is as personal as the
+tables are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import distributed
+
+from train.together import rank, together
+from twotower.errors import DataError
+from twotower.files import atomic_file
+from twotower.tables.log import Log
+from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
+
+SHARD = re.compile(r"part-(\d{5})-of-(\d{5})\.parquet")
+ROWS = 1 << 16
+"""Contacts tokenised at once, and in a row group."""
+
+
+def tokens_of(log: Log, tokenizer: Tokenizer, store: Path | None) -> TokenArrays:
+    """Tokens of all contacts of a log.
+
+    store: folder in which they are kept, None: nowhere; where several processes train together, one that all of them
+    see. Raises DataError where a shard is damaged or another process's is not there.
+    """
+    if store is None:
+        return tokenizer.encode_corpus(texts_between(log, 0, len(log.contacts)))
+    folder = store / digest(log, tokenizer)
+    if complete(folder) is None:
+        write_shard(folder, log, tokenizer, rank(), together())
+        if together() > 1:
+            distributed.barrier()
+    shards = complete(folder)
+    if shards is None:
+        raise DataError(
+            f"{folder}: shards of other processes are not there; --data.tokens must name a folder that all of them see"
+        )
+    ids, offsets = joined([read_shard(path) for path in shards], len(log.contacts), folder)
+    return TokenArrays(ids, offsets, tokenizer.pad_id)
+
+
+def texts_between(log: Log, start: int, stop: int) -> list[str]:
+    """The text that the contact tower reads of contacts `start` … `stop − 1`."""
+    columns = (log.contacts.intent_text, log.contacts.transcript)
+    return [compose_text(*both) for both in zip(*(c[start:stop].to_pylist() for c in columns), strict=True)]
+
+
+def digest(log: Log, tokenizer: Tokenizer) -> str:
+    """What tokens depend on, as a short name: the texts, the tokenizer and its length."""
+    found = hashlib.sha256(f"1 {tokenizer.max_tokens} ".encode())
+    found.update(tokenizer.to_json().encode())
+    for column in (log.contacts.intent_text, log.contacts.transcript):
+        for start in range(0, len(column), ROWS):
+            for text in column[start : start + ROWS].to_pylist():
+                found.update(b"\0" if text is None else b"\1" + text.encode("utf-8", "surrogatepass") + b"\0")
+    return found.hexdigest()[:16]
+
+
+def complete(folder: Path) -> list[Path] | None:
+    """The shards of a complete set in their order, None where there is none."""
+    by_count: dict[int, list[Path]] = {}
+    for path in sorted(folder.glob("part-*.parquet")) if folder.is_dir() else []:
+        if named := SHARD.fullmatch(path.name):
+            by_count.setdefault(int(named[2]), []).append(path)
+    return next((paths for count, paths in sorted(by_count.items()) if len(paths) == count), None)
+
+
+def write_shard(folder: Path, log: Log, tokenizer: Tokenizer, shard: int, shards: int) -> None:
+    """Tokenise the part of the contacts that is one shard's, and write it whole or not at all."""
+    start, stop = (len(log.contacts) * one // shards for one in (shard, shard + 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([("ids", pa.large_list(pa.int32()))])
+    with atomic_file(folder / f"part-{shard:05}-of-{shards:05}.parquet") as path, pq.ParquetWriter(path, schema) as to:
+        for part in encoded(log, tokenizer, start, stop):
+            ids = pa.LargeListArray.from_arrays(pa.array(part.offsets), pa.array(part.ids))
+            to.write_table(pa.table([ids], schema=schema))
+
+
+def encoded(log: Log, tokenizer: Tokenizer, start: int, stop: int) -> Iterator[TokenArrays]:
+    """Tokens of contacts `start` … `stop − 1`, some at a time."""
+    for first in range(start, stop, ROWS):
+        yield tokenizer.encode_corpus(texts_between(log, first, min(first + ROWS, stop)))
+
+
+def read_shard(path: Path) -> pa.LargeListArray:
+    """Token ids of a shard's contacts. Raises DataError where it is damaged."""
+    try:
+        column = pq.read_table(path)["ids"].combine_chunks()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a readable shard of tokens ({reason}); remove {path.parent}") from None
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def joined(
+    shards: list[pa.LargeListArray], count: int, folder: Path
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Ids (T,) and offsets (count + 1,) of all shards. Raises DataError where there are more or fewer."""
+    ids = np.concatenate([shard.flatten().to_numpy() for shard in shards]).astype(np.int32, copy=False)
+    lengths = np.concatenate([np.diff(shard.offsets.to_numpy()) for shard in shards])
+    if len(lengths) != count:
+        raise DataError(f"{folder}: tokens of {len(lengths):,} contacts, the log has {count:,}; remove it")
+    return ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
