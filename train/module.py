@@ -176,7 +176,8 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, data.training())
         sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
-        self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed)
+        shard = self.trainer.global_rank, self.trainer.world_size
+        self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed, shard)
         self.data.sweeps = SWEEPS
         self.automatic_optimization = False
 

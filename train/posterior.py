@@ -11,8 +11,9 @@ drawn exactly. What is served is the mean over draws of (W u_a, s_a), one vector
 cost one inner product; their spread says how little is known of a pair.
 
 Notable: one sweep needs Σ ω (x, c)(x, c)ᵀ of each CSA and nothing else of the hand-overs, so it costs
-hand-overs × (K + Q)² and runs on any device. The first sweeps take means instead of draws, which is coordinate ascent
-and gets to the mode's neighbourhood at once.
+hand-overs × (K + Q)² and runs on any device. Given the maps, CSAs are independent: processes that train together take
+the hand-overs of some CSAs each, and meet in sums as large as the maps' precision. The first sweeps take means instead
+of draws, which is coordinate ascent and gets to the mode's neighbourhood at once.
 
 Sources: Polson, Scott and Windle, "Bayesian inference for logistic models using Pólya-Gamma latent variables", JASA
 2013; Salakhutdinov and Mnih, "Bayesian probabilistic matrix factorization using MCMC", ICML 2008; Simm et al., "Macau:
@@ -22,10 +23,10 @@ scalable Bayesian factorization with high-dimensional side information", 2017.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from twotower.towers.spread import leading
 
@@ -37,6 +38,7 @@ SIDE_SHARE = 0.5  # of a skill's own variance that what is declared adds at most
 DEGREES = 2.0  # beyond the least, of the inverse-Wishart prior of S
 PLAIN_VARIANCE = 0.05  # where S is thought to be
 CSAS_AT_ONCE = 512
+RANKS = 1 << 40  # between the seeds of processes
 CHAIN = ("maps", "skills", "common", "pair", "side", "plain_cov", "precision", "side_precision")
 
 
@@ -69,6 +71,17 @@ class Design:
     declared: Tensor
     group: Tensor
 
+    def part(self, rank: int, world: int) -> tuple[Design, range]:
+        """The hand-overs of some CSAs, and which CSAs these are: `world` parts of about as many hand-overs."""
+        if world == 1:
+            return self, range(len(self.declared))
+        count = torch.bincount(self.csa, minlength=len(self.declared))
+        owner = ((count.cumsum(0) - count) * world // max(len(self.csa), 1)).clamp(max=world - 1)
+        csas = range(*torch.searchsorted(owner, torch.tensor([rank, rank + 1])).tolist())
+        rows = slice(*torch.searchsorted(self.csa.contiguous(), torch.tensor([csas.start, csas.stop])).tolist())
+        names = ("about", "plain", "level", "resolved", "csa")
+        return replace(self, **{name: getattr(self, name)[rows].clone() for name in names}), csas
+
     def to(self, device: torch.device) -> Design:
         """All tensors on a device."""
         return Design(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
@@ -92,7 +105,8 @@ class PosteriorSampler(nn.Module):
     """The chain: where it stands, and the sums over its draws, as buffers that a checkpoint holds.
 
     design: the hand-overs; rank: directions in which work differs; sweeps: of the whole chain; seed: with the number of
-    a sweep, of its draws.
+    a sweep, of its draws. shard: rank and number of the processes that sample one chain together, each with its part of
+    the design; every call that draws is made by all of them.
     """
 
     step: Tensor
@@ -111,12 +125,14 @@ class PosteriorSampler(nn.Module):
     sum_side: Tensor
     sum_metric: Tensor
 
-    def __init__(self, design: Design, rank: int, sweeps: int, seed: int) -> None:
+    def __init__(self, design: Design, rank: int, sweeps: int, seed: int, shard: tuple[int, int] = (0, 1)) -> None:
         super().__init__()
+        self.shard = shard
         self.ascent = max(1, round(ASCENT * sweeps))
         self.idle = self.ascent + round(BURN_IN * sweeps)
         # Many declared features tell any CSA from all others, so they foretell a share of the variance and no more.
         self.least_side = max(1.0, float((design.declared**2).sum(dim=1).mean()) / SIDE_SHARE)
+        design, self.owned = design.part(*shard)
         self.design, self.rank, self.seed = design, rank, seed
         self.k, self.q, self.e = design.about.shape[1], design.plain.shape[1], design.level.shape[1]
         self.csas, self.f = design.declared.shape
@@ -138,17 +154,24 @@ class PosteriorSampler(nn.Module):
     def _start(self) -> None:
         """Directions of the CSAs' shrunken mean residuals; everything else as the priors say."""
         d = self.design
-        share = float(d.resolved.mean().clamp(0.01, 0.99))
+        count, resolved = (self._summed(x) for x in (torch.tensor(float(len(d.csa))), d.resolved.sum()))
+        share = float((resolved / count).clamp(0.01, 0.99))
         self.pair[-1] = math.log(share / (1 - share))
         self.plain_cov.copy_(torch.eye(self.q) * PLAIN_VARIANCE)
         self.precision.fill_(START_PRECISION)
         self.side_precision.fill_(10 * self.least_side)
         sums = torch.zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
-        counts = torch.bincount(d.csa, minlength=self.csas)
+        sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, minlength=self.csas))
         means = (sums / (0.2 * counts + 20.0)[:, None]).double()
         _, size, right = torch.linalg.svd(means, full_matrices=False)
         many = min(self.rank, len(size))
         self.maps[:, :many] = 2 * right[:many].T * size[:many] / math.sqrt(self.csas)
+
+    def _summed(self, own: Tensor) -> Tensor:
+        """The sum over all processes of what each has found, which is replaced by it."""
+        if self.shard[1] > 1:
+            distributed.all_reduce(own)
+        return own
 
     @property
     def sweeps(self) -> int:
@@ -195,27 +218,35 @@ class PosteriorSampler(nn.Module):
             self.design = self.design.to(device)
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + self.sweeps)
         noise = 0.0 if self.sweeps < self.ascent else 1.0
-        self._everything(generator, noise)
+        own = generator
+        if self.shard[1] > 1:  # what is drawn for hand-overs and CSAs is drawn by one process, the rest by all alike
+            own = torch.Generator(device).manual_seed(generator.initial_seed() + (self.shard[0] + 1) * RANKS)
+        self._everything(generator, own, noise)
         self.step += 1
         if self.sweeps > self.idle:
             self._remember()
 
-    def _everything(self, generator: torch.Generator, noise: float) -> None:
+    def _everything(self, generator: torch.Generator, own: torch.Generator, noise: float) -> None:
         d = self.design
         common, pair = (d.about @ self.common.float(), d.level @ self.pair.float())
         logit = common + pair + self._own()
-        omega = polya_gamma(logit, generator) if noise else mean_polya_gamma(logit)
+        omega = polya_gamma(logit, own) if noise else mean_polya_gamma(logit)
         wanted = d.resolved - 0.5
         gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
         prior = self._prior()
         target = wanted - omega * (common + pair)
         for csas in self._parts():
             products = self._products(csas, omega)
-            self._draw_skills(csas, products, self._sums(csas, target), prior, generator, noise)
+            self._draw_skills(csas, products, self._sums(csas, target), prior, own, noise)
             # A row of ones beside the skills: what is common to all CSAs is drawn with the maps.
             beside = self._beside(csas).float()
             pairs = (beside[:, :, None] * beside[:, None, :]).flatten(1)
             gram += pairs.T @ products[:, : self.k, : self.k].flatten(1)
+        if self.shard[1] > 1:
+            mine, there = torch.zeros_like(self.skills), slice(self.owned.start, self.owned.stop)
+            mine[there] = self.skills[there]
+            self.skills.copy_(self._summed(mine))
+        gram = self._summed(gram)
         self._draw_side(generator, noise)
         plain = (d.plain * self.skills[d.csa, self.rank :].float()).sum(dim=1)
         self._draw_maps(gram, wanted - omega * (pair + plain), generator, noise)
@@ -223,8 +254,9 @@ class PosteriorSampler(nn.Module):
         self._draw_pair(omega, wanted - omega * rest, generator, noise)
 
     def _parts(self) -> list[range]:
-        """CSAs taken together."""
-        return [range(low, min(low + CSAS_AT_ONCE, self.csas)) for low in range(0, self.csas, CSAS_AT_ONCE)]
+        """CSAs taken together, of those whom this process samples."""
+        low, high = self.owned.start, self.owned.stop
+        return [range(first, min(first + CSAS_AT_ONCE, high)) for first in range(low, high, CSAS_AT_ONCE)]
 
     def _own(self) -> Tensor:
         """(n,) what the CSA adds to each hand-over's logit."""
@@ -311,7 +343,7 @@ class PosteriorSampler(nn.Module):
         big += torch.diag(diagonal.flatten())
         everyone = range(self.csas)
         sums = self._sums(everyone, target)[:, :k].double()
-        right = (self._beside(everyone).T @ sums).flatten()
+        right = self._summed((self._beside(everyone).T @ sums).flatten())
         drawn = gaussian(big[None], right[None], generator, noise)[0].view(r, k)
         self.maps.copy_(drawn[:-1].T)
         self.common.copy_(drawn[-1])
@@ -324,10 +356,10 @@ class PosteriorSampler(nn.Module):
 
     def _draw_pair(self, omega: Tensor, target: Tensor, generator: torch.Generator, noise: float) -> None:
         level = self.design.level
-        gram = (level.T @ (level * omega[:, None])).double()
+        gram = self._summed((level.T @ (level * omega[:, None])).double())
         penalty = torch.full((self.e,), LEVEL_PRECISION, dtype=torch.float64, device=gram.device)
         penalty[-1] = 1e-3
-        right = (level.T @ target).double()
+        right = self._summed((level.T @ target).double())
         self.pair.copy_(gaussian((gram + torch.diag(penalty))[None], right[None], generator, noise)[0])
 
     def _remember(self) -> None:
