@@ -64,7 +64,7 @@ class Column:
         """Rows (m, …) on the device."""
         if self.values.device.type == self.device.type:
             return self.values[at.device]
-        return self.values[at.host].pin_memory().to(self.device, non_blocking=True)
+        return sent(self.values[at.host], self.device)
 
     def slice(self, start: int, stop: int) -> Tensor:
         """Rows `start` … `stop − 1` on the device."""
@@ -121,7 +121,7 @@ class Gather:
         tokens, ids = self.data.tokens, self.columns["ids"].values
         lengths = tokens.lengths(contacts)
         if ids.device.type != self.device.type:
-            return torch.from_numpy(tokens.pad(contacts)).pin_memory().to(self.device, non_blocking=True), lengths
+            return sent(torch.from_numpy(tokens.pad(contacts)), self.device), lengths
         place = torch.arange(max(int(lengths.max(initial=0)), 1), device=self.device)
         inside = place < self.columns["lengths"].take(at)[:, None]
         cell = torch.where(inside, self.columns["starts"].take(at)[:, None] + place, 0)
@@ -184,8 +184,12 @@ class Gather:
         )  # fmt: skip
 
     def _put(self, values: npt.NDArray[Any]) -> Tensor:
-        host = torch.from_numpy(np.ascontiguousarray(values))
-        return host if self.device == CPU else host.pin_memory().to(self.device, non_blocking=True)
+        return sent(torch.from_numpy(np.ascontiguousarray(values)), self.device)
+
+
+def sent(host: Tensor, device: torch.device) -> Tensor:
+    """A host's tensor on a device; to a GPU it goes from pinned memory, or the host would wait for the copy."""
+    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
 
 
 def resident(arrays: dict[str, npt.NDArray[Any]], device: torch.device, share: float) -> dict[str, Column]:
