@@ -26,6 +26,7 @@ from train.encode import text_vectors
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
+from train.ranges import OBJECTIVE, span
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
 from twotower.progress import track
@@ -247,16 +248,19 @@ class MatcherModule(lightning.LightningModule):
         loss = torch.zeros((), device=self.device)
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:
-            profile = self.objective(self.towers, step.profile)
-            loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
+            with span(OBJECTIVE):
+                profile = self.objective(self.towers, step.profile)
+                loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
             self.log("train_profile", profile.detach(), prog_bar=True, batch_size=1)
         if step.memory is not None and self.memory is not None:
-            memory = self.memory(self.towers, step.memory)
-            loss = loss + self.memory_weight * memory
+            with span(OBJECTIVE):
+                memory = self.memory(self.towers, step.memory)
+                loss = loss + self.memory_weight * memory
             self.log("train_memory", memory.detach(), prog_bar=True, batch_size=1)
         if self.taught is not None:
-            matched = self.taught(self.towers, step, self.memory)
-            loss = loss + matched
+            with span(OBJECTIVE):
+                matched = self.taught(self.towers, step, self.memory)
+                loss = loss + matched
             self.log("train_teacher", matched.detach(), prog_bar=True, batch_size=1)
         return loss
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed, nn
 
+from train.ranges import AUGMENTATION, LOGITS, MAPS, MEANS, PAIR, PRODUCTS, SIDE, SKILLS, span
 from twotower.towers.spread import leading
 
 ASCENT, BURN_IN = 0.1, 0.15  # shares of the sweeps: means, and draws that do not count
@@ -87,6 +88,7 @@ class Design:
         return Design(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
 
 
+@span(AUGMENTATION)
 def polya_gamma(logit: Tensor, generator: torch.Generator) -> Tensor:
     """Draws of PG(1, logit) (n,): the first `TERMS` terms of its series of exponentials, and the others' mean."""
     place = torch.arange(1, TERMS + 1, device=logit.device, dtype=logit.dtype) - 0.5
@@ -258,11 +260,13 @@ class PosteriorSampler(nn.Module):
         low, high = self.owned.start, self.owned.stop
         return [range(first, min(first + CSAS_AT_ONCE, high)) for first in range(low, high, CSAS_AT_ONCE)]
 
+    @span(LOGITS)
     def _own(self) -> Tensor:
         """(n,) what the CSA adds to each hand-over's logit."""
         d, skills = self.design, self.skills.float()
         return (torch.cat([d.about @ self.maps.float(), d.plain], dim=1) * skills[d.csa]).sum(dim=1)
 
+    @span(PRODUCTS)
     def _products(self, csas: range, omega: Tensor) -> Tensor:
         """(j, K + Q, K + Q) Σ ω (x, c)(x, c)ᵀ over the hand-overs of each CSA."""
         out = torch.zeros(len(csas), self.k + self.q, self.k + self.q, device=omega.device)
@@ -298,6 +302,7 @@ class PosteriorSampler(nn.Module):
         metric: Tensor = out @ torch.linalg.inv(self._prior()) @ out.T
         return metric
 
+    @span(SKILLS)
     def _draw_skills(
         self, csas: range, products: Tensor, sums: Tensor, prior: Tensor, generator: torch.Generator, noise: float
     ) -> None:
@@ -311,6 +316,7 @@ class PosteriorSampler(nn.Module):
         skills = self.skills[csas.start : csas.stop, : self.rank]
         return torch.cat([skills, torch.ones_like(skills[:, :1])], dim=1)
 
+    @span(SIDE)
     def _draw_side(self, generator: torch.Generator, noise: float) -> None:
         """Γ, τ and S given the skills."""
         declared = self.design.declared.double()
@@ -334,6 +340,7 @@ class PosteriorSampler(nn.Module):
         count = torch.bincount(self.design.group, minlength=self.groups) * self.side.shape[1]
         self.side_precision.copy_(((count + 2) / (total + 0.02)).clamp(self.least_side, 1e6))
 
+    @span(MAPS)
     def _draw_maps(self, gram: Tensor, target: Tensor, generator: torch.Generator, noise: float) -> None:
         """W and b together, then ρ."""
         r, k = self.rank + 1, self.k
@@ -354,6 +361,7 @@ class PosteriorSampler(nn.Module):
         # Γ(count, squares/2) is this narrow: count is in the hundreds.
         self.precision.copy_((count / (squares / 2 + 0.1)).clamp(START_PRECISION / 4, START_PRECISION * 16))
 
+    @span(PAIR)
     def _draw_pair(self, omega: Tensor, target: Tensor, generator: torch.Generator, noise: float) -> None:
         level = self.design.level
         gram = self._summed((level.T @ (level * omega[:, None])).double())
@@ -362,6 +370,7 @@ class PosteriorSampler(nn.Module):
         right = self._summed((level.T @ target).double())
         self.pair.copy_(gaussian((gram + torch.diag(penalty))[None], right[None], generator, noise)[0])
 
+    @span(MEANS)
     def _remember(self) -> None:
         """Add this draw to the sums."""
         out = self._spread_out()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from lightning.pytorch.callbacks import Callback
 
 from train.align import align_memory
 from train.cli import MatcherCLI, build_cli, resolved_config
@@ -57,16 +58,23 @@ class Finished:
 
 
 def run_training(
-    folder: Path, output: Path, until: str | None = None, config: Path | None = None, options: Sequence[str] = ()
+    folder: Path,
+    output: Path,
+    until: str | None = None,
+    config: Path | None = None,
+    options: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> Finished | None:
     """Train on the tables of `folder` and write the run to `output`, which must not exist.
 
+    callbacks: of Lightning's, that look on (`train.profile`); they must not change what is trained.
     Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError.
     """
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output or remove it")
     work = output.absolute().with_name(f".{output.name}.training")
     cli = build_cli(config, folder, until, work, options)
+    cli.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # checkpoints come last
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:
         cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory, cli.model.samples(cli.datamodule))

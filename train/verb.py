@@ -16,6 +16,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; see configs/")
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder to write, must not exist")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="also write RUN.profile: where steps spend their time, and a trace of some",
+    )
     parser.epilog = (
         "Further --key value pairs go to Lightning: --model.lr 0.001, --data.towers.backbone transformer, "
         "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, "
@@ -27,16 +32,21 @@ def _run(args: argparse.Namespace) -> Report:
     import logging
     import warnings
 
+    from train.profile import StepProfile
+    from train.profile_report import table_of
     from train.run import run_training
 
     # After the import, which sets these levels anew.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
-    done = run_training(args.data, args.output, args.until, args.config, args.rest)
+    profile = StepProfile(args.output.with_name(f"{args.output.name}.profile")) if args.profile else None
+    watching = () if profile is None else (profile,)
+    done = run_training(args.data, args.output, args.until, args.config, args.rest, watching)
     if done is None:
         return Report("", {})
     facts = done.facts
+    profiled = {} if profile is None else {"profile": profile.write()}
     data, until = facts["data"], facts["window"]["until_time"]
     lines = [
         f"{data['handovers']:,} hand-overs, {data['csas']:,} CSAs, until {until}",
@@ -45,8 +55,9 @@ def _run(args: argparse.Namespace) -> Report:
         f"features: {', '.join(facts['families'])}",
         "validation: " + ", ".join(f"{k.removeprefix('val_')} {v:.4f}" for k, v in facts["metrics"].items()),
         f"run {done.folder}" + (" (continued)" if done.resumed else ""),
+        *(table_of(found) for found in profiled.values()),
     ]
-    return Report("\n".join(lines), {**facts, "run": str(done.folder)})
+    return Report("\n".join(lines), {**facts, **profiled, "run": str(done.folder)})
 
 
 def _propensity(found: dict[str, Any] | None) -> list[str]:

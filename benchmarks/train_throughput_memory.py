@@ -1,0 +1,71 @@
+"""Peak memory of training against the roster, each in a process of its own.
+
+Notable: the objective contrasts the whole roster in every step (`corrected_softmax`), so that the roster is felt. On a
+CPU the peak is the kernel's high-water mark of the process, libraries and the prepared log included, and what it was
+before training stands beside it; on a GPU it is what torch had allocated there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROSTER = ("--data.objective=corrected_softmax",)
+CHILD = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from train_throughput_memory import child
+child(*sys.argv[3:])
+"""
+
+
+def measure_roster(folder: Path, until: int, load: Any) -> dict[str, Any]:
+    """Contacts a second and bytes of a child that trains `load`'s steps. Raises SystemExit with what it said."""
+    import torch
+
+    asked = {**asdict(load), "options": [*load.options, *ROSTER]}
+    here, threads = Path(__file__).resolve().parent, torch.get_num_threads()
+    words = [str(here), str(here.parent), json.dumps(asked), str(folder), str(until), str(threads)]
+    done = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"training {folder.name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {"device": load.device, "batch": load.batch, **found}
+
+
+def high_water() -> int:
+    """Bytes of resident memory that this process had at most. Raises SystemExit where the kernel does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    if found is None:
+        raise SystemExit("peak memory is read from /proc/self/status, which is not here: Linux was expected")
+    return int(found.group(1)) * 1024
+
+
+def child(asked: str, folder: str, until: str, threads: str) -> None:
+    """Train, and print what it took as JSON."""
+    import torch
+    from train_throughput_sides import WARM, Clock, Load, Ours, Stopwatch
+
+    torch.set_num_threads(int(threads))
+    given = json.loads(asked)
+    load = Load(**{**given, "options": tuple(given["options"])})
+    ours, watch = Ours(Path(folder), int(until)), Stopwatch(load.steps, load.place)
+    before = [0]
+
+    class Before(Clock):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            """What was there when training began."""
+            super().on_train_start(trainer, pl_module)
+            before[0] = torch.cuda.memory_allocated() if load.device == "cuda" else high_water()
+
+    ours.fit(load.flags(WARM + load.steps), [Before(watch)])
+    peak = torch.cuda.max_memory_allocated() if load.device == "cuda" else high_water()
+    figures = {"contacts_per_s": watch.finished().per_s, "peak_bytes": peak, "before_bytes": before[0]}
+    print(json.dumps(figures | {"threads": torch.get_num_threads(), "cores": os.cpu_count()}))
