@@ -20,6 +20,7 @@ Source: Gao, Zhang, Han and Callan, "Scaling deep contrastive learning batch siz
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,12 +79,13 @@ class CachedText:
 
     def halve(self, cells: int) -> None:
         """Go on with half of the token cells that did not fit."""
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         less = max(1, cells // 2)
         if self.cells is not None and self.cells <= less:
             return
         self.cells = less
+        gc.collect()  # of what failed, as far as the exception held it
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         log.warning("out of memory while reading texts: going on with %s token cells at once", f"{self.cells:,}")
 
 

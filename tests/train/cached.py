@@ -117,7 +117,7 @@ class Device:
             self.now += size
             self.most = max(self.most, self.now)
             weakref.finalize(storage, self._release, place, size)
-        return (tensor,)
+        return (tensor.detach(),)  # with its graph it would hold itself
 
     def _release(self, place: int, size: int) -> None:
         self.held.discard(place)
