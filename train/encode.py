@@ -7,33 +7,43 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from train.buckets import cells_at_once, cut
 from train.prepare import TrainingSet
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors
-from twotower.towers.backbones import StaticBackbone
+from twotower.towers.backbones import StaticBackbone, Words
 from twotower.towers.two_tower import TwoTower
 
 VECTORS = 4  # outputs of the contact tower that a score is made of
+HELD = 1 << 18
 
 
 @torch.inference_mode()
 def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], batch: int = 2048) -> ContactVectors:
     """Vectors of the contacts (B,), in evaluation mode; sorted by length inside, so that padding is cheap.
 
-    Where a transformer is frozen, its text vectors are those that were computed once.
+    Where a transformer is frozen, its text vectors are those that were computed once; where it is not, as many texts
+    are read at once as have `cells_at_once` tokens.
     """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    frozen = None if isinstance(model.contact_tower.backbone, StaticBackbone) else data.frozen_text
-    order = np.argsort(data.tokens.lengths(contacts), kind="stable")
+    static = isinstance(model.contact_tower.backbone, StaticBackbone)
+    frozen = None if static else data.frozen_text
+    lengths = data.tokens.lengths(contacts)
+    if static or frozen is not None:
+        order = np.argsort(lengths, kind="stable")
+        parts = [order[start : start + batch] for start in range(0, len(order), batch)]
+    else:
+        order, buckets = cut(lengths.clip(1), cells_at_once(device), device)
+        parts = [order[first:last] for first, last, _ in buckets]
     pieces: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(order), batch):
-        rows = contacts[order[start : start + batch]]
+    for part in parts:
+        rows = contacts[part]
         text = (data.tokens.pad(rows),) if frozen is None else (frozen[rows], data.read[rows])
-        part = (*text, data.categories[rows], data.numbers[rows])
+        given = (*text, data.categories[rows], data.numbers[rows])
         speak = model.contact_tower if frozen is None else model.contact_tower.speak
-        out = speak(*(torch.from_numpy(t).to(device) for t in part))[:VECTORS]
+        out = speak(*(torch.from_numpy(t).to(device) for t in given))[:VECTORS]
         pieces.append(tuple(t.float().cpu() for t in out))
     model.train(was_training)
     back = np.empty_like(order)
@@ -43,15 +53,24 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
 
 
 @torch.inference_mode()
-def text_vectors(model: TwoTower, data: TrainingSet, batch: int = 256) -> npt.NDArray[np.float32]:
-    """Output (N, width) of the text backbone for every contact."""
-    backbone = model.contact_tower.backbone.eval()
-    out = np.empty((len(data.tokens), backbone.width), dtype=np.float32)
-    order = np.argsort(data.tokens.lengths(np.arange(len(data.tokens))), kind="stable")
-    device = next(model.parameters()).device
-    for start in track(range(0, len(order), batch), "reading texts"):
-        rows = order[start : start + batch]
-        out[rows] = backbone(torch.from_numpy(data.tokens.pad(rows)).to(device)).float().cpu().numpy()
+def text_vectors(model: TwoTower, data: TrainingSet, held: int = HELD) -> npt.NDArray[np.float32]:
+    """Output (N, width) of the text backbone for every contact, bucket by bucket of like length.
+
+    held: vectors that wait on the device, so that it is asked for them seldom and has work meanwhile.
+    """
+    backbone, device = model.contact_tower.backbone.eval(), next(model.parameters()).device
+    lengths = data.tokens.lengths(np.arange(len(data.tokens)))
+    out = np.zeros((len(lengths), backbone.width), dtype=np.float32)
+    order, buckets = cut(lengths, cells_at_once(device), device)
+    waiting: list[Tensor] = []
+    start = 0
+    for first, last, _ in track(buckets, "reading texts"):
+        rows = order[first:last]
+        tokens = torch.from_numpy(data.tokens.pad(rows)).to(device, non_blocking=True)
+        waiting.append(backbone.encode(Words(tokens, lengths[rows])))
+        if last - start >= held or last == buckets[-1].last:
+            out[order[start:last]] = torch.cat(waiting).float().cpu().numpy()
+            waiting, start = [], last
     return out
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from train.batches import Step
+from train.cached_text import CachedText
 from train.data import MatcherData
 from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
@@ -59,6 +60,9 @@ class MatcherModule(lightning.LightningModule):
     Args:
         lr: highest learning rate of everything but the text backbone.
         text_lr: learning rate of the text backbone; 0 freezes it; null trains it only where the memory is trained.
+        text_tokens: token cells of a trained transformer whose activations are held at once, whatever the batch; more
+            are read again in the backward (`train.cached_text`); null: as the device can.
+        compile_text: pass a trained transformer through torch.compile.
         weight_decay: AdamW's, on the level and the memory; the rest has priors.
         memory_weight: weight of the memory objective beside the profile objective.
         warm_up: share of the steps over which the learning rate rises; then it falls as a cosine.
@@ -76,6 +80,8 @@ class MatcherModule(lightning.LightningModule):
         self,
         lr: float = 5e-3,
         text_lr: float | None = None,
+        text_tokens: int | None = None,
+        compile_text: bool = False,
         weight_decay: float = 1e-2,
         memory_weight: float = 1.0,
         warm_up: float = 0.3,
@@ -94,6 +100,7 @@ class MatcherModule(lightning.LightningModule):
         self.save_hyperparameters()
         self.lr, self.text_lr, self.weight_decay = lr, text_lr, weight_decay
         self.memory_weight, self.warm_up = memory_weight, warm_up
+        self.cached_text = CachedText(text_tokens, compile_text)
         self.solver, self.directions, self.teacher = solver, directions, teacher
         self.matching = Matching(score_matching, embedding_matching, temperature)
         self.taught: Distillation | None = None
@@ -165,9 +172,11 @@ class MatcherModule(lightning.LightningModule):
             model.contact_tower.backbone.requires_grad_(False)
             # A static backbone starts as what the heads read, and stays so.
             static = isinstance(model.contact_tower.backbone, StaticBackbone)
-            self.data.replace_training_set(
-                replace(data, frozen_text=data.read if static else text_vectors(model.to(device), data))
-            )
+            with self.trainer.precision_plugin.forward_context():
+                frozen = data.read if static else text_vectors(model.to(device), data)
+            self.data.replace_training_set(replace(data, frozen_text=frozen))
+        elif not isinstance(model.contact_tower.backbone, StaticBackbone):
+            model.contact_tower.encoding = self.cached_text
         self.model = model
         self.taught = distillation(self.teacher, self.matching, self.data, Path(self.trainer.default_root_dir), device)
         if sampled:

@@ -2,11 +2,15 @@
 
 Notable: `static` is one weighted bag of token embeddings, so a text costs microseconds on a CPU; while training the bag
 is fused and never materialises (B, L, width), for export it is spelled out in plain operators, and a test holds the two
-equal. `transformer` runs any sentence-transformers encoder with its own pooling. Both end on unit length.
+equal. `transformer` runs any sentence-transformers encoder with its own pooling. Both end on unit length. `forward` is
+what a graph holds; `encode` is the same where the host knows how long each text is: it asks the device nothing, so a
+training step never waits for it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +25,43 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SILENT = -12.0  # log-weight of tokens that carry no words
+PLAIN = ("bert", "roberta", "xlm-roberta")  # every layer lets every word attend to every other
 SMOOTH = 1e-3  # a in SIF's a / (a + p(w)); Arora et al., 2017
+
+
+@dataclass(frozen=True)
+class Words:
+    """Tokens of B texts on a device, and how many each has on the host.
+
+    `tokens` (B, L) int64, right-padded; `lengths` (B,) at most L, no word stands behind them; None where the host does
+    not know them: then every cell is looked at.
+    """
+
+    tokens: Tensor
+    lengths: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, tokens: Tensor | Words, pad_id: int) -> Words:
+        """The words of padded tokens; their lengths are read where the tokens lie on the host."""
+        if isinstance(tokens, Words):
+            return tokens
+        if tokens.device.type != "cpu":
+            return cls(tokens)
+        place = np.arange(1, tokens.shape[1] + 1)
+        return cls(tokens, np.where((tokens != pad_id).numpy(), place, 0).max(axis=1, initial=0))
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """Token ids (T,) of all texts one after another, and where each text starts (B,), both on the device."""
+        count, width = self.tokens.shape
+        device = self.tokens.device
+        if self.lengths is None:
+            return self.tokens.flatten(), torch.arange(count, device=device) * width
+        lengths = torch.from_numpy(self.lengths).to(device, non_blocking=True)
+        starts, total = lengths.cumsum(0) - lengths, int(self.lengths.sum())
+        shift = torch.arange(count, device=device) * width - starts
+        # With its size given, the device is not asked for it.
+        place = torch.repeat_interleave(shift, lengths, output_size=total) + torch.arange(total, device=device)
+        return self.tokens.flatten().index_select(0, place), starts
 
 
 class Backbone(nn.Module):
@@ -32,6 +72,10 @@ class Backbone(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Text vectors (B, width) of right-padded token ids (B, L)."""
+        raise NotImplementedError
+
+    def encode(self, words: Words) -> Tensor:
+        """The same (B, width) without a question to the device."""
         raise NotImplementedError
 
 
@@ -49,16 +93,13 @@ class StaticBackbone(Backbone):
         self.fused = True
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return unit(self._bag(tokens) if self.fused else self._plain(tokens))
+        return self.encode(Words.of(tokens, self.pad_id)) if self.fused else unit(self._plain(tokens))
 
-    def _bag(self, tokens: Tensor) -> Tensor:
-        """One fused sum over the words; padding is left out rather than weighed by zero."""
-        words = tokens != self.pad_id
-        flat, lengths = tokens[words], words.sum(dim=1)
-        weight = torch.exp(functional.embedding(flat, self.log_weight[:, None]).squeeze(-1))
-        return functional.embedding_bag(
-            flat, self.table, lengths.cumsum(0) - lengths, per_sample_weights=weight, mode="sum"
-        )
+    def encode(self, words: Words) -> Tensor:
+        """One fused sum over the words; what is padding among them weighs exactly nothing."""
+        flat, starts = words.flat()
+        weight = torch.exp(functional.embedding(flat, self.log_weight[:, None]).squeeze(-1)) * (flat != self.pad_id)
+        return unit(functional.embedding_bag(flat, self.table, starts, per_sample_weights=weight, mode="sum"))
 
     def _plain(self, tokens: Tensor) -> Tensor:
         """The same in operators that ONNX has."""
@@ -72,10 +113,28 @@ class TransformerBackbone(Backbone):
     def __init__(self, model: PreTrainedModel, width: int, pad_id: int) -> None:
         super().__init__()
         self.model, self.width, self.pad_id = model, width, pad_id
+        pooler = getattr(model, "pooler", None)
+        if pooler is not None:  # nobody reads it: it would wait for a gradient, and several processes with it
+            pooler.requires_grad_(False)
+        # A mask of two dimensions makes transformers ask the device whether anything is masked at all; one that is
+        # ready is taken as it stands, which models with several kinds of attention would misread.
+        plain = model.config.model_type in PLAIN and model.config._attn_implementation == "sdpa"
+        self.ready_masks = plain and int(version("transformers").partition(".")[0]) >= 5
 
     def forward(self, tokens: Tensor) -> Tensor:
         mask = (tokens != self.pad_id).long()
-        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return self._pooled(tokens, mask, mask)
+
+    def encode(self, words: Words) -> Tensor:
+        """One pass over the texts, padded to the longest of them."""
+        tokens = words.tokens
+        if words.lengths is not None:
+            tokens = tokens[:, : max(1, int(words.lengths.max(initial=0)))]
+        mask = (tokens != self.pad_id).long()
+        return self._pooled(tokens, mask, mask.bool()[:, None, None, :] if self.ready_masks else mask)
+
+    def _pooled(self, tokens: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
+        hidden: Tensor = self.model(input_ids=tokens, attention_mask=attention).last_hidden_state
         return unit((hidden * mask.unsqueeze(-1)).sum(dim=1))
 
 

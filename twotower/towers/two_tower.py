@@ -16,6 +16,7 @@ dropout and the local reparameterization trick", 2015, whose trick samples logit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from twotower.features.customer import RELATIONSHIP
-from twotower.towers.backbones import Backbone, StaticBackbone, unit
+from twotower.towers.backbones import Backbone, StaticBackbone, Words, unit
 from twotower.towers.config import TowerConfig
 from twotower.towers.heads import Heads
 from twotower.towers.outcomes import OutcomeHeads
@@ -94,6 +95,8 @@ class ContactTower(nn.Module):
     backbone itself, where that is frozen. topics: of its clauses, frozen, or None. numbers: width F, of which the last
     `relationship` code who met whom. labels, complexity: whether the category indicators, and what the heads say of
     complexity, are read.
+
+    `encoding`: how `outputs` encodes texts, where not all at once (`train.cached_text`).
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class ContactTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.backbone, self.heads, self.topics = config, backbone, heads, topics
+        self.encoding: Callable[[Backbone, Words], Tensor] | None = None
         self.reader = None if reader is None else reader.requires_grad_(False)
         self.plain, self.labels, self.complexity = numbers - relationship, labels, complexity
         told = len(heads.bias) if complexity else 0
@@ -134,11 +138,15 @@ class ContactTower(nn.Module):
                 layer.bias.zero_()
             self.to_memory.weight[:side, :side] = torch.eye(side)
 
-    def read(self, tokens: Tensor, text: Tensor) -> Tensor:
+    def read(self, tokens: Tensor | Words, text: Tensor) -> Tensor:
         """What is read of tokens (B, L) without being trained: text vectors (B, W), then topics (B, T); `text` are the
         backbone's vectors."""
-        read = text if self.reader is None else self.reader(tokens)
-        return read if self.topics is None else torch.cat([read, self.topics(tokens)], dim=-1)
+        padded = tokens.tokens if isinstance(tokens, Words) else tokens
+        if self.reader is None:
+            read = text
+        else:
+            read = self.reader.encode(tokens) if isinstance(tokens, Words) else self.reader(tokens)
+        return read if self.topics is None else torch.cat([read, self.topics(padded)], dim=-1)
 
     def fit_standardise(self, numbers: Tensor, told: Tensor) -> None:
         """Take means and scales of numbers (N, F) and of what the heads told (N, T)."""
@@ -154,10 +162,13 @@ class ContactTower(nn.Module):
             parts.append(topics)
         return torch.cat(parts, dim=-1)
 
-    def outputs(self, tokens: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None) -> ContactOutput:
+    def outputs(
+        self, tokens: Tensor | Words, categories: Tensor, numbers: Tensor, told: Tensor | None = None
+    ) -> ContactOutput:
         """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
-        text = self.backbone(tokens)
-        return self.head(text, self.read(tokens, text), categories, numbers, told)
+        words = Words.of(tokens, self.backbone.pad_id)
+        text = self.backbone.encode(words) if self.encoding is None else self.encoding(self.backbone, words)
+        return self.head(text, self.read(words, text), categories, numbers, told)
 
     def head(
         self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None
