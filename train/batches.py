@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from twotower.errors import ConfigError, DataError
+from twotower.towers.backbones import Words
 from twotower.towers.two_tower import ContactOutput, TwoTower
 
 Indices = npt.NDArray[np.int64]
@@ -27,8 +28,8 @@ class Texts:
 
     `told` (B, T) is complexity as it was known on arrival, NaN where it was not. Where the text backbone is frozen,
     `text` (B, width) holds its output and `tokens` is None; `read` (B, W) are the frozen vectors that the heads read,
-    None where they are the text's own. `contact` (B,): their positions in the log. `lengths` (B,) of the texts in
-    tokens, on the host, so that nobody asks the device.
+    None where they are the text's own, or are to be computed. `contact` (B,): their positions in the log. `lengths`
+    (B,) of the texts in tokens, on the host, so that nobody asks the device.
     """
 
     tokens: Tensor | None
@@ -48,7 +49,8 @@ class Texts:
             return tower.head(self.text, read, self.categories, self.numbers, self.told)
         if self.tokens is None:
             raise DataError("contacts of a batch: neither tokens nor text vectors are given; one of them was expected")
-        return tower.outputs(self.tokens, self.categories, self.numbers, self.told)
+        words = Words(self.tokens, self.lengths)
+        return tower.outputs(words, self.categories, self.numbers, self.told, self.read)
 
 
 @dataclass

@@ -86,14 +86,13 @@ class Gather:
             "identity": data.identity, "categories": data.categories, "numbers": data.numbers, "told": data.told,
             "features": features,
         }  # fmt: skip
-        self.apart = data.frozen_text is not None and data.frozen_text is not data.read
         if data.frozen_text is None:
             arrays |= {"starts": data.tokens.offsets[:-1], "lengths": np.diff(data.tokens.offsets)}
-            arrays |= {"ids": data.tokens.ids if len(data.tokens.ids) else np.zeros(1, np.int32)}
+            arrays |= {"ids": data.tokens.ids if len(data.tokens.ids) else np.zeros(1, np.int32), "read": data.read}
         else:
             arrays["text"] = data.frozen_text
-        if self.apart:
-            arrays["read"] = data.read
+            if data.frozen_text is not data.read:
+                arrays["read"] = data.read
         self.columns = resident(arrays, device, share)
 
     @property
@@ -110,9 +109,9 @@ class Gather:
         """Tensors of contacts (B,), given as positions in the log."""
         at, columns = At(contacts, self.device), self.columns
         tokens, lengths = (None, None) if "text" in columns else self._tokens(contacts, at)
+        text, read = (columns[name].take(at) if name in columns else None for name in ("text", "read"))
         return Texts(
-            tokens, columns["categories"].take(at), columns["numbers"].take(at), columns["told"].take(at),
-            columns["text"].take(at) if "text" in columns else None, columns["read"].take(at) if self.apart else None,
+            tokens, columns["categories"].take(at), columns["numbers"].take(at), columns["told"].take(at), text, read,
             at.device, lengths,
         )  # fmt: skip
 

@@ -278,7 +278,7 @@ def test_frozen_texts_give_what_their_tokens_give(prepared):
     frozen, apart = (replace(prepared, frozen_text=values) for values in (prepared.read, prepared.read.copy()))
     batches = [Gather(data).texts(contacts) for data in (prepared, frozen, apart)]
     assert [(one.tokens is None, one.text is None, one.read is None) for one in batches] == [
-        (False, True, True), (True, False, True), (True, False, False)
+        (False, True, False), (True, False, True), (True, False, False)
     ]  # fmt: skip
     assert torch.isnan(batches[0].told[0]).all()
     with torch.inference_mode():

@@ -163,12 +163,19 @@ class ContactTower(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def outputs(
-        self, tokens: Tensor | Words, categories: Tensor, numbers: Tensor, told: Tensor | None = None
+        self,
+        tokens: Tensor | Words,
+        categories: Tensor,
+        numbers: Tensor,
+        told: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> ContactOutput:
-        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32."""
+        """Vectors of B contacts: tokens (B, L), categories (B, C) int64, numbers (B, F) float32; `read` (B, W + T) as
+        `read` gives it, where it was computed beforehand."""
         words = Words.of(tokens, self.backbone.pad_id)
         text = self.backbone.encode(words) if self.encoding is None else self.encoding(self.backbone, words)
-        return self.head(text, self.read(words, text), categories, numbers, told)
+        read = self.read(words, text) if read is None else read
+        return self.head(text, read, categories, numbers, told)
 
     def head(
         self, text: Tensor, read: Tensor, categories: Tensor, numbers: Tensor, told: Tensor | None = None
