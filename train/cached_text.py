@@ -285,6 +285,22 @@ def too_large(bucket: Bucket) -> ConfigError:
 
 
 @contextmanager
+def telling_what_to_lower(text: CachedText) -> Iterator[None]:
+    """Makes running out of memory elsewhere in a step a ConfigError of one line.
+
+    Elsewhere collectives may run, and what one process repeats the others do not, so nothing is tried again.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        kept = "" if text.cells is None else f" or model.text_tokens (now {text.cells})"
+        reason = str(error).partition(". ")[0]
+        raise ConfigError(
+            f"{reason}: lower data.batch_size, data.memory_batch, data.memory_rows, data.sampled{kept}"
+        ) from None
+
+
+@contextmanager
 def on_host(wanted: bool, device: torch.device) -> Iterator[None]:
     """What a graph needs later goes to the host's memory meanwhile."""
     if not wanted:

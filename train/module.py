@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from train.batches import Step
-from train.cached_text import CachedText
+from train.cached_text import CachedText, telling_what_to_lower
 from train.data import MatcherData
 from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
@@ -233,6 +233,11 @@ class MatcherModule(lightning.LightningModule):
         steps = max(2, int(self.trainer.estimated_stepping_batches))
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=self.warm_up)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step; where the device's memory is not enough for it, one line says what to lower."""
+        with telling_what_to_lower(self.cached_text):
+            super().optimizer_step(*args, **kwargs)
 
     def configure_gradient_clipping(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ from twotower.tables.log import Log
 from twotower.text.tokens import TokenArrays, Tokenizer
 from twotower.towers.backbones import StaticBackbone, sif_log_weights, unit
 from twotower.towers.config import TowerConfig
-from twotower.towers.encoders import encoder_path, static_table
+from twotower.towers.encoders import load_encoder, local_folder, static_table
 from twotower.towers.translate import Pivot
 from twotower.towers.views import view_table
 
@@ -62,11 +61,9 @@ def read_texts(
 
 def load_tokenizer(config: TowerConfig) -> Tokenizer:
     """The encoder's own tokenizer, truncating at `config.max_tokens`."""
-    path = Path(encoder_path(config.encoder)) / "tokenizer.json"
-    if path.is_file():
-        return Tokenizer.load(path, config.max_tokens)
-    from twotower.towers.encoders import load_encoder
-
+    with local_folder(config.encoder) as folder:
+        if folder is not None and (folder / "tokenizer.json").is_file():
+            return Tokenizer.load(folder / "tokenizer.json", config.max_tokens)
     return Tokenizer(load_encoder(config.encoder).tokenizer.backend_tokenizer, config.max_tokens)
 
 

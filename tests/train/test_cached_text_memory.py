@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -16,6 +17,12 @@ from twotower.towers.backbones import Backbone, TransformerBackbone, Words
 
 ALL = 10_000
 DROPOUT = [0.0, 0.3]
+
+
+@pytest.fixture(autouse=True)
+def _no_collection(monkeypatch):
+    """Nothing here holds itself, and looking through all of transformers takes seconds."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 def room_for(cells: int, dropout: float) -> int:

@@ -158,14 +158,10 @@ def sif_log_weights(ids: npt.NDArray[np.int32], vocabulary: int, silent: list[in
 
 def load_transformer(encoder: str) -> TransformerBackbone:
     """The transformer backbone of a named encoder. Raises ConfigError where its pooling is not the mean."""
-    from twotower.towers.encoders import load_encoder, transformer_of
+    from twotower.towers.encoders import load_encoder, pools_by_mean, transformer_of
 
     loaded = load_encoder(encoder)
-    pooling = loaded[1] if len(loaded) > 1 else None
-    mode = getattr(pooling, "pooling_mode", None)
-    if isinstance(mode, tuple | list):
-        mode = mode[0] if len(mode) == 1 else mode
-    if mode not in (None, "mean") or (mode is None and not getattr(pooling, "pooling_mode_mean_tokens", True)):
+    if not pools_by_mean(loaded):
         raise ConfigError(f"encoder {encoder!r} does not pool by the mean, which this backbone needs")
     model = transformer_of(loaded)
     pad = loaded.tokenizer.pad_token_id

