@@ -101,8 +101,8 @@ def measure(
             export_bundle(folder, Path(scratch) / "bundle")
             ranker = ModelRanker.load(Path(scratch) / "bundle", log, "handled", name)
             found[name] = Trained(facts, seconds, judge(ranker, log, split.test, positives, None, seed).only(handled))
-    row = figures(found, Bootstrap(int(handled.sum()), seed))
-    return [{"log": data.name, "contacts": int(handled.sum()), **row}], told(data.name, row)
+    row = {"log": data.name, "contacts": int(handled.sum()), **figures(found, Bootstrap(int(handled.sum()), seed))}
+    return [row], told(row)
 
 
 def figures(found: dict[str, Trained], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def listed(interval: Interval) -> list[float]:
     return [interval.value, interval.low, interval.high]
 
 
-def told(name: str, row: dict[str, Any]) -> str:
+def told(row: dict[str, Any]) -> str:
     """The figures of one log for people."""
-    rows = [[name, *METRICS, "MRR@10 of the teacher's", "training, s"]]
+    rows = [[row["log"], *METRICS, "MRR@10 of the teacher's", "training, s"]]
     for ranker, metrics in row["metrics"].items():
         kept = row["kept_of_teacher"].get(ranker)
         seconds = row["training_s"][ranker]
