@@ -23,6 +23,7 @@ from train.batches import Step
 from train.data import MatcherData
 from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
+from train.guard import Guard, total_norm
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
@@ -99,6 +100,11 @@ class MatcherModule(lightning.LightningModule):
         self.columns: Columns | None = None
         self.model: TwoTower | None = None
         self.memory: MemoryMixture | None = None
+        self.guard = Guard()
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """What watches over the numbers."""
+        return [self.guard]
 
     @property
     def data(self) -> MatcherData:
@@ -229,33 +235,37 @@ class MatcherModule(lightning.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip as Lightning does, and also where it refuses: a fused optimiser under bf16, which has no scaler."""
-        if gradient_clip_val and self.trainer.scaler is None and gradient_clip_algorithm in (None, "norm"):
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        scaled = self.trainer.scaler is not None
+        if gradient_clip_val and not scaled and gradient_clip_algorithm in (None, "norm"):
+            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         else:
+            norm = total_norm(self)
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.guard.gradient(norm, optimizer, scaled)
 
     def training_step(self, step: Step, index: int) -> Tensor | None:
         """Mean loss of one step; None where the step is a sweep."""
         if self.sampler is not None:
-            with torch.autocast(self.device.type, enabled=False):  # sums of squares need their digits
+            # Sums of squares need their digits.
+            with torch.autocast(self.device.type, enabled=False), self.guard.sweep(self, self.sampler):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
         torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step)
-        loss = torch.zeros((), device=self.device)
+        parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:
             profile = self.objective(self.towers, step.profile)
-            loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
+            parts["profile"] = profile + self.towers.divergence() / len(self.data.training_set.training())
             self.log("train_profile", profile.detach(), prog_bar=True, batch_size=1)
         if step.memory is not None and self.memory is not None:
             memory = self.memory(self.towers, step.memory)
-            loss = loss + self.memory_weight * memory
+            parts["memory"] = self.memory_weight * memory
             self.log("train_memory", memory.detach(), prog_bar=True, batch_size=1)
         if self.taught is not None:
-            matched = self.taught(self.towers, step, self.memory)
-            loss = loss + matched
+            parts["teacher"] = matched = self.taught(self.towers, step, self.memory)
             self.log("train_teacher", matched.detach(), prog_bar=True, batch_size=1)
-        return loss
+        self.guard.losses(self, index, parts)
+        return sum(parts.values(), start=torch.zeros((), device=self.device))
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Measure the whole validation window; `val_rank` is what early stopping and checkpoints watch."""
