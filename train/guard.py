@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from train.batches import StepDataset
 from train.data import MatcherData
-from train.posterior import PosteriorSampler
+from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
 from twotower.errors import TrainingError
 
@@ -38,6 +38,7 @@ PERSISTENT = 25
 NAMED = 5  # contacts
 NEVER = 2**62
 GRADIENT = "gradient"
+CHAIN = "use --model.solver gradient; other options need another --output"
 
 
 class Flags:
@@ -95,22 +96,13 @@ class Guard(lightning.Callback):
 
         Raises TrainingError.
         """
-        why = None
         try:
             yield
-            bad = [name for name, value in sampler.named_buffers() if not bool(torch.isfinite(value).all())]
-            why = f"{', '.join(bad)} not finite" if bad else None
         except LinAlgError as error:
-            why = str(error).splitlines()[0].removesuffix(".")
-        if why is None:
-            return
-        data = module.trainer.datamodule  # type: ignore[attr-defined]
-        spoilt = spoilt_contacts(data.training_set, data.training_set.contact[data.training_set.training()])
-        rows = f"inputs are not finite on {named(data, spoilt)}" if len(spoilt) else "all inputs are finite"
-        raise TrainingError(
-            f"sweep {sampler.sweeps}: the sampler cannot go on ({why}); {rows}; look at these rows, or use "
-            "--model.solver gradient"
-        )
+            raise TrainingError(f"sweep {sampler.sweeps}: the sampler cannot go on ({error}); {CHAIN}") from None
+        bad = [name for name, value in sampler.named_buffers() if not bool(torch.isfinite(value).all())]
+        if bad:
+            raise TrainingError(f"sweep {sampler.sweeps}: {', '.join(bad)} of the sampler are not finite; {CHAIN}")
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -146,13 +138,21 @@ class Guard(lightning.Callback):
         first = torch.cat([self._losses.first, self._gradient.first])
         if trainer.world_size > 1:
             first = trainer.strategy.reduce(first, reduce_op="min")
-        found = first.tolist()
-        number = min(found)
-        if number == NEVER:
-            return
-        # What made the gradient so comes first among equals.
-        part = (*self._losses.names, GRADIENT)[found.index(number)]
-        raise TrainingError(told(trainer, part, number, self._losses.limit))
+        found = dict(zip((*self._losses.names, GRADIENT), first.tolist(), strict=True))
+        # Of one step the loss, which comes first, made the gradient so, on whichever process.
+        part = min(found, key=lambda name: found[name] // trainer.world_size)
+        if found[part] != NEVER:
+            raise TrainingError(told(trainer, part, found[part], self._losses.limit))
+
+
+def finite(design: Design, data: MatcherData, positions: Longs) -> Design:
+    """The design as it is. Raises TrainingError, naming contacts, where the sampler could not read it."""
+    read = (design.about, design.plain, design.level, design.declared)
+    if all(bool(torch.isfinite(values).all()) for values in read):
+        return design
+    spoilt = spoilt_contacts(data.training_set, data.training_set.contact[positions])
+    where = f"contacts {named(data, spoilt)}" if len(spoilt) else "no contact: what is declared of CSAs is not"
+    raise TrainingError(f"inputs of the sampler are not finite, on {where}; look at these rows")
 
 
 def told(trainer: lightning.Trainer, part: str, number: int, limit: int) -> str:
@@ -161,7 +161,7 @@ def told(trainer: lightning.Trainer, part: str, number: int, limit: int) -> str:
     step, rank = divmod(number, trainer.world_size)
     epoch, index = step >> 32, step & 0xFFFFFFFF
     what = "the gradient" if part == GRADIENT else f"the loss of the {part}"
-    often = f" for the {limit}th time in a row" if limit > 1 else ""
+    often = f" {limit} times in a row" if limit > 1 else ""
     contacts = contacts_of(trainer, part, epoch, index, rank)
     spoilt = spoilt_contacts(data.training_set, contacts)
     which = f"contacts {named(data, contacts)}"
@@ -183,24 +183,28 @@ def remedy(trainer: lightning.Trainer) -> str:
 
 
 def contacts_of(trainer: lightning.Trainer, part: str, epoch: int, index: int, rank: int) -> Longs:
-    """Positions in the log of the contacts in a step: those of its part, or of all; of all batches of a gradient."""
+    """Positions in the log of the contacts in a step: those of its part, or of both; a gradient is of all processes and
+    of all batches that were summed."""
     data: MatcherData = trainer.datamodule  # type: ignore[attr-defined]
     steps = copy(cast(StepDataset, cast(DataLoader[Any], trainer.train_dataloader).dataset))
-    steps.rank = rank
-    steps.set_epoch(epoch)
-    first = index - index % trainer.accumulate_grad_batches if part == GRADIENT else index
-    orders = {"profile": steps._profile, "memory": steps._memory}
-    taken = [order for name, order in orders.items() if order and part in (name, GRADIENT, "teacher")]
-    positions = [order[i] for i in range(first, index + 1) for order in taken]
-    found: Longs = data.training_set.contact[np.unique(np.concatenate(positions))]
+    first, ranks = index, [rank]
+    if part == GRADIENT:
+        first, ranks = index - index % trainer.accumulate_grad_batches, list(range(trainer.world_size))
+    positions = []
+    for steps.rank in ranks:
+        steps.set_epoch(epoch)
+        orders = {"profile": steps._profile, "memory": steps._memory}
+        taken = [order for name, order in orders.items() if order and part in (name, GRADIENT, "teacher")]
+        positions += [order[i] for i in range(first, index + 1) for order in taken]
+    found: Longs = np.unique(data.training_set.contact[np.concatenate(positions)])
     return found
 
 
 def spoilt_contacts(data: TrainingSet, contacts: Longs) -> Longs:
-    """Those of contacts (n,) of which a number or a text vector is not finite; complexity may be unknown."""
-    inputs = [data.numbers, data.read, *([] if data.frozen_text is None else [data.frozen_text])]
+    """Those of contacts (n,) whose text vectors or pairings are not finite; other inputs are made finite where read."""
+    met = data.numbers[:, data.numbers.shape[1] - data.schema.relationship :]
     finite = np.ones(len(contacts), np.bool_)
-    for values in inputs:
+    for values in (data.read, met, *([] if data.frozen_text is None else [data.frozen_text])):
         finite &= np.isfinite(values[contacts]).all(axis=1)
     spoilt: Longs = np.unique(contacts[~finite])
     return spoilt

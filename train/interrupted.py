@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from twotower.errors import ConfigError, Interrupted, TrainingError
 
@@ -41,9 +42,10 @@ class Notes:
         self._before: dict[int, Any] = {}
 
     def hold(self) -> None:
-        """Take signals from now on, where this is the main thread, which alone may."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+        """Take signals from now on, but those that this process ignores, as what `nohup` starts does SIGINT."""
+        if threading.current_thread() is threading.main_thread():  # which alone may
+            heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+            self._before = {signum: signal.signal(signum, self._note) for signum in heard}
 
     def release(self) -> None:
         """Give signals back to who had them."""
@@ -169,11 +171,13 @@ def stoppable(run: Callable[P, R]) -> Callable[P, R]:
         try:
             return run(*args, **kwargs)
         except KeyboardInterrupt:
-            raise _ended(signal.SIGINT, work) from None
+            ended = _ended(signal.SIGINT, work)
         except SystemExit as stopped:
             if isinstance(stopped, Interrupted) or stopped.code != 128 + signal.SIGTERM:
                 raise
-            raise _ended(signal.SIGTERM, work) from None
+            ended = _ended(signal.SIGTERM, work)
+        # Of several processes the first says it.
+        raise ended if not getattr(rank_zero_only, "rank", 0) else SystemExit(ended.status)
 
     return told
 

@@ -23,7 +23,7 @@ from train.batches import Step
 from train.data import MatcherData
 from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
-from train.guard import Guard, total_norm
+from train.guard import Guard, finite, total_norm
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
@@ -181,6 +181,7 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, data.training())
         sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
+        design = finite(design, self.data, data.training())
         self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed)
         self.data.sweeps = SWEEPS
         self.automatic_optimization = False
@@ -200,9 +201,10 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)))
         sweeps = max(1, int(TAKE_IN * self.sampler.sweeps))
-        self.sampler = self.sampler.continued(design, sweeps)
+        self.sampler = self.sampler.continued(finite(design, self.data, np.arange(len(data.contact))), sweeps)
         for _ in track(range(sweeps), "latest outcomes"):
-            self.sampler.sweep()
+            with self.guard.sweep(self, self.sampler):
+                self.sampler.sweep()
         self.write_sampled()
         write_spread(self.towers, self.sampler, data)
 
