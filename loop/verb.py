@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from twotower.cli import Report, Verb
+from twotower.errors import Interrupted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,10 @@ def run(args: argparse.Namespace) -> Report:
     from loop.demo import run_demo
     from loop.demo_text import json_report, text_report
 
-    done = run_demo(args.output, args.contacts, args.csas, args.seed)
+    try:
+        done = run_demo(args.output, args.contacts, args.csas, args.seed)
+    except Interrupted as stopped:
+        raise Interrupted(stopped.signum, "interrupted; nothing is kept") from None
     return Report(text_report(done), json_report(done))
 
 

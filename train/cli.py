@@ -13,11 +13,14 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from train.checkpoints import SafeCheckpoints
 from train.data import MatcherData
 from train.distil_teacher import named
+from train.interrupted import SaveOften
 from train.join import JoinOptions
 from train.module import MatcherModule
 from train.stopping import StopEarly
@@ -43,6 +46,7 @@ class MatcherCLI(LightningCLI):
         parser.add_class_arguments(JoinOptions, "join")
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(SaveOften, "saving")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val_rank",
@@ -53,6 +57,11 @@ class MatcherCLI(LightningCLI):
             }
         )
         parser.link_arguments("seed_everything", "data.seed")
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        plugins = config.get("plugins") or []
+        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpoints()]
+        return super()._instantiate_trainer(config, callbacks)
 
 
 def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, options: Sequence[str]) -> MatcherCLI:

@@ -37,8 +37,9 @@ class FromStep(Sampler[int]):
         self.length, self.start = length, start
 
     def __iter__(self) -> Iterator[int]:
+        # A generator: loaders with workers ask for an iterator twice and draw from the second alone.
         start, self.start = self.start, 0
-        return iter(range(start, self.length))
+        yield from range(start, self.length)
 
     def __len__(self) -> int:
         return self.length

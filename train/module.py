@@ -24,6 +24,7 @@ from train.cached_text import CachedText, telling_what_to_lower
 from train.data import MatcherData
 from train.distil import Distillation, Matching, distillation
 from train.encode import text_vectors
+from train.guard import Guard, finite, total_norm
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
@@ -108,6 +109,11 @@ class MatcherModule(lightning.LightningModule):
         self.columns: Columns | None = None
         self.model: TwoTower | None = None
         self.memory: MemoryMixture | None = None
+        self.guard = Guard()
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """What watches over the numbers."""
+        return [self.guard]
 
     @property
     def data(self) -> MatcherData:
@@ -186,7 +192,7 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, data.training())
         sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
-        shard = self.trainer.global_rank, self.trainer.world_size
+        design, shard = finite(design, self.data, data.training()), (self.trainer.global_rank, self.trainer.world_size)
         self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed, shard)
         self.data.sweeps = SWEEPS
         self.automatic_optimization = False
@@ -206,9 +212,10 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)))
         sweeps = max(1, int(TAKE_IN * self.sampler.sweeps))
-        self.sampler = self.sampler.continued(design, sweeps)
+        self.sampler = self.sampler.continued(finite(design, self.data, np.arange(len(data.contact))), sweeps)
         for _ in track(range(sweeps), "latest outcomes"):
-            self.sampler.sweep()
+            with self.guard.sweep(self, self.sampler):
+                self.sampler.sweep()
         self.write_sampled()
         write_spread(self.towers, self.sampler, data)
 
@@ -246,37 +253,41 @@ class MatcherModule(lightning.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip as Lightning does, and also where it refuses: a fused optimiser under bf16, which has no scaler."""
-        if gradient_clip_val and self.trainer.scaler is None and gradient_clip_algorithm in (None, "norm"):
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        scaled = self.trainer.scaler is not None
+        if gradient_clip_val and not scaled and gradient_clip_algorithm in (None, "norm"):
+            norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         else:
+            norm = total_norm(self)
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.guard.gradient(norm, optimizer, scaled)
 
     def training_step(self, step: Step, index: int) -> Tensor | None:
         """Mean loss of one step; None where the step is a sweep."""
         if self.sampler is not None:
-            with torch.autocast(self.device.type, enabled=False):  # sums of squares need their digits
+            # Sums of squares need their digits.
+            with torch.autocast(self.device.type, enabled=False), self.guard.sweep(self, self.sampler):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
         # Every process draws noise of its own; the first one what it would draw alone.
         torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step + self.trainer.global_rank * RANKS)
-        loss = torch.zeros((), device=self.device)
+        parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:
             with span(OBJECTIVE):
                 profile = self.objective(self.towers, step.profile)
-                loss = loss + profile + self.towers.divergence() / len(self.data.training_set.training())
+                parts["profile"] = profile + self.towers.divergence() / len(self.data.training_set.training())
             self.log("train_profile", profile.detach(), prog_bar=True, batch_size=1)
         if step.memory is not None and self.memory is not None:
             with span(OBJECTIVE):
                 memory = self.memory(self.towers, step.memory)
-                loss = loss + self.memory_weight * memory
+                parts["memory"] = self.memory_weight * memory
             self.log("train_memory", memory.detach(), prog_bar=True, batch_size=1)
         if self.taught is not None:
             with span(OBJECTIVE):
-                matched = self.taught(self.towers, step, self.memory)
-                loss = loss + matched
+                parts["teacher"] = matched = self.taught(self.towers, step, self.memory)
             self.log("train_teacher", matched.detach(), prog_bar=True, batch_size=1)
-        return loss
+        self.guard.losses(self, index, parts)
+        return sum(parts.values(), start=torch.zeros((), device=self.device))
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Measure the whole validation window; `val_rank` is what early stopping and checkpoints watch."""

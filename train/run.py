@@ -21,9 +21,11 @@ import pyarrow as pa
 from lightning.pytorch.callbacks import Callback
 
 from train.align import align_memory
+from train.checkpoints import read
 from train.cli import MatcherCLI, build_cli, resolved_config
 from train.data import MatcherData
 from train.distil import learnt
+from train.interrupted import LAST, SaveOften, fit, stoppable, work_of
 from train.join import JoinOptions, fit_join, history_rows
 from train.medoids import summarised
 from train.outcomes import Pairs, measure_outcomes, write_outcomes
@@ -57,6 +59,7 @@ class Finished:
     resumed: bool
 
 
+@stoppable
 def run_training(
     folder: Path,
     output: Path,
@@ -68,23 +71,20 @@ def run_training(
     """Train on the tables of `folder` and write the run to `output`, which must not exist.
 
     callbacks: of Lightning's, that look on (`train.profile`); they must not change what is trained.
-    Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError.
+    Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError,
+    TrainingError; Interrupted, where a signal ended it.
     """
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output or remove it")
-    work = output.absolute().with_name(f".{output.name}.training")
+    work = work_of(output)
     cli = build_cli(config, folder, until, work, options)
     cli.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # checkpoints come last
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:
         cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory, cli.model.samples(cli.datamodule))
-    last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / "last.ckpt"
+    last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / LAST
     resumed = last.is_file()
-    try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if resumed else None, weights_only=True)
-    except SystemExit:  # how Lightning ends on an interrupt
-        raise KeyboardInterrupt from None
-    if not cli.trainer.is_global_zero:
+    if not fit(cli.trainer, cli.model, cli.datamodule, last if resumed else None):
         return None
     settle(cli)
     facts = write_run(cli, output)
@@ -114,25 +114,26 @@ def claim(work: Path, mark: str) -> Path:
     Raises ConfigError where an unfinished run of other data or options stands there.
     """
     marker = work / "fingerprint"
-    if (work / "last.ckpt").is_file() and marker.is_file() and marker.read_text() != mark:
+    if (work / LAST).is_file() and marker.is_file() and marker.read_text() != mark:
         raise ConfigError(
             f"{work}: an unfinished run on other data or options is there: "
             "repeat its command to finish it, or remove it"
         )
     work.mkdir(parents=True, exist_ok=True)
+    for left in work.glob(".*.partial-*"):  # of a process that was killed while it wrote
+        left.unlink()
     atomic_write(marker, mark)
-    return work / "last.ckpt"
+    return work / LAST
 
 
 def settle(cli: MatcherCLI) -> None:
     """Put the weights that are kept into the module: the best epoch's, or those at the end (see `train.stopping`)."""
-    import torch
-
     stopping = next(c for c in cli.trainer.callbacks if isinstance(c, StopEarly))  # type: ignore[attr-defined]
-    if stopping.keeps_best(cli.datamodule.with_memory):
-        named = (c for c in cli.trainer.checkpoint_callbacks if getattr(c, "monitor", None) is not None)
-        best = next(named).best_model_path  # type: ignore[attr-defined]
-        cli.model.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    named = (c for c in cli.trainer.checkpoint_callbacks if getattr(c, "monitor", None) is not None)
+    watching = next(named, None)  # None: whoever watches no metric keeps the end
+    if stopping.keeps_best(cli.datamodule.with_memory) and watching is not None:
+        best = watching.best_model_path  # type: ignore[attr-defined]
+        cli.model.load_state_dict(read(Path(best))["state_dict"])
     cli.model.to("cpu").eval()
     cli.model.write_sampled()
 
@@ -210,7 +211,9 @@ def masked_texts(log: Log, contacts: Longs) -> list[str]:
 def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Join) -> dict[str, Any]:
     """What run.json says: sizes, objective, window and validation metrics; no path, no wall-clock time."""
     outcomes = data.resolved[data.resolved >= 0]
-    watched = {k: round(float(v), 6) for k, v in cli.trainer.callback_metrics.items() if k.startswith("val_")}
+    before = next(c for c in cli.trainer.callbacks if isinstance(c, SaveOften)).measured  # type: ignore[attr-defined]
+    measured = before | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
+    watched = {k: round(v, 6) for k, v in measured.items() if k.startswith("val_")}
     positions = data.validation()
     if join.calibrated:
         watched |= outcome_metrics(cli.model.towers, data, positions[data.resolved[positions] >= 0])

@@ -8,6 +8,8 @@ only cost. Whoever names a patience gets early stopping and the best epoch every
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -34,6 +36,10 @@ class StopEarly(EarlyStopping):
     def keeps_best(self, with_memory: bool) -> bool:
         """Whether the best epoch is kept rather than the last."""
         return self.asked or with_memory
+
+    def on_load_checkpoint(self, trainer: lightning.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """A run that had stopped early when it was interrupted stays stopped."""
+        trainer.should_stop = bool(checkpoint["callbacks"][self.state_key]["stopped_epoch"])
 
     def _should_skip_check(self, trainer: lightning.Trainer) -> bool:
         memory: bool = trainer.datamodule.with_memory  # type: ignore[attr-defined]

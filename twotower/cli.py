@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
-from twotower.errors import ConfigError, MissingExtraError, TwoTowerError
+from twotower.errors import ConfigError, Interrupted, MissingExtraError, TwoTowerError
 
 GROUP = "twotower.verbs"
 DISTRIBUTION = "twotower-matcher"
@@ -84,6 +84,9 @@ def run_verb(name: str, argv: Sequence[str] | None = None, entry: EntryPoint | N
     except TwoTowerError as error:
         print(f"twotower {name}: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stopped:
+        print(f"twotower {name}: {stopped.message}", file=sys.stderr)
+        return stopped.status
     except BrokenPipeError:
         # The reader of our output left; stdout must not be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,5 +30,20 @@ class OutputError(TwoTowerError):
     """The place to write to exists already or cannot be written."""
 
 
+class TrainingError(TwoTowerError):
+    """Training cannot go on with these data and options: something is not finite."""
+
+
 class MissingExtraError(TwoTowerError):
     """A verb needs packages of an extra that is not installed."""
+
+
+class Interrupted(SystemExit):
+    """Somebody asked the process to end: SIGTERM or SIGINT. No error, so nothing that handles errors holds it up.
+
+    The console script prints `twotower VERB: message` and exits with status 128 + the signal's number.
+    """
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(128 + signum)
+        self.signum, self.status, self.message = signum, 128 + signum, message

@@ -36,6 +36,14 @@ def open_centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 contacts, 12 CSAs, outcomes and eligible lists: enough to train on, for tests of how runs go."""
+    folder = tmp_path_factory.mktemp("centres") / "tiny"
+    generate(Settings(contacts=500, csas=12, languages=("en", "es"), seed=3, days=30, eligible=4), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def prepared(centre: Path) -> TrainingSet:
     """The centre as training reads it."""
     return prepare(Log.load(centre), SMALL, 0.1)

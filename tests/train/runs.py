@@ -23,6 +23,14 @@ OPTIONS = (
     "--data.batch_size=256",
     "--data.memory_rows=256",
 )
+# On the centre `tiny`: seven steps, or ten sweeps, an epoch.
+SHORT = (
+    "--trainer.max_epochs=2",
+    "--data.batch_size=64",
+    "--data.memory_batch=64",
+    "--data.memory_rows=64",
+    "--data.validation_share=0.1",
+)
 FILES = {
     "calibration.json",
     "config.yaml",
@@ -41,6 +49,11 @@ FILES = {
 def train(data: Path, output: Path, *options: str) -> int:
     """The exit status of `twotower train`."""
     return main(["train", "--data", str(data), "--output", str(output), *OPTIONS, *options])
+
+
+def short(data: Path, output: Path, *options: str) -> int:
+    """The exit status of `twotower train` on the centre `tiny`."""
+    return train(data, output, *SHORT, *options)
 
 
 def digests(folder: Path) -> dict[str, str]:

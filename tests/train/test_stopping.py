@@ -10,6 +10,7 @@ import torch
 
 from tests.train.runs import train, work_of
 from train import run
+from train.checkpoints import read
 from train.cli import MatcherCLI
 from train.stopping import MEMORY_PATIENCE, StopEarly
 from twotower.towers.two_tower import TwoTower
@@ -71,5 +72,4 @@ def test_a_run_that_was_interrupted_goes_on_from_its_last_epoch_and_not_from_its
 
     monkeypatch.setattr("train.module.validation_metrics", falling)
     assert train(centre, tmp_path / "run", "--trainer.max_epochs=5") != 0
-    last = torch.load(work_of(tmp_path / "run") / "last.ckpt", map_location="cpu", weights_only=True)
-    assert last["epoch"] == 2
+    assert read(work_of(tmp_path / "run") / "last.ckpt")["epoch"] == 2
