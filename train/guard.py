@@ -26,8 +26,8 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from train.batches import StepDataset
 from train.data import MatcherData
+from train.draws import StepDataset
 from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
 from twotower.errors import TrainingError
@@ -191,11 +191,11 @@ def contacts_of(trainer: lightning.Trainer, part: str, epoch: int, index: int, r
     if part == GRADIENT:
         first, ranks = index - index % trainer.accumulate_grad_batches, list(range(trainer.world_size))
     positions = []
+    steps.set_epoch(epoch)
     for steps.rank in ranks:
-        steps.set_epoch(epoch)
-        orders = {"profile": steps._profile, "memory": steps._memory}
-        taken = [order for name, order in orders.items() if order and part in (name, GRADIENT, "teacher")]
-        positions += [order[i] for i in range(first, index + 1) for order in taken]
+        for drawn in (steps[i] for i in range(first, index + 1)):
+            parts = {"profile": drawn.profile, "memory": drawn.memory}
+            positions += [one.positions for name, one in parts.items() if one and part in (name, GRADIENT, "teacher")]
     found: Longs = np.unique(data.training_set.contact[np.concatenate(positions)])
     return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from tests.train.runs import digests, short, work_of
 from train import guard, module
 from train.checkpoints import read
+from train.draws import Drawn, DrawnProfile
 from train.guard import Flags, Guard
 from train.module import MatcherModule
 from train.objectives.memory import MemoryMixture
@@ -246,10 +247,13 @@ def test_of_several_processes_the_batch_is_that_of_the_one_whose_loss_it_was(par
     """A gradient is of all of them, and of all batches that were summed."""
 
     class Steps:
-        rank, _memory = 0, None
+        rank = 0
 
         def set_epoch(self, epoch: int) -> None:
-            self._profile = [np.array([100 * epoch + 10 * step + self.rank]) for step in range(4)]
+            self.epoch = epoch
+
+        def __getitem__(self, step: int) -> Drawn:
+            return Drawn(DrawnProfile(np.array([100 * self.epoch + 10 * step + self.rank])), None)
 
     trainer = SimpleNamespace(
         datamodule=SimpleNamespace(training_set=SimpleNamespace(contact=np.arange(1000))), world_size=2,
