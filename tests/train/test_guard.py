@@ -113,7 +113,8 @@ def batch_of(data: Path, epoch: int, step: int, memory: bool) -> set[str]:
     steps = reader.train_dataloader().dataset
     steps.set_epoch(epoch)  # type: ignore[attr-defined]
     drawn = steps[step].memory if memory else steps[step].profile
-    return set(reader.tables.contacts.ids.take(drawn.contacts.contact.numpy()).to_pylist())
+    contacts = reader.training_set.contact[drawn.positions]
+    return set(reader.tables.contacts.ids.take(contacts).to_pylist())
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,8 @@ def test_a_batch_that_teaches_nothing_has_no_loss_and_no_gradient():
     loss = mixture_loss(kernel, nothing, ~nothing)
     loss.backward()
     assert (loss.item(), kernel.grad.abs().sum().item()) == (0, 0)
+    before_all = torch.zeros(3, 0, requires_grad=True)
+    assert mixture_loss(before_all, before_all > 0, before_all > 0).item() == 0
 
 
 def test_large_logits_do_not_overflow():

@@ -57,6 +57,8 @@ def mixture_loss(log_kernel: Tensor, visible: Tensor, own: Tensor) -> Tensor:
     own = own & visible
     teaches = own.any(dim=1)
     log_kernel = steady(log_kernel)
+    if not log_kernel.shape[1]:  # the first contacts of a log have nothing behind them
+        return mean_of((log_kernel * 0).sum(), teaches.sum())  # processes that train together count all the same
     silent = ~teaches[:, None]  # a sum over nothing has no gradient: they sum over everything, and do not count
     whole = log_kernel.masked_fill(~(visible | silent), -torch.inf).logsumexp(dim=1)
     losses = whole - log_kernel.masked_fill(~(own | silent), -torch.inf).logsumexp(dim=1)
