@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from train.checkpoints import SafeCheckpoints
@@ -27,6 +27,8 @@ from train.stopping import StopEarly
 from twotower.errors import ConfigError
 from twotower.progress import visible
 
+REFRESH = 20
+"""Steps between two looks of the progress bar at the losses, for which the host waits for the device."""
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": None,  # as the log suggests: see run.epochs_for
     "logger": False,
@@ -87,7 +89,7 @@ def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, 
             trainer_defaults={
                 **TRAINER_DEFAULTS,
                 "enable_progress_bar": visible(),
-                "callbacks": [every_epoch(work)],
+                "callbacks": [every_epoch(work), *([TQDMProgressBar(refresh_rate=REFRESH)] if visible() else [])],
             },
             parser_kwargs={"exit_on_error": False},
         )
