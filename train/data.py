@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.batches import SAMPLED, Step, StepDataset
+from train.interrupted import deaf
 from train.objectives.base import ProfileObjective
 from train.objectives.choose import choose, refuse_failures_alone
 from train.prepare import TrainingSet, prepare
@@ -164,7 +165,7 @@ class MatcherData(lightning.LightningDataModule):
         dataset.set_epoch(epoch)
         return DataLoader(
             dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,
-            persistent_workers=False,
+            persistent_workers=False, worker_init_fn=deaf,
         )  # fmt: skip
 
     def _resumed_at(self) -> int:
