@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from train.batches import Step
 from train.draws import SAMPLED, Drawn, StepDataset
 from train.gather import Gather
+from train.interrupted import deaf
 from train.objectives.base import ProfileObjective
 from train.objectives.choose import choose, refuse_failures_alone
 from train.prepare import TrainingSet, prepare
@@ -171,7 +172,7 @@ class MatcherData(lightning.LightningDataModule):
         dataset.set_epoch(epoch)
         return DataLoader(
             dataset, batch_size=None, sampler=FromStep(len(dataset), start), num_workers=self.workers,
-            persistent_workers=False,
+            persistent_workers=False, worker_init_fn=deaf,
         )  # fmt: skip
 
     def _resumed_at(self) -> int:

@@ -59,6 +59,12 @@ class Notes:
         self.received = self.received or signum
 
 
+def deaf(worker: int) -> None:
+    """Loaders' workers ignore what schedulers send to every process: the run needs them until its step is done."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 class SaveOften(lightning.Callback):
     """Writes `last.ckpt` inside epochs too, so that a run that is killed loses minutes.
 

@@ -23,6 +23,7 @@ from train.module import MatcherModule
 from train.objectives.memory import MemoryMixture
 from train.objectives.sigmoid import SigmoidContrast
 from train.posterior import PosteriorSampler
+from twotower.errors import TrainingError
 
 GRADIENT, SAMPLING = "--model.solver=gradient", "--model.solver=sampling"
 At = tuple[int, int]
@@ -141,14 +142,13 @@ def test_the_batch_is_named(tiny, tmp_path, monkeypatch, capsys, part, what, opt
 
 
 def test_no_checkpoint_is_later_than_the_first_bad_step(tiny, tmp_path, monkeypatch):
-    """It is looked for before each is written; the run goes on from there to what it would have been."""
-    options = (GRADIENT, "--saving.steps=1")
+    """The one of step 9 is due; what was before it is continued, to what it would have been."""
+    options = (GRADIENT, "--saving.steps=3")
     assert short(tiny, tmp_path / "whole", *options) == 0
     with monkeypatch.context() as patch:
         spoil(patch, "profile", lambda number: number == 9)
         assert short(tiny, tmp_path / "run", *options) == 1
-    last = read(work_of(tmp_path / "run") / "last.ckpt")
-    assert last["global_step"] == 9
+    assert read(work_of(tmp_path / "run") / "last.ckpt")["global_step"] == 7
     assert short(tiny, tmp_path / "run", *options) == 0
     assert digests(tmp_path / "run") == digests(tmp_path / "whole")
 
@@ -241,6 +241,21 @@ def test_a_chain_that_cannot_go_on_is_not_saved(tiny, tmp_path, monkeypatch, cap
     assert re.match(r"twotower train: sweep [56]: ", line)
     assert why in line
     assert read(work_of(tmp_path / "run") / "last.ckpt")["global_step"] == 5
+
+
+def test_of_one_step_the_loss_is_named_on_whichever_process_it_was(monkeypatch):
+    """It made the gradient so on all of them."""
+
+    def least(first: Tensor, reduce_op: str) -> Tensor:
+        return torch.tensor([2 * 7 + 1, guard.NEVER, 2 * 7]) if reduce_op == "min" else first
+
+    watch, seen = Guard(), stub()
+    seen.trainer.world_size, seen.trainer.strategy = 2, SimpleNamespace(reduce=least)
+    watch.losses(seen, 0, {"profile": torch.tensor(1.0), "memory": torch.tensor(1.0)})
+    monkeypatch.setattr(guard, "told", lambda trainer, *found: f"{found}")
+    with pytest.raises(TrainingError) as ended:
+        watch.look(seen.trainer)
+    assert str(ended.value) == "('profile', 15, 1)"
 
 
 @pytest.mark.parametrize("part", ["profile", guard.GRADIENT])
