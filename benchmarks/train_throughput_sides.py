@@ -126,23 +126,26 @@ class Stopwatch:
             self.leg = Leg(self.rows, time.perf_counter() - self._since, *self._counted)
 
     def finished(self) -> Leg:
-        """The leg. Raises SystemExit where the steps were not all taken, or no text was trained."""
+        """The leg. Raises SystemExit where the steps were not all taken, or had no contact."""
         if self.leg is None:
             raise SystemExit(f"{self.done} steps were taken, {WARM + self.steps} were expected: give more --contacts")
         if not self.leg.contacts:
-            raise SystemExit("no text went through the backbone: it must be trained, so leave out --model.text_lr 0")
+            raise SystemExit("the steps had no contacts: nothing was measured")
         return self.leg
 
 
 class Clock(Callback):
-    """Our side's stopwatch: contacts are the rows that go through the text backbone while it trains."""
+    """Our side's stopwatch: contacts are the rows that the contact tower makes of texts while these are trained."""
 
     def __init__(self, watch: Stopwatch) -> None:
         self.watch = watch
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Look at the backbone."""
-        self._hook = pl_module.towers.contact_tower.backbone.register_forward_hook(self._read)
+        """Look at the contact tower. Raises SystemExit where its text is frozen."""
+        tower = pl_module.towers.contact_tower
+        if not any(parameter.requires_grad for parameter in tower.backbone.parameters()):
+            raise SystemExit("the text is frozen, and nothing goes forward and backward: leave out --model.text_lr 0")
+        self._hook = tower.to_level.register_forward_hook(self._read)
 
     def _read(self, module: Any, inputs: Any, out: torch.Tensor) -> None:
         if module.training:

@@ -171,16 +171,19 @@ class StepProfile(Callback):
         contact, csa = towers.contact_tower, towers.csa_tower
         for text in (contact.backbone, contact.reader, contact.topics):
             self._replace(text, "forward", TEXT)
+            self._replace(text, "encode", TEXT)
         self._replace(contact, "outputs", TOWERS)
         self._replace(contact, "head", TOWERS, lambda out: self._count_rows(len(out.level)))
         self._replace(csa, "members", TOWERS)
 
     def _replace(self, owner: Any, name: str, part: str, seen: Callable[[Any], None] | None = None) -> None:
-        if owner is None:
+        whole = getattr(owner, name, None)
+        if whole is None:
             return
-        whole = getattr(owner, name)
 
         def marked(*args: Any, **named: Any) -> Any:
+            if self._marks is not None and self._marks.backward:
+                return whole(*args, **named)  # what is computed again belongs to the backward pass
             with span(part):
                 out = whole(*args, **named)
             if seen is not None:
@@ -286,6 +289,11 @@ class Marks(Profiler):
         super().__init__()
         self.owner = owner
         self.open: dict[str, record_function] = {}
+
+    @property
+    def backward(self) -> bool:
+        """Whether the backward pass is on its way, on whichever thread."""
+        return any(name.endswith(f".{BACKWARD}") for name in self.open)
 
     def start(self, action_name: str) -> None:
         """An action begins; waiting for data begins a step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,15 @@ def test_a_leg_that_was_cut_short_or_trained_no_text_is_refused(sides):
     for _ in range(5):
         watch.begin()
         watch.end()
-    with pytest.raises(SystemExit, match="no text went through the backbone"):
+    with pytest.raises(SystemExit, match="had no contacts"):
         watch.finished()
+
+
+def test_frozen_text_is_refused(sides):
+    tower = SimpleNamespace(backbone=torch.nn.Linear(2, 2).requires_grad_(False))
+    module = SimpleNamespace(towers=SimpleNamespace(contact_tower=tower))
+    with pytest.raises(SystemExit, match="the text is frozen"):
+        sides.Clock(sides.Stopwatch(1, CPU)).on_train_start(None, module)
 
 
 def test_legs_alternate_and_who_begins_changes(benchmark_, sides):

@@ -7,15 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 from tests.train.runs import FILES, OPTIONS, digests, train
 from train import ceilings
 from train.ceilings import Ceilings, Rate
 from train.costs import Costs
-from train.profile import BOUNDLESS, FULL, plan
+from train.profile import BOUNDLESS, FULL, Marks, StepProfile, plan
 from train.profile_report import Measured, facts_of, table_of
 from train.profile_trace import Parts
 from train.ranges import BACKWARD, DATA, OBJECTIVE, OPTIMISER, PREFIX, STEP, STEP_PARTS, SWEEP_PARTS, TEXT, TOWERS
@@ -155,6 +160,41 @@ def test_two_processes_are_profiled_in_the_first(open_centre, tmp_path):
     found = facts(run)
     assert found["processes"] == 2
     assert sum(row["share"] for row in found["parts"]["rows"]) == pytest.approx(1, abs=1e-9)
+
+
+class Text(nn.Module):
+    """A backbone that reads again in its backward pass; `read` is how often it did."""
+
+    read = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The same."""
+        return checkpoint(self.encode, values, use_reentrant=False)  # type: ignore[no-any-return]
+
+    def encode(self, values: Tensor) -> Tensor:
+        """The same."""
+        self.read += 1
+        return values.exp()
+
+
+def test_text_that_is_read_again_belongs_to_the_backward_pass(tmp_path):
+    profiled, text = StepProfile(tmp_path / "run.profile"), Text()
+    marks = profiled._marks = Marks(profiled)
+    nobody = SimpleNamespace(reader=None, topics=None, outputs=len, head=len, members=len, backbone=text)
+    profiled._wrap(SimpleNamespace(contact_tower=nobody, csa_tower=nobody))  # type: ignore[arg-type]
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        profiled.next_step()
+        out = text(torch.ones(3, requires_grad=True)).sum()
+        marks.start("[Strategy]Any.backward")
+        out.backward()
+        marks.stop("[Strategy]Any.backward")
+        profiled.close(goes_on=False)
+    times = {name: [e.time_range for e in seen.events() if e.name == PREFIX + name] for name in (TEXT, BACKWARD)}
+    assert text.read == 2
+    assert times[TEXT]
+    assert max(time.end for time in times[TEXT]) < min(time.start for time in times[BACKWARD])
+    profiled._leave(SimpleNamespace(profiler=marks))
+    assert "encode" not in vars(text)
 
 
 def test_a_folder_in_the_way_or_another_profiler_is_refused_in_a_line(centre, tmp_path, capsys):
