@@ -5,7 +5,7 @@ Two things are matched, over what a step has drawn for the objectives anyway.
 *Scores* (Hinton, Vinyals and Dean, arXiv 1503.02531), with temperature τ, teacher t, student s, per contact x:
 
     profile, over the eligible roster, or a sample of it: τ² KL( softmax(ℓ_t / τ) ‖ softmax(ℓ_s / τ) ),
-        ℓ(a) = log σ(z(x, a)) + log π₀(a | x);
+        ℓ(a) = log σ(z(x, a)) + log π₀(a | x), at level `SUCCESS_LEVEL` where lists tell π₀, as the objectives are;
     profile, where a step has pairs alone: τ² KL( Bernoulli(σ(z_t / τ)) ‖ Bernoulli(σ(z_s / τ)) );
     memory, over the visible rows of recent history: τ² KL( softmax(log K_t / τ) ‖ softmax(log K_s / τ) ).
 
@@ -32,7 +32,7 @@ from torch.nn import functional
 from train.batches import MemoryBatch, ProfileBatch, Step, Texts
 from train.data import MatcherData
 from train.distil_teacher import Teacher, load_teacher
-from train.objectives.base import by_rows, mean_of, rows_of, steady
+from train.objectives.base import SUCCESS_LEVEL, by_rows, mean_of, rows_of, steady
 from train.objectives.memory import MemoryMixture
 from train.together import gathered
 from twotower.errors import ConfigError
@@ -147,6 +147,9 @@ class Distillation(nn.Module):
             log_pi0 = torch.where(mask, log_pi0 + weight, 0)
             z = cross_logit(rows_of(mine, part), csas)
             its = self.profile[rows[part]] @ vectors.T + self.level[rows[part], None]
+            if batch.listed:  # as the objectives of successes have it: no level is learnt there
+                z = z - mine.level[part, None] + SUCCESS_LEVEL
+                its = its - self.level[rows[part], None] + SUCCESS_LEVEL
             scores = (functional.logsigmoid(steady(z)) + log_pi0, functional.logsigmoid(steady(its)) + log_pi0)
             return kl_sum(*scores, mask, self.matching.temperature)
 

@@ -115,6 +115,11 @@ def refuse_other_log(folder: Path, facts: dict[str, Any], data: MatcherData) -> 
         ("objective", facts["objective"], data.objective.name),
         ("memory", "trained" if facts["memory"] == "trained" else "not trained", memory),
     ]
+    if facts["solver"] == "sampling":
+        raise ConfigError(
+            f"model.teacher {folder}: its posterior was sampled, in the end over the validation window too; train it "
+            "with --model.solver gradient"
+        )
     for what, its, own in compared:
         if its != own:
             raise refused(folder, f"{what} {its!r} there, {own!r} here")

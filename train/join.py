@@ -21,6 +21,7 @@ from train.calibrate import Calibrated, calibrate
 from train.encode import csa_vectors, encode
 from train.prepare import TrainingSet, eligible_mask
 from train.validate import profile_logits
+from twotower.errors import ConfigError
 from twotower.progress import track
 from twotower.scoring.calibration import Calibration
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights, log_sigmoid, sigmoid
@@ -51,6 +52,10 @@ class JoinOptions:
     """Precision of the Gaussian prior on each standardised weight."""
     history_per_csa: int = 256
     """Rows a CSA's memory holds: hand-overs, and medoids of older ones where there were more (`train/medoids.py`)."""
+
+    def __post_init__(self) -> None:
+        if self.history_per_csa < 1:
+            raise ConfigError(f"join.history_per_csa {self.history_per_csa}: must be positive")
 
 
 def handled_kernels(span_s: float, options: JoinOptions) -> tuple[Kernel, ...]:

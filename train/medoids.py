@@ -23,6 +23,8 @@ Indices = npt.NDArray[np.int64]
 MEDOIDS = 0.25
 """Of a CSA's rows, where their history is longer than the bound."""
 STEPS = 8
+KINDS = 3
+"""Successes, hand-overs without an outcome, failures: each has a medoid at least."""
 
 
 def summarised(rows: HistoryRows, per_csa: int, moment: int) -> HistoryRows:
@@ -35,7 +37,7 @@ def summarised(rows: HistoryRows, per_csa: int, moment: int) -> HistoryRows:
     before = rows.known_at < moment
     counts = np.bincount(rows.csa[before], minlength=int(rows.csa.max(initial=-1)) + 1)
     long = np.flatnonzero(counts > per_csa)
-    if not medoids or not len(long):
+    if medoids < KINDS or not len(long):
         return _bounded(rows, per_csa)
     starts = np.searchsorted(rows.csa, long)
     parts, kept = [], np.ones(len(rows), np.bool_)
@@ -98,6 +100,7 @@ def _assign(vectors: npt.NDArray[np.float64], many: int) -> Indices:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="One of the clusters is empty")  # then there is one medoid less
+        warnings.filterwarnings("ignore", message="invalid value", category=RuntimeWarning)  # equal rows are one centre
         _, member = kmeans2(vectors, many, iter=STEPS, minit="++", rng=np.random.default_rng(0), missing="warn")
     found: Indices = member.astype(np.int64)
     return found

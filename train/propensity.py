@@ -198,7 +198,8 @@ def choices_of(state: QueueState, rows: Indices) -> Choices:
     most = min(len(rows), MOST_CHOICES, MOST_PAIRS * len(rows) // max(int(length.sum()), 1))
     chosen = state.choices.take(rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)])
     pairs = listed_pairs(state.log, chosen.contact)
-    return chosen.take(total((pairs.csa == chosen.csa[pairs.row]).astype(np.float64), pairs) == 1)
+    several = np.diff(pairs.offsets) > 1  # also where somebody was listed twice
+    return chosen.take(several & (total((pairs.csa == chosen.csa[pairs.row]).astype(np.float64), pairs) == 1))
 
 
 def own_of(pairs: Pairs, csa: Indices) -> Indices:

@@ -76,7 +76,7 @@ def listed_pairs(log: Log, contacts: Indices) -> Pairs:
     if log.contacts.eligible is None:
         none = np.zeros(0, np.int64)
         return Pairs(contacts, none, none, np.zeros(len(contacts) + 1, np.int64))
-    lists = log.contacts.eligible.take(contacts)
+    lists = log.contacts.eligible.take(contacts).distinct()
     return Pairs(contacts, lists.rows, lists.values.astype(np.int64), lists.offsets)
 
 
@@ -97,7 +97,8 @@ class Choices(NamedTuple):
 
 
 def first_choices(log: Log) -> Choices:
-    """What the queue chose: a contact's first hand-over; transfers are other decisions. Unknown ends are left out.
+    """What the queue chose: a contact's first hand-over; transfers are other decisions. Unknown ends are left out, also
+    where that makes a transfer the first: a table that was cut does not hold them.
 
     A propensity of 1 says no more than the choice does, and counts as not written down: it comes from a rule without
     chance, and what varied is who happened to be free. Raises DataError where one is not in (0, 1].

@@ -95,7 +95,7 @@ def chances(
     if data.eligible is None:
         none = np.zeros(0, np.int64)
         return Chances(none, none, np.zeros(0, np.float32), np.ones(len(contacts), np.bool_), exposure, None)
-    lists = data.eligible.take(contacts)
+    lists = data.eligible.take(contacts).distinct()
     row, csa = lists.rows, lists.values.astype(np.int64)
     if propensities is None:
         return Chances(row, csa, exposure[csa], lists.all_, exposure, None)

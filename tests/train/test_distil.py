@@ -4,6 +4,7 @@ teacher; a teacher that read something else is refused; the run and its bundle n
 from __future__ import annotations
 
 import json
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,30 @@ def test_a_teacher_of_other_hand_overs_is_refused_though_all_sizes_agree(open_ce
     np.savez(changed / "probe.npz", **arrays)
     assert train(open_centre, tmp_path / "run", f"--model.teacher={changed}") == 1
     assert "its latest hand-overs are not those of this log" in capsys.readouterr().err
+
+
+def test_a_teacher_that_took_in_the_validation_window_is_refused(open_centre, teacher, tmp_path, capsys):
+    sampled = tmp_path / "teacher"
+    shutil.copytree(teacher, sampled)
+    facts = json.loads((sampled / "run.json").read_text(encoding="utf-8"))
+    (sampled / "run.json").write_text(json.dumps(facts | {"solver": "sampling"}), encoding="utf-8")
+    assert train(open_centre, tmp_path / "run", f"--model.teacher={sampled}") == 1
+    assert "over the validation window too; train it with --model.solver gradient" in capsys.readouterr().err
+
+
+def test_levels_are_not_matched_where_lists_tell_who_could_have_taken_what(open_prepared):
+    """The objectives hold them there, so a teacher's would only saturate what is compared."""
+    teacher, model = as_teacher(towers(open_prepared, 1), mixture(1), open_prepared), towers(open_prepared, 2)
+    taught = Distillation(teacher, model.contact_tower.config, Matching(1, 0), memory=False)
+    step, found = one_step(open_prepared, "by_snapshot", False), {True: [], False: []}
+    assert step.profile is not None
+    for step.profile.listed, losses in found.items():
+        for _ in range(2):
+            losses.append(loss_of(taught, model, mixture(2), step).item())
+            taught.level += 3
+        taught.level -= 6
+    assert found[True][1] == pytest.approx(found[True][0], rel=1e-5)
+    assert abs(found[False][1] / found[False][0] - 1) > 0.01
 
 
 def test_what_is_no_finished_run_is_no_teacher(open_centre, tmp_path, capsys):

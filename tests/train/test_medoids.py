@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +123,24 @@ def test_short_histories_are_only_bounded(seed: int, n: int, per_csa: int) -> No
     found, expected = summarised(unbounded, per_csa, 0), memories.rows(seed, n, per_csa)
     for name in HistoryRows.__dataclass_fields__:
         assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+
+
+@pytest.mark.parametrize("per_csa", [1, 4, 5, 8, 11, 12, 16])
+def test_any_bound_is_kept(per_csa: int) -> None:
+    """Where medoids would be fewer than the kinds of outcomes, the latest stand for themselves alone."""
+    found = visible(summarised(history((300, 3)), per_csa, NOW))
+    assert (np.bincount(found.csa) <= per_csa).all()
+    assert np.bincount(found.csa)[0] >= per_csa - 2
+    if per_csa >= 12:
+        assert found.outcome.sum() > per_csa  # some stand for others
+
+
+def test_equal_rows_are_one_medoid_and_nobody_is_warned(recwarn: pytest.WarningsRecorder) -> None:
+    whole = history((400,))
+    whole = replace(whole, vector=np.repeat(whole.vector[:1], 400, axis=0))
+    found = visible(summarised(whole, PER_CSA, NOW))
+    assert found.outcome.sum() == whole.outcome.sum()
+    assert not [one for one in recwarn if issubclass(one.category, RuntimeWarning | UserWarning)]
 
 
 def test_the_same_history_gives_the_same_medoids() -> None:

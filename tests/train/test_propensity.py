@@ -115,6 +115,19 @@ def test_the_queues_propensities_are_recovered(by_choices, by_logged, truth):
     assert min(found["exposure"], found["equal"]) > 0.6, found
 
 
+def test_who_is_listed_twice_is_eligible_once(log, until):
+    lists = log.contacts.eligible
+    twice = [np.concatenate([values, values[:1]]) for values in np.split(lists.values, lists.offsets[1:-1])]
+    offsets = np.concatenate([[0], np.cumsum([len(values) for values in twice])])
+    doubled = Ragged(offsets, np.concatenate(twice), lists.all_)
+    plain = Propensities.fit(log, until)
+    found = Propensities.fit(replace(log, contacts=replace(log.contacts, eligible=doubled)), until)
+    assert found.fitted_on == plain.fitted_on
+    assert np.array_equal(found.weights, plain.weights)
+    some = np.arange(50)
+    assert np.array_equal(found.log_pi0(some), plain.log_pi0(some))
+
+
 def test_estimates_are_probabilities(by_choices, log):
     contacts = np.arange(len(log.contacts))
     pairs = listed_pairs(log, contacts)

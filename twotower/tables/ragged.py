@@ -48,6 +48,17 @@ class Ragged:
         moved = np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
         return Ragged(offsets, self.values[np.arange(offsets[-1]) + moved], self.all_[chosen])
 
+    def distinct(self) -> Ragged:
+        """Every value once a list, where it stands first."""
+        rows = self.rows
+        key = rows * (int(self.values.max(initial=0)) + 1) + self.values
+        first = np.unique(key, return_index=True)[1]
+        if len(first) == len(key):
+            return self
+        kept = np.sort(first)
+        lengths = np.bincount(rows[kept], minlength=len(self))
+        return Ragged(np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))), self.values[kept], self.all_)
+
     def keep(self, codes: npt.NDArray[np.int32]) -> Ragged:
         """Every value v becomes `codes[v]` and is left out where that is −1."""
         renamed = codes[self.values]

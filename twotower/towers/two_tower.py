@@ -278,8 +278,9 @@ class CsaTower(nn.Module):
         mean = (self.to_vector(self.standardise(features[:, : self.plain])) + own).view(shape)
         # A stranger's spread is the prior's.
         variance = functional.embedding(identity, (2 * self.log_std).exp()).view(shape)
-        prior = torch.full_like(variance, self.config.identity_std**2)
-        variance = torch.where(known.unsqueeze(-1), variance, prior)
+        vectors = torch.full_like(variance[..., :-1], self.config.identity_std**2)
+        biases = torch.full_like(variance[..., -1:], self.config.bias_std**2)
+        variance = torch.where(known.unsqueeze(-1), variance, torch.cat([vectors, biases], dim=-1))
         signature = features[:, self.plain :]
         return CsaOutput(mean[..., :-1], mean[..., -1], variance[..., :-1], variance[..., -1], signature)
 

@@ -248,6 +248,14 @@ def test_a_stranger_is_what_their_features_say(model, csas):
     assert torch.equal(alone[0], alone[1])
 
 
+def test_a_strangers_spread_is_that_of_the_priors(model, csas):
+    features, identity = csas
+    model.csa_tower.config = replace(CONFIG, identity_std=0.9, bias_std=0.3)
+    found = model.csa_tower.members(features, identity * 0)
+    assert torch.allclose(found.vector_var, torch.full_like(found.vector_var, 0.81))
+    assert torch.allclose(found.bias_var, torch.full_like(found.bias_var, 0.09))
+
+
 def test_identity_dropout_makes_strangers_while_training(model, csas):
     features, identity = csas
     model.csa_tower.config = replace(CONFIG, identity_dropout=0.5)
