@@ -51,12 +51,12 @@ def test_figures_hold_the_student_against_teacher_and_static_tower(distillation)
     assert row["kept_of_teacher"][distillation.STUDENT][0] == pytest.approx(0.5625 / 0.6875)
     assert row["student_less_teacher"][0] == pytest.approx(-0.125)
     assert row["student_less_alone"][0] == pytest.approx(0.1875)
-    text = distillation.told("buck2", {**row, "contacts": 4})
+    text = distillation.told({**row, "log": "buck2", "contacts": 4})
     assert "the student is not within 2% of its teacher" in text
     assert "0.8182" in text
     assert "there already" in text
     row["kept_of_teacher"][distillation.STUDENT] = [0.981, 0.97, 0.99]
-    assert "the student is within 2% of its teacher" in distillation.told("buck2", {**row, "contacts": 4})
+    assert "the student is within 2% of its teacher" in distillation.told({**row, "log": "buck2", "contacts": 4})
 
 
 def test_a_run_that_is_there_is_used_and_none_is_trained(distillation, tmp_path, monkeypatch):
