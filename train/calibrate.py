@@ -3,7 +3,8 @@
 Notable: the join is a logistic regression already, so the question is whether anything is left: one slope (temperature;
 Guo et al., "On calibration of modern neural networks", ICML 2017) or a free monotone map (isotonic regression; Zadrozny
 and Elkan, KDD 2002). Each is fitted on four fifths of the window and judged on the fifth, contiguous in time, by log
-loss; a map that does not beat plain σ(z) by more than its standard error is not taken.
+loss, with z from join weights that did not see it either; a map that does not beat plain σ(z) by more than its standard
+error is not taken.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ class Calibrated:
         return {"method": self.chosen.method, **told}
 
 
-def calibrate(z: Doubles, resolved: Bools) -> Calibrated:
-    """Choose the map for logits z (n,) with outcomes (n,), both in order of time."""
+def calibrate(z: Doubles, resolved: Bools, held_out: Doubles | None = None) -> Calibrated:
+    """Choose the map for logits z (n,) with outcomes (n,), both in order of time.
+
+    held_out (n,): logits by a join that did not see the outcome's fold, on which maps are compared; None: z.
+    """
+    tried = z if held_out is None else held_out
     if len(z) < LEAST or resolved.all() or not resolved.any():
         return Calibrated(Calibration(), {}, {})
     losses: dict[str, Doubles] = {}
     errors: dict[str, float] = {}
     for method in METHODS:
         p = np.concatenate(
-            [fit(method, z[~test], resolved[~test])(z[test].astype(np.float32)) for test in folds(len(z))]
+            [fit(method, tried[~test], resolved[~test])(tried[test].astype(np.float32)) for test in folds(len(z))]
         )
         losses[method], errors[method] = log_losses(p, resolved), reliability(p, resolved).error
     best: Method = min(METHODS, key=lambda method: float(losses[method].mean()))

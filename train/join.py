@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from train.calibrate import Calibrated, calibrate
+from train.calibrate import Calibrated, calibrate, folds
 from train.encode import csa_vectors, encode
 from train.prepare import TrainingSet, eligible_mask
 from train.validate import profile_logits
@@ -105,8 +105,9 @@ def fit_join(
     ranks: dict[Rank, RankWeights] = {"success": RankWeights(kernels=(), profile=1.0, level=1.0)}
     found = None
     if calibrated:
-        ranks["success"], logits, resolved = fit_success(model, data, memory, success_kernels(options), options)
-        found = calibrate(logits, resolved)
+        kernels = success_kernels(options)
+        ranks["success"], logits, resolved, held_out = fit_success(model, data, memory, kernels, options)
+        found = calibrate(logits, resolved, held_out)
     if with_handled:
         draft = Join(dict(ranks), "success", calibrated)
         ranks["handled"] = fit_handled(model, data, memory, draft, handled_kernels(span_s, options), options)
@@ -121,10 +122,11 @@ def spread(positions: Indices, most: int) -> Indices:
 
 def fit_success(
     model: TwoTower, data: TrainingSet, memory: Memory, kernels: tuple[Kernel, ...], options: JoinOptions
-) -> tuple[RankWeights, Doubles, npt.NDArray[np.bool_]]:
+) -> tuple[RankWeights, Doubles, npt.NDArray[np.bool_], Doubles]:
     """Logistic regression of outcomes on level, profile and residuals; prior at the tower's own logit.
 
-    Returns the weights, and the joint logits (n,) and outcomes (n,) of the window's hand-overs in order of arrival.
+    Returns the weights, and of the window's hand-overs in order of arrival the joint logits (n,), the outcomes (n,) and
+    the logits (n,) by weights that were fitted on the other folds.
     """
     positions = data.validation()
     positions = spread(positions[data.resolved[positions] >= 0], 4 * MOST_EXAMPLES)
@@ -145,7 +147,11 @@ def fit_success(
         kernels, profile=float(weights[1]), level=float(weights[0]), intercept=intercept,
         kernel_weights=tuple(float(w) for w in weights[2:]),
     )  # fmt: skip
-    return found, columns @ weights + intercept, resolved
+    held_out = np.empty(len(columns))
+    for test in folds(len(columns)):
+        others, other = logistic(columns[~test], resolved[~test], centre, 10 * options.ridge)
+        held_out[test] = columns[test] @ others + other
+    return found, columns @ weights + intercept, resolved, held_out
 
 
 def logistic(columns: Doubles, outcome: npt.NDArray[np.bool_], centre: Doubles, ridge: float) -> tuple[Doubles, float]:
