@@ -220,7 +220,8 @@ def rate(one: Row | None) -> str:
 def told(row: Row) -> str:
     """A comparison for people."""
     head = f"{row['tower']}, {row['device']}, {row['precision']}, batch {row['batch']}"
-    lines = [[head, "contacts/s", "MFLOP a contact", "of bf16 products", f"captured, {row['seen']:,} seen"]]
+    seen = f"captured, {row['seen']:,} seen" if row["seen"] else "captured"
+    lines = [[head, "contacts/s", "MFLOP a contact", "of bf16 products", seen]]
     for name in ("ours", "peer"):
         one = row[name]
         if one is None:
