@@ -247,7 +247,10 @@ def test_a_key_of_another_length_is_refused(length: int) -> None:
         ({"uniform": 0.2, "share": 0.1}, "uniform: 0.2 is more than share, 0.1"),
         ({"floor": -0.1}, "floor: -0.1"),
         ({"most_loss": float("nan")}, "most_loss: nan"),
-        ({"scale": 0}, "scale: 0; a number above 0"),
+        ({"scale": 0}, "scale: 0; a number from 1e-06 to 1e[+]06"),
+        ({"scale": 10**400}, "scale: a whole number of more than 60 digits; a number from"),
+        ({"share": -(10**5000)}, "share: a whole number of more than 60 digits; a number from 0 to 1"),
+        ({"seed": 10**5000}, "seed: a whole number of more than 60 digits; a whole number from 0"),
         ({"seed": 1.0}, "seed: 1.0; a whole number"),
         ({"seed": -1}, "seed: -1"),
         ({"salt": ""}, "salt: ''"),
@@ -260,7 +263,7 @@ def test_a_bad_option_is_named_in_one_line(options: Any, said: str, tmp_path: Pa
     with pytest.raises(ConfigError, match=said) as error:
         from_mapping(options)
     assert "\n" not in str(error.value)
-    if "nan" not in said:
+    if "nan" not in said and "60 digits" not in said:
         file = tmp_path / "exploration.json"
         file.write_text(json.dumps(options))
         with pytest.raises(ConfigError, match=rf"exploration\.json: .*{said[:20]}"):
@@ -284,6 +287,14 @@ def test_every_option_is_in_the_name_of_the_policy() -> None:
     changed = {"share": 0.2, "uniform": 0.02, "floor": 0.4, "most_loss": 0.2, "scale": 2.0, "seed": 1, "salt": "b"}
     names = {Exploration(**{name: value}).name for name, value in changed.items()}  # type: ignore[arg-type]
     assert len(names | {Exploration().name}) == len(changed) + 1
+
+
+def test_equal_options_have_one_name_however_their_numbers_are_written() -> None:
+    whole = Exploration(share=1, uniform=0, floor=0, most_loss=1, scale=2)
+    written = Exploration(share=1.0, uniform=-0.0, floor=0.0, most_loss=1.0, scale=2.0)
+    assert whole == written
+    assert whole.name == written.name == from_mapping({**vars(whole), "floor": np.float64(0)}).name
+    assert all(type(getattr(whole, name)) is float for name in ("share", "uniform", "floor", "most_loss", "scale"))
 
 
 def test_the_lines_of_the_page_run(matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
