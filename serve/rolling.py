@@ -120,7 +120,8 @@ class RollingMatcher:
         scored = self.score(contact, candidates, rank) if utility is None else self.worth(contact, candidates, utility)
         places = scored.best(k)
         best = candidates[places]
-        uncertainty = self._join.uncertainty(self.deviations(contact, best))
+        logit = None if scored.logit is None else scored.logit[places]
+        uncertainty = self._join.uncertainty(logit, self.deviations(contact, best))
         return Ranked(best, places, scored, uncertainty, self.expected(contact, best))
 
     def expected(self, contact: ContactVectors, candidates: Positions) -> Floats:
