@@ -29,6 +29,7 @@ class One:
     csa_id: str
     p_resolved: float | None
     uncertainty: float | None
+    logit: float | None = None
 
 
 FEW = [One("ada", 0.80, 0.1), One("bob", 0.78, 0.6), One("cy", 0.72, 0.9), One("dee", 0.55, 2.0), One("eve", 0.30, 0.1)]
@@ -204,6 +205,7 @@ def test_what_a_log_of_interactions_takes() -> None:
         (replace(FEW[1], p_resolved=1.2), "'bob': p_resolved 1.2"),
         (replace(FEW[1], uncertainty=-0.1), "'bob': uncertainty -0.1"),
         (replace(FEW[1], uncertainty=float("inf")), "'bob': uncertainty inf"),
+        (replace(FEW[1], logit=float("nan")), "'bob': logit nan"),
         (FEW[0], "'ada' stands there twice"),
     ],
 )
@@ -217,6 +219,64 @@ def test_no_candidates_and_no_contact_are_refused() -> None:
         explorer().choose("c1", [], urgent=False)
     with pytest.raises(MatchError, match="contact_id: a text is expected, got int"):
         explorer().choose(17, FEW, urgent=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        [One("ada", 0.6, 0.0, 0.4), One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.3)],
+        [One("ada", 0.6, 0.0, None), One("bob", 0.6, 0.0, -7.0), One("cy", 0.6, 0.0)],
+        [One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.5), One("dee", 0.6, 0.0, 0.5)],
+        [One("ada", 0.55, 0.0, 9.0), One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.4)],
+    ],
+)
+@pytest.mark.parametrize("policy", ["thompson", "optimistic", "greedy"])
+def test_equals_stand_by_probability_then_logit_then_id(policy: str, tied: list[One]) -> None:
+    mine, shuffle = explorer(policy=policy, share=0.5, uniform=0.0), random.Random(2)
+    arms = set()
+    for i in range(60):
+        one = mine.choose(f"c{i}", shuffle.sample(tied, len(tied)), urgent=i % 5 == 0)
+        arms.add(one.arm)
+        assert one.csa_id == "bob"
+        assert one.propensity == pytest.approx(1, abs=1e-9)
+        assert mine.replay(Decision.from_json(one.as_json()), tied) == one
+    assert arms == {"policy", "greedy"}
+
+
+def test_equal_upper_bounds_go_to_the_more_likely() -> None:
+    def found(one: float, two: float) -> str:
+        pair = [One("ada", 0.5, one), One("bob", 0.6, two)]
+        return explorer(policy="optimistic", share=1, uniform=0).choose("c", pair, urgent=False).csa_id
+
+    p = np.clip([0.5, 0.6], 1e-7, 1)
+    gap = float(np.diff(np.log(p) - np.log1p(-p))[0])
+    assert [found(gap, 0.0), found(gap + 0.01, 0.0), found(gap - 0.01, 0.0)] == ["bob", "ada", "bob"]
+
+
+def test_a_flag_or_a_count_of_numpy_is_logged_as_any_other() -> None:
+    mine = explorer()
+    for urgent in (True, False):
+        one = mine.choose("c1", FEW, urgent=np.bool_(urgent), attempt=np.int64(2))  # type: ignore[arg-type]
+        assert (type(one.urgent), type(one.attempt)) == (bool, int)
+        assert Decision.from_json(one.as_json()) == one == mine.choose("c1", FEW, urgent=urgent, attempt=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"urgent": None}, "urgent: True or False expected, got None"),
+        ({"urgent": 1}, "urgent: True or False expected, got 1"),
+        ({"urgent": "no"}, "urgent: True or False expected, got 'no'"),
+        ({"urgent": False, "attempt": -1}, "attempt: a whole number from 0 on is expected, got -1"),
+        ({"urgent": False, "attempt": 1.0}, "attempt: a whole number from 0 on is expected, got 1.0"),
+        ({"urgent": False, "attempt": True}, "attempt: a whole number from 0 on is expected, got True"),
+        ({"urgent": False, "attempt": None}, "attempt: a whole number from 0 on is expected, got None"),
+    ],
+)
+def test_what_is_no_flag_or_no_count_is_refused_in_one_line(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(MatchError, match=said) as error:
+        explorer().choose("c1", FEW, **given)
+    assert "\n" not in str(error.value)
 
 
 def test_uniform_exploration_needs_no_uncertainty() -> None:
@@ -235,6 +295,12 @@ def test_certain_predictions_are_taken_as_nearly_certain(p: float) -> None:
 def test_a_key_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ConfigError, match=f"{length} bytes; 16 to 64"):
         Explorer(Exploration(), b"k" * length)
+
+
+@pytest.mark.parametrize("key", ["x" * 20, None, 12345678901234567890])
+def test_a_key_that_is_no_bytes_is_refused(key: Any) -> None:
+    with pytest.raises(ConfigError, match=r"bytes are expected, got (str|NoneType|int)"):
+        Explorer(Exploration(), key)
 
 
 @pytest.mark.parametrize(
