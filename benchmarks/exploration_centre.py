@@ -205,6 +205,7 @@ class Shown(NamedTuple):
     csa_id: str
     p_resolved: float
     uncertainty: float
+    logit: float | None = None
 
 
 @dataclass(frozen=True)

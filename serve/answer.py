@@ -29,9 +29,11 @@ class Reason:
 @dataclass(frozen=True)
 class Candidate:
     """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
-    where the log had no failures), `uncertainty`, the posterior standard deviation of its logit (None likewise), the
-    parts that set it apart, strongest first, and what is `expected` of the hand-over. Under a utility `score` is U and
-    the parts are its weighted outcomes."""
+    where the log had no failures), `uncertainty`, the posterior standard deviation of the logit of `p_resolved`, as
+    calibrated (None likewise), the parts that set it apart, strongest first, what is `expected` of the hand-over, and
+    `logit`, the joint logit of success before calibration (None likewise): it orders those whom an isotonic map gives
+    the same `p_resolved`. Under rank `success` it is the score; under a utility `score` is U and the parts are its
+    weighted outcomes."""
 
     csa_id: str
     score: float
@@ -39,12 +41,14 @@ class Candidate:
     uncertainty: float | None
     reasons: tuple[Reason, ...]
     expected: Expected = field(default_factory=Expected)
+    logit: float | None = None
 
 
 @dataclass(frozen=True)
 class Ranked:
     """The best k of one contact's candidates: codes i8[k], where they stand in what was scored, the posterior standard
-    deviations of their logits, `uncertainty` f4[k] or None, and `expected` outcomes f4[k, T], NaN where no head is."""
+    deviations of the logits of P(resolved), `uncertainty` f4[k] or None, and `expected` outcomes f4[k, T], NaN where no
+    head is."""
 
     codes: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
@@ -62,14 +66,19 @@ class Ranked:
         """P(resolved) f4[k] or None."""
         return None if self.scored.p_resolved is None else self.scored.p_resolved[self.places]
 
+    @property
+    def logit(self) -> npt.NDArray[np.float32] | None:
+        """Joint logits of success f4[k], before calibration, or None."""
+        return None if self.scored.logit is None else self.scored.logit[self.places]
+
 
 def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
     """The best k of one contact, best first."""
     reasons, found = explain(ranked), []
     for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True)):
-        p, uncertainty = (_at(values, i) for values in (ranked.p_resolved, ranked.uncertainty))
+        p, uncertainty, logit = (_at(values, i) for values in (ranked.p_resolved, ranked.uncertainty, ranked.logit))
         expected = expected_of(p, ranked.expected[i])
-        found.append(Candidate(snapshot.ids[code], float(score), p, uncertainty, reasons[i], expected))
+        found.append(Candidate(snapshot.ids[code], float(score), p, uncertainty, reasons[i], expected, logit))
     return found
 
 

@@ -9,67 +9,114 @@ under a Gaussian approximation (assumed density filtering; Opper, "A Bayesian ap
 with MacKay's (1992) approximation of E σ(z) under Σ. A CSA of whom much is known hardly moves, one who joined this
 morning moves with their first contacts. Whoever matches a log and whoever serves live go through the same outcomes in
 the order in which they became known, from the same vectors, and so come to the same beliefs.
+
+An outcome makes components depend on each other that varied alone, so from their first outcome on a CSA has a square
+root of Σ with a row for each of those too, and the update is the formula's.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from twotower.scoring.spread import deviations
+
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+Roots = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the vectors of J CSAs may be off, at one moment: `trained` (J, S, P), factors as training left them, and
+    `roots`, objects (J,), of whom outcomes have taught something a square root (R, P) of Σ, RᵀR, else None."""
+
+    trained: Halves
+    roots: Roots
+
+    @classmethod
+    def of(cls, trained: Halves) -> Spread:
+        """As training left it."""
+        return cls(trained, np.full(len(trained), None, dtype=object))
+
+    def deviations(self, profile: Floats, codes: Codes) -> Floats:
+        """Posterior standard deviations (C,) of profile · vector for one contact (P,) and CSAs i8[C]."""
+        roots = self.roots[codes]
+        found = np.empty(len(codes), np.float32)
+        still = np.array([root is None for root in roots], dtype=np.bool_)
+        if still.any():
+            found[still] = deviations(profile, self.trained[codes[still]])
+        for i in np.flatnonzero(~still).tolist():
+            along = roots[i] @ profile
+            found[i] = math.sqrt(float(along @ along))
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds beside `trained`, in bytes; roots that other moments share are counted."""
+        return int(self.roots.nbytes + sum(root.nbytes for root in self.roots if root is not None))
 
 
 class Beliefs:
     """Beliefs about J CSAs: `vectors` (J, P) and factors `spread` (J, S, P) as training left them, neither changed, and
-    what outcomes have taught since."""
+    what outcomes have taught since.
+
+    A CSA with outcomes takes (S − 1 + n) P + 2 P floats of 4 bytes, n being how many components of theirs vary alone:
+    the constant in a bundle whose posterior was sampled (n = 1), all of them in one of members (n = P; 70 kB with
+    eight members of 16).
+    """
 
     def __init__(self, vectors: Floats, spread: Halves) -> None:
-        self._vectors, self._spread = vectors, spread
-        self._learnt: dict[int, tuple[Doubles, Doubles]] = {}
+        self._vectors, self._trained = vectors, spread
+        self._own: dict[int, Doubles] = {}
+        self._roots: Roots = Spread.of(spread).roots
 
     def learn(self, csa: int, profile: Floats, level: float, resolved: bool) -> None:
         """Take in the outcome of a contact with profile (P,) and level, both as they enter the joint logit."""
-        own, factor = self._learnt.get(csa) or (np.zeros(len(profile)), self._spread[csa].astype(np.float64))
+        root = self._roots[csa]
+        root = root_of(self._trained[csa]) if root is None else root
+        own = self._own.get(csa, 0.0)
         u = profile.astype(np.float64)
-        along, alone = factor[:-1] @ u, factor[-1] ** 2 * u
-        pull = along @ factor[:-1] + alone
-        variance = float(pull @ u)
-        mean = level + float(self._vectors[csa] @ u + own @ u)
+        along = (root @ profile).astype(np.float64)
+        pull = (along.astype(np.float32) @ root).astype(np.float64)
+        variance = float(along @ along)
+        mean = level + float((self._vectors[csa] + own) @ u)
         p = 1 / (1 + math.exp(-max(-30.0, min(30.0, mean / math.sqrt(1 + math.pi * variance / 8)))))
         weight = p * (1 - p)
         gain = 1 / (1 + weight * variance)
-        shrunk = factor.copy()
-        length = float(along @ along)
-        if length > 0:  # a square root of I − c aaᵀ is I − b aaᵀ
-            left = max(0.0, 1 - weight * length / (1 + weight * length))
-            shrunk[:-1] -= (1 - math.sqrt(left)) / length * np.outer(along, along @ factor[:-1])
-        shrunk[-1] *= np.sqrt(np.maximum(1 - weight * gain * (factor[-1] * u) ** 2, 0))
-        self._learnt[csa] = own + pull * ((float(resolved) - p) * gain), shrunk
+        self._own[csa] = own + pull * ((float(resolved) - p) * gain)
+        if variance > 0:  # a square root of I − c aaᵀ is I − b aaᵀ
+            shrink = (1 - math.sqrt(gain)) / variance
+            # A new array: whoever reads the old one goes on reading what was believed then.
+            self._roots[csa] = root - np.outer((shrink * along).astype(np.float32), pull.astype(np.float32))
 
     def vector(self, csa: int, vector: Floats) -> Floats:
         """The CSA's vector (P,), which may have moved with their numbers, and what outcomes have taught since."""
-        learnt = self._learnt.get(csa)
-        return vector if learnt is None else (vector + learnt[0]).astype(np.float32)
+        own = self._own.get(csa)
+        return vector if own is None else (vector + own).astype(np.float32)
 
     def all_vectors(self, vectors: Floats) -> Floats:
         """The same for everyone (J, P)."""
         out = vectors.copy()
-        for csa in self._learnt:
+        for csa in self._own:
             out[csa] = self.vector(csa, vectors[csa])
         return out
 
-    def factor(self, csa: int) -> Halves:
-        """The factor (S, P) of a CSA's covariance."""
-        learnt = self._learnt.get(csa)
-        return self._spread[csa] if learnt is None else learnt[1].astype(np.float16)
+    def spread(self) -> Spread:
+        """How far everyone's vector may be off now; it does not change with what is learnt later."""
+        return Spread(self._trained, self._roots.copy())
 
-    def all_factors(self) -> Halves:
-        """The same of everyone (J, S, P)."""
-        out = self._spread.copy()
-        for csa in self._learnt:
-            out[csa] = self.factor(csa)
-        return out
+
+def root_of(factor: Halves) -> Floats:
+    """A square root (S − 1 + n, P) of the covariance of a factor (S, P), the n components that vary alone as rows."""
+    rows = factor.astype(np.float32)
+    alone = np.flatnonzero(rows[-1])
+    root = np.zeros((len(rows) - 1 + len(alone), rows.shape[1]), np.float32)
+    root[: len(rows) - 1] = rows[:-1]
+    root[len(rows) - 1 + np.arange(len(alone)), alone] = rows[-1, alone]
+    return root

@@ -14,7 +14,9 @@ weights need the former. P(policy takes a) is exact to 1e-9 (explore_chances.py)
 the same contact and candidates give the same choice, bit for bit on one build of numpy, in whatever order they stand.
 
 Acceptable is who is predicted to reach `floor` and to lose at most `most_loss` against the best. Urgent contacts go to
-the best, with propensity 1, and so do those for whom nobody is acceptable.
+the best, with propensity 1, and so do those for whom nobody is acceptable. The best is the first of the candidates by
+p, then by the logit that p is the calibrated map of, then by id: a map may be level, and then the logit still tells
+them apart as the match does. Whatever else ties is decided in the same order.
 
 Sources: Thompson, Biometrika 1933; Russo et al., "A tutorial on Thompson sampling", 2018; Horvitz and Thompson, JASA
 1952, for the weights.
@@ -23,9 +25,9 @@ Sources: Thompson, Biometrika 1933; Russo et al., "A tutorial on Thompson sampli
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -37,13 +39,13 @@ import numpy.typing as npt
 from serve.contact import MatchError
 from serve.explore_chances import LEAST, Floats, chances_of_largest
 from serve.explore_options import Exploration
-from twotower.errors import ConfigError
+from twotower.errors import ConfigError, shown
+from twotower.scoring.calibration import EXTREME
 
 Arm = Literal["uniform", "policy", "greedy"]
 Ints = npt.NDArray[np.int64]
 
 LEAST_KEY, MOST_KEY = 16, hashlib.blake2b.MAX_KEY_SIZE
-EXTREME = 1e-7  # p is taken to lie this far from 0 and 1: single precision knows no better
 LEAST_CHANCE = 1e-12  # of an acceptable candidate under Thompson sampling: what quadrature cannot tell from none
 
 
@@ -61,6 +63,10 @@ class Option(Protocol):
     @property
     def uncertainty(self) -> float | None:
         """Posterior standard deviation of the logit of `p_resolved`."""
+
+    @property
+    def logit(self) -> float | None:
+        """What orders those of equal `p_resolved`, the larger the better; None: behind those who have it."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Candidates in the order of their ids: `p` f8[n], `best` the place of the largest, `acceptable` i8[m] places;
-    `place` i8[n] where each candidate given stands."""
+    """Candidates, the best first: `p` f8[n], `acceptable` i8[m] places; `place` i8[n] where each candidate given
+    stands. So whatever is compared, the first of the largest is the best of those who tie."""
 
     candidates: list[Option]
     place: Ints
     p: Floats
-    best: int
     acceptable: Ints
 
 
@@ -123,10 +128,15 @@ class Explorer:
     """Chooses among a contact's candidates. Safe to call from several threads.
 
     options: what may be explored; key: 16 to 64 secret bytes that nobody who can name a contact knows. Raises
-    ConfigError for a key of another length.
+    ConfigError for a key of another length or no bytes.
     """
 
     def __init__(self, options: Exploration, key: bytes) -> None:
+        if not isinstance(key, bytes | bytearray):
+            raise ConfigError(
+                f"the key of exploration: bytes are expected, got {type(key).__name__}; read them from their file with "
+                "Path.read_bytes()"
+            )
         if not LEAST_KEY <= len(key) <= MOST_KEY:
             raise ConfigError(
                 f"the key of exploration has {len(key)} bytes; {LEAST_KEY} to {MOST_KEY} are expected, "
@@ -146,10 +156,12 @@ class Explorer:
         says of priority, and when a deadline is near, differs from centre to centre. attempt: how many hand-overs the
         contact had already; each draws anew, and the same one asked again gets the same answer.
 
-        Raises MatchError where there is no candidate, one stands there twice, or lacks what the policy needs.
+        Raises MatchError where there is no candidate, one stands there twice, or lacks what the policy needs, and for
+        an `urgent` that is neither True nor False (numpy's are), or an `attempt` that is no whole number from 0 on.
         """
         if not isinstance(contact_id, str):
             raise MatchError(f"contact_id: a text is expected, got {type(contact_id).__name__}")
+        urgent, attempt = _flag(urgent), _count(attempt)
         pool = self._pool(candidates)
         share, uniform = self.options.share, self.options.uniform
         if urgent or not len(pool.acceptable):
@@ -168,7 +180,7 @@ class Explorer:
             propensity=float(found[chosen]),
             policy=self.policy,
             arm=arm,
-            loss=float(pool.p[pool.best] - pool.p[chosen]),
+            loss=float(pool.p[0] - pool.p[chosen]),
             csa_ids=tuple(one.csa_id for one in candidates),
             propensities=tuple(found[pool.place].tolist()),
             seed=self.options.seed,
@@ -194,20 +206,19 @@ class Explorer:
         return self.choose(decision.contact_id, again, urgent=decision.urgent, attempt=decision.attempt)
 
     def _pool(self, candidates: Sequence[Option]) -> _Pool:
-        """The candidates checked and in the order of their ids, so that no order given matters."""
+        """The candidates checked and in an order of their own, so that the one given does not matter."""
         if not candidates:
             raise MatchError("candidates: none, so nobody can be chosen; ask only where a match returned somebody")
-        order = sorted(range(len(candidates)), key=lambda i: candidates[i].csa_id)
-        sorted_ = [candidates[i] for i in order]
-        for one, two in itertools.pairwise(sorted_):
-            if one.csa_id == two.csa_id:
-                raise MatchError(f"candidates: {one.csa_id!r} stands there twice")
+        for csa_id, many in Counter(one.csa_id for one in candidates).items():
+            if many > 1:
+                raise MatchError(f"candidates: {csa_id!r} stands there twice")
+        ranks = [(-_probability(one), -_logit(one), one.csa_id) for one in candidates]
+        order = sorted(range(len(candidates)), key=ranks.__getitem__)
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
-        p = np.array([_probability(one) for one in sorted_])
-        best = int(p.argmax())
-        fine = (p >= self.options.floor) & (p[best] - p <= self.options.most_loss)
-        return _Pool(sorted_, place, p, best, np.flatnonzero(fine))
+        p = np.array([-ranks[i][0] for i in order], dtype=np.float64)
+        fine = (p >= self.options.floor) & (p[0] - p <= self.options.most_loss)
+        return _Pool([candidates[i] for i in order], place, p, np.flatnonzero(fine))
 
     def _mixture(self, pool: _Pool, share: float, uniform: float) -> Floats:
         """π (n,) of everyone in the pool's order."""
@@ -216,7 +227,7 @@ class Explorer:
             found[pool.acceptable] = uniform / len(pool.acceptable)
             if share > uniform:
                 found[pool.acceptable] += (share - uniform) * self._chances(pool)
-        found[pool.best] += 1 - share
+        found[0] += 1 - share
         return np.minimum(found, 1.0)
 
     def _chances(self, pool: _Pool) -> Floats:
@@ -233,9 +244,11 @@ class Explorer:
     def _take(self, arm: Arm, pool: _Pool, random: hashlib.blake2b) -> int:
         """The place of who is chosen, by one part of the mixture."""
         if arm == "greedy" or len(pool.acceptable) == 1:
-            return pool.best
+            return 0
         if arm == "uniform" or self.options.policy == "uniform":
-            return int(pool.acceptable[int(_uniform(random, "uniform") * len(pool.acceptable))])
+            # By id, so that who it is depends on who is acceptable alone.
+            by_id = sorted(pool.acceptable.tolist(), key=lambda i: pool.candidates[i].csa_id)
+            return int(by_id[int(_uniform(random, "uniform") * len(by_id))])
         if self.options.policy == "thompson":
             mean, deviation = self._beliefs(pool)
             names = [pool.candidates[i].csa_id for i in pool.acceptable]
@@ -246,7 +259,7 @@ class Explorer:
     def _certain(self, pool: _Pool) -> int:
         """The place of who a policy without chance takes."""
         if self.options.policy == "greedy" or len(pool.acceptable) == 1:
-            return pool.best
+            return 0
         mean, deviation = self._beliefs(pool)
         return int(pool.acceptable[int((mean + deviation).argmax())])
 
@@ -281,6 +294,27 @@ def _probability(candidate: Option) -> float:
     if not 0 <= p <= 1:
         raise MatchError(f"candidate {candidate.csa_id!r}: p_resolved {p}; a probability is expected")
     return p
+
+
+def _logit(candidate: Option) -> float:
+    logit = candidate.logit
+    if logit is None:
+        return -math.inf
+    if math.isnan(logit):
+        raise MatchError(f"candidate {candidate.csa_id!r}: logit {logit}; a number or None is expected")
+    return float(logit)
+
+
+def _flag(urgent: object) -> bool:
+    if not isinstance(urgent, bool | np.bool_):
+        raise MatchError(f"urgent: True or False expected, got {shown(urgent)}; the caller says which contacts are")
+    return bool(urgent)
+
+
+def _count(attempt: object) -> int:
+    if isinstance(attempt, bool) or not isinstance(attempt, int | np.integer) or attempt < 0:
+        raise MatchError(f"attempt: a whole number from 0 on is expected, got {shown(attempt)}")
+    return int(attempt)
 
 
 def _framed(*texts: str) -> bytes:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from twotower.errors import ConfigError
+from twotower.errors import ConfigError, shown
 
 Policy = Literal["thompson", "optimistic", "greedy", "uniform"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -47,16 +46,19 @@ class Exploration:
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
-            raise ConfigError(f"policy: {self.policy!r} is not known; there are {', '.join(POLICIES)}")
+            raise ConfigError(f"policy: {shown(self.policy)} is not known; there are {', '.join(POLICIES)}")
         for name in ("share", "uniform", "floor", "most_loss"):
             _number(name, getattr(self, name), 0, 1, "a number from 0 to 1")
-        _number("scale", self.scale, 1e-6, 1e6, "a number above 0")
+        _number("scale", self.scale, 1e-6, 1e6, "a number from 1e-06 to 1e+06")
+        for name in ("share", "uniform", "floor", "most_loss", "scale"):
+            # 1, 1.0 and −0.0 beside 0 are one policy and have one name; + 0.0 takes the sign off.
+            object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         if self.uniform > self.share:
             raise ConfigError(f"uniform: {self.uniform} is more than share, {self.share}, which it is a part of")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 63:
-            raise ConfigError(f"seed: {self.seed!r}; a whole number from 0 on, below 2^63, is expected")
+            raise ConfigError(f"seed: {shown(self.seed)}; a whole number from 0 on, below 2^63, is expected")
         if not isinstance(self.salt, str) or not self.salt or not self.salt.isprintable():
-            raise ConfigError(f"salt: {self.salt!r}; the name of the key's version, such as '1', is expected")
+            raise ConfigError(f"salt: {shown(self.salt)}; the name of the key's version, such as '1', is expected")
 
     @property
     def name(self) -> str:
@@ -97,6 +99,6 @@ def read_exploration(path: str | Path) -> Exploration:
 
 
 def _number(name: str, value: Any, low: float, high: float, expected: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high:
-        raise ConfigError(f"{name}: {value!r}; {expected} is expected")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:  # NaN is neither, a whole number of any size is compared as it is
+        raise ConfigError(f"{name}: {shown(value)}; {expected} is expected")

@@ -50,10 +50,8 @@ class Live:
         self._identity = bundle.roster.identity
         self._rows = LiveRows(bundle.history, len(snapshot.ids), int(bundle.manifest.history["per_csa"]))
         roster = bundle.roster
-        self._beliefs, self._vectors = (
-            Beliefs(roster.vectors, roster.spread),
-            LiveVectors(roster.vectors, roster.spread, roster.own),
-        )
+        self._beliefs = Beliefs(roster.vectors, roster.spread)
+        self._vectors = LiveVectors(roster.vectors, roster.own)
         self._encoded, self._own = roster.vectors.copy(), roster.own.copy()
         self._rate = float(bundle.manifest.history["staleness_rate"])
         self._indexed_at = int(bundle.manifest.window["until"])
@@ -107,7 +105,7 @@ class Live:
         # All of it is there: only now does anything change.
         self._rows.settle()
         self._priors, self._features, self._encoded, self._own = priors, features, encoded, own
-        self._vectors = LiveVectors(vectors, self._beliefs.all_factors(), own)
+        self._vectors = LiveVectors(vectors, own)
         self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
         self._engine.stand_at(moment)
         searched = Searched.of(history, rows, len(identity))
@@ -146,13 +144,13 @@ class Live:
             found = self._bundle.csa_encoder.encode(self._features[who], self._identity[who])
             (self._encoded[code],), (self._own[code],) = found
         vector = self._beliefs.vector(code, self._encoded[code])
-        self._vectors.put(code, vector, self._beliefs.factor(code), self._own[code])
+        self._vectors.put(code, vector, self._own[code])
         self._snapshot = self._view()
         return self._snapshot
 
     def _view(self) -> Snapshot:
-        vectors, spread, own, places = self._vectors.view()
-        memory, fresh = self._rows.memory(), self._fresh.view()
+        vectors, own, places = self._vectors.view()
+        spread, memory, fresh = self._beliefs.spread(), self._rows.memory(), self._fresh.view()
         return replace(
             self._snapshot, vectors=vectors, spread=spread, own=own, places=places, memory=memory, fresh=fresh
         )

@@ -20,7 +20,6 @@ from twotower.scoring.memory import Memory, ranges
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
 
 SPARE = 8  # places behind a run, or a quarter of its length where that is more
@@ -134,27 +133,26 @@ class Fresh:
 
 
 class LiveVectors:
-    """Profile vectors of J CSAs with the factors of their covariances and what they add to outcomes, of which one CSA's
-    at a time are replaced."""
+    """Profile vectors of J CSAs and what they add to outcomes, of which one CSA's at a time are replaced."""
 
-    def __init__(self, vectors: Floats, spread: Halves, own: Floats) -> None:
-        self._fill(vectors, spread, own)
+    def __init__(self, vectors: Floats, own: Floats) -> None:
+        self._fill(vectors, own)
 
-    def put(self, csa: int, vector: Floats, factor: Halves, own: Floats) -> None:
-        """Replace a vector (P,), its factor (S, P) and what is added (T,) for those who look from now on."""
+    def put(self, csa: int, vector: Floats, own: Floats) -> None:
+        """Replace a vector (P,) and what is added (T,) for those who look from now on."""
         if self._used == len(self._vectors):
-            self._fill(self._vectors[self._place], self._spread[self._place], self._own[self._place])
-        self._vectors[self._used], self._spread[self._used], self._own[self._used] = vector, factor, own
+            self._fill(self._vectors[self._place], self._own[self._place])
+        self._vectors[self._used], self._own[self._used] = vector, own
         self._place[csa] = self._used
         self._used += 1
 
-    def view(self) -> tuple[Floats, Halves, Floats, Positions]:
-        """Arrays (V, P), (V, S, P) and (V, T), and at which of their rows each CSA stands (J,)."""
-        return self._vectors, self._spread, self._own, self._place.copy()
+    def view(self) -> tuple[Floats, Floats, Positions]:
+        """Arrays (V, P) and (V, T), and at which of their rows each CSA stands (J,)."""
+        return self._vectors, self._own, self._place.copy()
 
-    def _fill(self, vectors: Floats, spread: Halves, own: Floats) -> None:
+    def _fill(self, vectors: Floats, own: Floats) -> None:
         room = max(256, len(vectors) // 4)
-        self._vectors, self._spread, self._own = (_roomy(part, room) for part in (vectors, spread, own))
+        self._vectors, self._own = (_roomy(part, room) for part in (vectors, own))
         self._place, self._used = np.arange(len(vectors)), len(vectors)
 
 

@@ -313,7 +313,8 @@ class Matcher:
         places = scored.best(k)
         best = codes[places]
         expected = join.expected(contact, view.vectors_of(best), view.own_of(best))
-        return Ranked(best, places, scored, join.uncertainty(view.deviations(contact, best)), expected)
+        logit = None if scored.logit is None else scored.logit[places]
+        return Ranked(best, places, scored, join.uncertainty(logit, view.deviations(contact, best)), expected)
 
     def meaning(self, rank: Rank | None, utility: Utility | None = None) -> Rank:
         """What is ranked by: as asked for, else success where there is a utility, else the bundle's default. Raises

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.beliefs import Beliefs
+from serve.beliefs import Beliefs, Spread
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
 from twotower.clock import NEVER
@@ -33,7 +33,7 @@ from twotower.tables.log import Log
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
-# Snapshots of profile vectors, with their factors, kept at once.
+# Snapshots of profile vectors, with how far they may be off, kept at once.
 CACHE_BYTES = 256 << 20
 
 
@@ -62,21 +62,21 @@ class Roll:
         self._engine = self._start()
         self._at_first = self._encode_first()
         self._beliefs, self._taught_until = Beliefs(*self._at_first), self._first
-        self._kept: OrderedDict[int, tuple[Floats, Halves, Floats]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Floats, Spread, Floats]] = OrderedDict()
 
     def profiles(self, arrived_at: int) -> Floats:
         """Profile vectors (J, P) as of the last snapshot at or before a moment."""
         return self._at(arrived_at)[0]
 
-    def spread(self, arrived_at: int) -> Halves:
-        """The factors (J, S, P) of their covariances (`twotower/scoring/spread.py`)."""
+    def spread(self, arrived_at: int) -> Spread:
+        """How far they may be off."""
         return self._at(arrived_at)[1]
 
     def own(self, arrived_at: int) -> Floats:
         """What they add to outcomes (J, T) (`twotower/scoring/outcomes.py`)."""
         return self._at(arrived_at)[2]
 
-    def _at(self, arrived_at: int) -> tuple[Floats, Halves, Floats]:
+    def _at(self, arrived_at: int) -> tuple[Floats, Spread, Floats]:
         step = self._schema.granularity_us
         moment = max(arrived_at // step * step, self._first)
         if moment not in self._kept:
@@ -87,7 +87,7 @@ class Roll:
             features = self._features.at(moment, self._engine)
             encoded, own = self._csa_encoder.encode(features, self._identity)
             self._learn(moment)
-            self._kept[moment] = self._beliefs.all_vectors(encoded), self._beliefs.all_factors(), own
+            self._kept[moment] = self._beliefs.all_vectors(encoded), self._beliefs.spread(), own
             most = max(2, CACHE_BYTES // max(1, sum(part.nbytes for part in self._kept[moment])))
             while len(self._kept) > most:
                 self._kept.popitem(last=False)

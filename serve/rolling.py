@@ -23,7 +23,6 @@ from twotower.features.schema import log_columns
 from twotower.features.streams import CustomerPast, Told, told_by
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Rank, Scored
-from twotower.scoring.spread import deviations
 from twotower.scoring.utility import Utility
 from twotower.tables.log import Log
 
@@ -121,7 +120,8 @@ class RollingMatcher:
         scored = self.score(contact, candidates, rank) if utility is None else self.worth(contact, candidates, utility)
         places = scored.best(k)
         best = candidates[places]
-        uncertainty = self._join.uncertainty(self.deviations(contact, best))
+        logit = None if scored.logit is None else scored.logit[places]
+        uncertainty = self._join.uncertainty(logit, self.deviations(contact, best))
         return Ranked(best, places, scored, uncertainty, self.expected(contact, best))
 
     def expected(self, contact: ContactVectors, candidates: Positions) -> Floats:
@@ -133,7 +133,7 @@ class RollingMatcher:
     def deviations(self, contact: ContactVectors, candidates: Positions) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for one contact."""
         moment = int(contact.arrived_at[0])
-        return deviations(contact.profile[0], self._roll(moment).spread(moment)[candidates])
+        return self._roll(moment).spread(moment).deviations(contact.profile[0], candidates)
 
     def _matrix(self, positions: Positions, rank: Rank | None, blank: float, what: str, pick: object) -> Floats:
         out = np.full((len(positions), len(self.log.csas)), blank, dtype=np.float32)

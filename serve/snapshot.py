@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from serve.beliefs import Spread
 from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
@@ -22,7 +23,6 @@ from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
 from twotower.scoring.join import ContactVectors, Join, Rank
 from twotower.scoring.memory import Memory, ranges
 from twotower.scoring.rows import HistoryRows
-from twotower.scoring.spread import deviations
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -60,18 +60,18 @@ class Snapshot:
     """Roster, indexes and memory of one moment; never changed, only replaced.
 
     `ids` (J) with `codes` their positions; `active` bool[J]; `vectors` (V, P) of which row `places[j]` is the profile
-    vector of CSA j, `spread` f2 (V, S, P) how far that may be off (`scoring/spread.py`), and `own` (V, T) what they add
-    to outcomes (`scoring/outcomes.py`); `memory` what is remembered of everyone; `profiles` and `history` indexes;
-    `surrogates` the linear stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good
-    hand-overs that came since the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh`
-    nominate, and may be older.
+    vector of CSA j, and `own` (V, T) what they add to outcomes (`scoring/outcomes.py`); `spread` how far the vectors
+    may be off (`beliefs.py`); `memory` what is remembered of everyone; `profiles` and `history` indexes; `surrogates`
+    the linear stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good hand-overs that
+    came since the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be
+    older.
     """
 
     ids: tuple[str, ...]
     codes: dict[str, int]
     active: Mask
     vectors: Floats
-    spread: npt.NDArray[np.float16]
+    spread: Spread
     own: Floats
     places: Codes
     memory: Memory
@@ -118,7 +118,7 @@ class Snapshot:
             codes={csa_id: code for code, csa_id in enumerate(ids)},
             active=active,
             vectors=vectors,
-            spread=spread,
+            spread=Spread.of(spread),
             own=own,
             places=np.arange(len(ids)),
             memory=Memory(rows, len(ids)),
@@ -138,7 +138,7 @@ class Snapshot:
 
     def deviations(self, contact: ContactVectors, codes: Codes) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for a contact (of length 1) and CSAs."""
-        return deviations(contact.profile[0], self.spread[self.places[codes]])
+        return self.spread.deviations(contact.profile[0], codes)
 
     def candidates(
         self, contact: ContactVectors, rank: Rank, k: int, eligible: Codes | None = None, also: Codes | None = None

@@ -14,6 +14,17 @@ class TwoTowerError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+SHOWN = 60  # characters of a value in a line
+
+
+def shown(value: object) -> str:
+    """A value as an error's line shows it: in Python's notation, cut where it is long."""
+    if isinstance(value, int) and abs(value) > 10**SHOWN:
+        return f"a whole number of more than {SHOWN} digits"
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
 class DataError(TwoTowerError):
     """A table is missing, damaged, of the wrong shape, or holds values that cannot be."""
 

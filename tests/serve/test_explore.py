@@ -29,6 +29,7 @@ class One:
     csa_id: str
     p_resolved: float | None
     uncertainty: float | None
+    logit: float | None = None
 
 
 FEW = [One("ada", 0.80, 0.1), One("bob", 0.78, 0.6), One("cy", 0.72, 0.9), One("dee", 0.55, 2.0), One("eve", 0.30, 0.1)]
@@ -204,6 +205,7 @@ def test_what_a_log_of_interactions_takes() -> None:
         (replace(FEW[1], p_resolved=1.2), "'bob': p_resolved 1.2"),
         (replace(FEW[1], uncertainty=-0.1), "'bob': uncertainty -0.1"),
         (replace(FEW[1], uncertainty=float("inf")), "'bob': uncertainty inf"),
+        (replace(FEW[1], logit=float("nan")), "'bob': logit nan"),
         (FEW[0], "'ada' stands there twice"),
     ],
 )
@@ -217,6 +219,64 @@ def test_no_candidates_and_no_contact_are_refused() -> None:
         explorer().choose("c1", [], urgent=False)
     with pytest.raises(MatchError, match="contact_id: a text is expected, got int"):
         explorer().choose(17, FEW, urgent=False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        [One("ada", 0.6, 0.0, 0.4), One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.3)],
+        [One("ada", 0.6, 0.0, None), One("bob", 0.6, 0.0, -7.0), One("cy", 0.6, 0.0)],
+        [One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.5), One("dee", 0.6, 0.0, 0.5)],
+        [One("ada", 0.55, 0.0, 9.0), One("bob", 0.6, 0.0, 0.5), One("cy", 0.6, 0.0, 0.4)],
+    ],
+)
+@pytest.mark.parametrize("policy", ["thompson", "optimistic", "greedy"])
+def test_equals_stand_by_probability_then_logit_then_id(policy: str, tied: list[One]) -> None:
+    mine, shuffle = explorer(policy=policy, share=0.5, uniform=0.0), random.Random(2)
+    arms = set()
+    for i in range(60):
+        one = mine.choose(f"c{i}", shuffle.sample(tied, len(tied)), urgent=i % 5 == 0)
+        arms.add(one.arm)
+        assert one.csa_id == "bob"
+        assert one.propensity == pytest.approx(1, abs=1e-9)
+        assert mine.replay(Decision.from_json(one.as_json()), tied) == one
+    assert arms == {"policy", "greedy"}
+
+
+def test_equal_upper_bounds_go_to_the_more_likely() -> None:
+    def found(one: float, two: float) -> str:
+        pair = [One("ada", 0.5, one), One("bob", 0.6, two)]
+        return explorer(policy="optimistic", share=1, uniform=0).choose("c", pair, urgent=False).csa_id
+
+    p = np.clip([0.5, 0.6], 1e-7, 1)
+    gap = float(np.diff(np.log(p) - np.log1p(-p))[0])
+    assert [found(gap, 0.0), found(gap + 0.01, 0.0), found(gap - 0.01, 0.0)] == ["bob", "ada", "bob"]
+
+
+def test_a_flag_or_a_count_of_numpy_is_logged_as_any_other() -> None:
+    mine = explorer()
+    for urgent in (True, False):
+        one = mine.choose("c1", FEW, urgent=np.bool_(urgent), attempt=np.int64(2))  # type: ignore[arg-type]
+        assert (type(one.urgent), type(one.attempt)) == (bool, int)
+        assert Decision.from_json(one.as_json()) == one == mine.choose("c1", FEW, urgent=urgent, attempt=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"urgent": None}, "urgent: True or False expected, got None"),
+        ({"urgent": 1}, "urgent: True or False expected, got 1"),
+        ({"urgent": "no"}, "urgent: True or False expected, got 'no'"),
+        ({"urgent": False, "attempt": -1}, "attempt: a whole number from 0 on is expected, got -1"),
+        ({"urgent": False, "attempt": 1.0}, "attempt: a whole number from 0 on is expected, got 1.0"),
+        ({"urgent": False, "attempt": True}, "attempt: a whole number from 0 on is expected, got True"),
+        ({"urgent": False, "attempt": None}, "attempt: a whole number from 0 on is expected, got None"),
+    ],
+)
+def test_what_is_no_flag_or_no_count_is_refused_in_one_line(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(MatchError, match=said) as error:
+        explorer().choose("c1", FEW, **given)
+    assert "\n" not in str(error.value)
 
 
 def test_uniform_exploration_needs_no_uncertainty() -> None:
@@ -237,6 +297,12 @@ def test_a_key_of_another_length_is_refused(length: int) -> None:
         Explorer(Exploration(), b"k" * length)
 
 
+@pytest.mark.parametrize("key", ["x" * 20, None, 12345678901234567890])
+def test_a_key_that_is_no_bytes_is_refused(key: Any) -> None:
+    with pytest.raises(ConfigError, match=r"bytes are expected, got (str|NoneType|int)"):
+        Explorer(Exploration(), key)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -247,7 +313,10 @@ def test_a_key_of_another_length_is_refused(length: int) -> None:
         ({"uniform": 0.2, "share": 0.1}, "uniform: 0.2 is more than share, 0.1"),
         ({"floor": -0.1}, "floor: -0.1"),
         ({"most_loss": float("nan")}, "most_loss: nan"),
-        ({"scale": 0}, "scale: 0; a number above 0"),
+        ({"scale": 0}, "scale: 0; a number from 1e-06 to 1e[+]06"),
+        ({"scale": 10**400}, "scale: a whole number of more than 60 digits; a number from"),
+        ({"share": -(10**5000)}, "share: a whole number of more than 60 digits; a number from 0 to 1"),
+        ({"seed": 10**5000}, "seed: a whole number of more than 60 digits; a whole number from 0"),
         ({"seed": 1.0}, "seed: 1.0; a whole number"),
         ({"seed": -1}, "seed: -1"),
         ({"salt": ""}, "salt: ''"),
@@ -260,7 +329,7 @@ def test_a_bad_option_is_named_in_one_line(options: Any, said: str, tmp_path: Pa
     with pytest.raises(ConfigError, match=said) as error:
         from_mapping(options)
     assert "\n" not in str(error.value)
-    if "nan" not in said:
+    if "nan" not in said and "60 digits" not in said:
         file = tmp_path / "exploration.json"
         file.write_text(json.dumps(options))
         with pytest.raises(ConfigError, match=rf"exploration\.json: .*{said[:20]}"):
@@ -284,6 +353,14 @@ def test_every_option_is_in_the_name_of_the_policy() -> None:
     changed = {"share": 0.2, "uniform": 0.02, "floor": 0.4, "most_loss": 0.2, "scale": 2.0, "seed": 1, "salt": "b"}
     names = {Exploration(**{name: value}).name for name, value in changed.items()}  # type: ignore[arg-type]
     assert len(names | {Exploration().name}) == len(changed) + 1
+
+
+def test_equal_options_have_one_name_however_their_numbers_are_written() -> None:
+    whole = Exploration(share=1, uniform=0, floor=0, most_loss=1, scale=2)
+    written = Exploration(share=1.0, uniform=-0.0, floor=0.0, most_loss=1.0, scale=2.0)
+    assert whole == written
+    assert whole.name == written.name == from_mapping({**vars(whole), "floor": np.float64(0)}).name
+    assert all(type(getattr(whole, name)) is float for name in ("share", "uniform", "floor", "most_loss", "scale"))
 
 
 def test_the_lines_of_the_page_run(matcher: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

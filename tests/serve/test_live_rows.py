@@ -123,15 +123,15 @@ def test_rows_that_were_handed_in_do_not_change():
 
 
 def test_vectors_are_replaced_for_who_looks_later():
-    live = LiveVectors(np.zeros((3, 2), np.float32), np.zeros((3, 4, 2), np.float16), np.zeros((3, 4), np.float32))
+    live = LiveVectors(np.zeros((3, 2), np.float32), np.zeros((3, 4), np.float32))
     views = [(live.view(), 0)]
     for i in range(1, 600):  # more than there is room for
-        live.put(i % 3, np.full(2, i, np.float32), np.full((4, 2), i, np.float16), np.full(4, i, np.float32))
+        live.put(i % 3, np.full(2, i, np.float32), np.full(4, i, np.float32))
         views.append((live.view(), i))
-    for (vectors, spread, own, places), i in views:
+    for (vectors, own, places), i in views:
         expected = [max([0, *range(c or 3, i + 1, 3)]) for c in range(3)]
         assert vectors[places][:, 0].tolist() == expected
-        assert spread[places][:, 3, 1].tolist() == own[places][:, 2].tolist() == expected
+        assert own[places][:, 2].tolist() == expected
 
 
 def test_fresh_vectors_stay_in_order():

@@ -80,7 +80,8 @@ class RankWeights:
 class Scored:
     """Scores f4[C] of the candidates, P(resolved) f4[C] or None, and the weighted parts f4[C, n] named by `names`.
 
-    `keys` f4[C]: what they are ordered by, the first of them first; none: the score.
+    `keys` f4[C]: what they are ordered by, the first of them first; none: the score. `logit` f4[C]: the joint logit of
+    success, which `p_resolved` is the calibrated map of; None where that is None.
     """
 
     score: Floats
@@ -88,6 +89,7 @@ class Scored:
     contributions: Floats
     names: tuple[str, ...]
     keys: tuple[Floats, ...] = ()
+    logit: Floats | None = None
 
     def best(self, k: int) -> npt.NDArray[np.int64]:
         """Positions of the k best, best first; equals in the order of the candidates."""
@@ -127,9 +129,9 @@ class Join:
             z = success[0]
         p = self.calibration(z) if z is not None and self.calibrated else None
         if rank == "success" and success is not None and z is not None:
-            return Scored(z, p, success[1], success[2])
+            return Scored(z, p, success[1], success[2], logit=None if p is None else z)
         score, parts, names = self._handled(contact, memory, candidates, fit, z)
-        return Scored(score, p, parts, names)
+        return Scored(score, p, parts, names, logit=None if p is None else z)
 
     def worth(
         self,
@@ -151,7 +153,7 @@ class Join:
         score = parts.sum(axis=1)
         # P(resolved) rises with the logit, but two logits may share one.
         keys = (success.score,) if utility.by_success_alone else (score, success.score)
-        return Scored(score, success.p_resolved, parts, names, keys)
+        return Scored(score, success.p_resolved, parts, names, keys, success.logit)
 
     def expected(self, contact: ContactVectors, vectors: Floats, own: Floats) -> Floats:
         """Expected outcomes (C, T) of one contact with CSAs of vectors (C, P) who add own (C, T); NaN: no head."""
@@ -159,9 +161,12 @@ class Join:
             return np.full(own.shape, np.nan, np.float32)
         return self.outcomes.expected(contact.outcomes[0], own, vectors @ contact.profile[0])
 
-    def uncertainty(self, deviations: Floats) -> Floats | None:
-        """Posterior standard deviations of z, from those (C,) of profile · vector; None where z is no probability's."""
-        return np.float32(self.ranks["success"].profile) * deviations if self.calibrated else None
+    def uncertainty(self, logit: Floats | None, deviations: Floats) -> Floats | None:
+        """Posterior standard deviations (C,) of the logit of P(resolved), from joint logits z (C,), as in `Scored`, and
+        the deviations (C,) of profile · vector; None where there is no such probability."""
+        if logit is None:
+            return None
+        return self.calibration.deviations(logit, np.float32(self.ranks["success"].profile) * deviations)
 
     def weighed(self, profile: Floats, level: float) -> tuple[Floats, float]:
         """What meets a CSA's vector in z, and what does not, the memory aside: profile (P,) and level under the weights

@@ -7,7 +7,6 @@ like any other ranking.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twotower.errors import BundleError, ConfigError
+from twotower.errors import BundleError, ConfigError, shown
 from twotower.scoring.outcomes import NAMES, Outcomes
 
 Floats = npt.NDArray[np.float32]
 SECONDS = 60.0
+MOST = 1e12  # of a weight, so that a utility in single precision stays finite
 # The weight's name where it differs from the target's, and how many of the target's units are one of the weight's.
 TARGET_OF = {"handle_minutes": "handle_time_s"}
 COSTS = ("handle_minutes", "transferred")
@@ -39,10 +39,12 @@ class Utility:
     transferred: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a weight that is no number or has the wrong sign, and where all are 0."""
+        """Raises ConfigError for a weight that is no number, is beyond `MOST` in size or has the wrong sign, and where
+        all are 0."""
         for name, value in asdict(self).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ConfigError(f"utility: {name}: a number was expected, got {value!r}")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not -MOST <= value <= MOST:  # NaN is neither
+                raise ConfigError(f"utility: {name}: a number was expected, at most {MOST:g}, got {shown(value)}")
             if name in COSTS and value > 0:
                 raise ConfigError(f"utility: {name}: {value:g} would prefer more of it; give a weight of 0 or below")
             if name not in COSTS and value < 0:

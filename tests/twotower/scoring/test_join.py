@@ -17,6 +17,7 @@ from tests.twotower.scoring import memories
 from tests.twotower.scoring.memories import CSAS, CUSTOMERS, WIDTH, by_definition, unit
 from twotower.clock import NEVER, SECOND
 from twotower.errors import BundleError
+from twotower.scoring.calibration import Calibration
 from twotower.scoring.join import ContactVectors, Join, RankWeights, log_sigmoid, sigmoid
 from twotower.scoring.kernels import FLOOR, Kernel
 from twotower.scoring.memory import Memory
@@ -105,6 +106,24 @@ def test_without_failures_in_the_log_there_is_no_probability():
     )
     assert only.p_resolved is None
     assert only.contributions[:, 1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("rank", ["success", "handled"])
+def test_uncertainty_is_that_of_the_calibrated_logit_by_whatever_is_ranked(rank):
+    deviations = np.array([0.1, 0.2, 0.3], np.float32)
+    plain = BOTH.score(rank, contact(), memory(), np.arange(3), VECTORS)
+    assert plain.logit.tolist() == pytest.approx(Z, rel=1e-5)
+    assert BOTH.uncertainty(plain.logit, deviations).tolist() == pytest.approx([0.2, 0.4, 0.6])
+    warm = replace(BOTH, calibration=Calibration("temperature", 4.0))
+    assert warm.uncertainty(plain.logit, deviations).tolist() == pytest.approx([0.05, 0.1, 0.15])
+    line = Calibration("isotonic", 1.0, (-9.0, 9.0), (0.4, 0.6))
+    ends = [[1 / 45 * (z + sign * 2 * s) / 2 + 0.5 for sign in (1, -1)] for z, s in zip(Z, deviations, strict=True)]
+    expected = [(math.log(a / (1 - a)) - math.log(b / (1 - b))) / 2 for a, b in ends]
+    assert replace(BOTH, calibration=line).uncertainty(plain.logit, deviations).tolist() == pytest.approx(
+        expected, rel=1e-3
+    )
+    assert replace(BOTH, calibrated=False).score(rank, contact(), memory(), np.arange(3), VECTORS).logit is None
+    assert BOTH.uncertainty(None, deviations) is None
 
 
 def test_a_rank_the_bundle_does_not_have_is_refused_in_one_line():
