@@ -7,6 +7,7 @@ beforehand, so nobody asks the device.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -21,6 +22,16 @@ def together() -> int:
 def rank() -> int:
     """Which of them this is."""
     return distributed.get_rank() if together() > 1 else 0
+
+
+def launched() -> tuple[int, int]:
+    """Rank and number of the processes that were started together; before they have met, torchrun tells them.
+
+    Where Lightning starts the others itself, they begin when the first one has read its data: that one is alone.
+    """
+    if together() == 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return rank(), together()
 
 
 class _Gathered(torch.autograd.Function):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,15 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import distributed
 
-from train.together import rank, together
+from train.together import launched
 from twotower.errors import DataError
 from twotower.files import atomic_file
 from twotower.tables.log import Log
 from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
 
 SHARD = re.compile(r"part-(\d{5})-of-(\d{5})\.parquet")
+LEAST_WAIT_S = 60.0
+"""For the others, or ten times as long as the own shard took."""
 ROWS = 1 << 16
 """Contacts tokenised at once, and in a row group."""
 
@@ -39,17 +41,26 @@ def tokens_of(log: Log, tokenizer: Tokenizer, store: Path | None) -> TokenArrays
     if store is None:
         return tokenizer.encode_corpus(texts_between(log, 0, len(log.contacts)))
     folder = store / digest(log, tokenizer)
-    if complete(folder) is None:
-        write_shard(folder, log, tokenizer, rank(), together())
-        if together() > 1:
-            distributed.barrier()
     shards = complete(folder)
     if shards is None:
-        raise DataError(
-            f"{folder}: shards of other processes are not there; --data.tokens must name a folder that all of them see"
-        )
+        began = time.monotonic()
+        write_shard(folder, log, tokenizer, *launched())
+        shards = awaited(folder, max(LEAST_WAIT_S, 10 * (time.monotonic() - began)))
     ids, offsets = joined([read_shard(path) for path in shards], len(log.contacts), folder)
     return TokenArrays(ids, offsets, tokenizer.pad_id)
+
+
+def awaited(folder: Path, seconds: float) -> list[Path]:
+    """The shards of a complete set, once all processes have written theirs. Raises DataError after `seconds`."""
+    end = time.monotonic() + seconds
+    while (shards := complete(folder)) is None:
+        if time.monotonic() > end:
+            raise DataError(
+                f"{folder}: shards of other processes are not there after {seconds:.0f} s; --data.tokens must name a "
+                "folder that all of them see"
+            )
+        time.sleep(0.1)
+    return shards
 
 
 def texts_between(log: Log, start: int, stop: int) -> list[str]:

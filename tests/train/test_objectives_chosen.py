@@ -17,6 +17,7 @@ from evaluation.generate.centre import generate
 from evaluation.generate.settings import Settings
 from tests.train.runs import train, work_of
 from train.data import MatcherData
+from train.gather import CPU
 from train.objectives import choose as choosing
 from train.validate import profile_mrr
 from twotower.errors import ConfigError, DataError
@@ -126,14 +127,16 @@ def test_a_large_roster_is_sampled_by_the_data_and_by_the_model(successes, tmp_p
 
 def test_steps_carry_what_the_data_module_found(successes):
     data = prepared(successes, objective="sampled_softmax", sampled=4, batch_size=32)
-    step = next(iter(data.train_dataloader()))
+    step = data.step(next(iter(data.train_dataloader())), CPU)
+    assert step.profile is not None
     sample = step.profile.sampled_roster()
     assert len(sample.csa) == 4
     whole = prepared(successes, objective="corrected_softmax", batch_size=32)
     assert whole.propensities is not None
-    roster = next(iter(whole.train_dataloader())).profile.whole_roster()
-    assert roster.log_exposure.shape == roster.mask.shape
-    sums = (roster.log_exposure.exp() * roster.mask).sum(dim=1)
+    step = whole.step(next(iter(whole.train_dataloader())), CPU)
+    assert step.profile is not None
+    mask, log_pi0 = step.profile.whole_roster().lists.cells(slice(0, len(step.profile.csa)))
+    sums = (log_pi0.exp() * mask).sum(dim=1)
     assert sums.tolist() == pytest.approx([1.0] * len(sums), abs=1e-3)
 
 
@@ -152,8 +155,9 @@ def test_where_they_cannot_be_fitted_it_says_why(successes, tmp_path, capsys):
     data = prepared(open_)
     assert data.propensities is None
     assert data.propensity == {"source": "exposure", "why": "contacts.parquet has no lists of who was eligible"}
-    batch = next(iter(data.train_dataloader())).profile
-    assert batch.log_exposure.ndim == 1
+    step = data.step(next(iter(data.train_dataloader())), CPU)
+    assert step.profile is not None
+    assert step.profile.whole_roster().lists.everyone.all()
 
     def alone(table: pa.Table) -> pa.Table:
         first = pc.list_slice(table["eligible"], 0, 1)

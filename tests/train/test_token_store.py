@@ -56,8 +56,8 @@ def test_a_name_is_of_texts_tokenizer_and_length(log, tokenizer):
 
 
 def test_the_shard_of_a_process_that_wrote_elsewhere_is_missed(log, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(token_store, "together", lambda: 2)
-    monkeypatch.setattr(token_store.distributed, "barrier", lambda: None)
+    monkeypatch.setattr(token_store, "launched", lambda: (0, 2))
+    monkeypatch.setattr(token_store, "LEAST_WAIT_S", 0.0)
     with pytest.raises(DataError, match=r"--data\.tokens must name a folder that all of them see"):
         tokens_of(log, tokenizer, tmp_path)
 
