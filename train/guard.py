@@ -168,8 +168,8 @@ def told(trainer: lightning.Trainer, part: str, number: int, limit: int) -> str:
     if len(spoilt):
         which = f"contacts whose inputs are not finite, {named(data, spoilt)}"
     return (
-        f"epoch {epoch}, step {index} (from 0): {what} is not finite{often}, on {which}; the step was left out, and no "
-        f"checkpoint is later; {remedy(trainer)}"
+        f"epoch {epoch}, step {index} (from 0): {what} is not finite{often}, on {which}; the step was left out of the "
+        f"weights, the last checkpoint is from before it; {remedy(trainer)}"
     )
 
 
@@ -191,7 +191,8 @@ def contacts_of(trainer: lightning.Trainer, part: str, epoch: int, index: int, r
     if part == GRADIENT:
         first, ranks = index - index % trainer.accumulate_grad_batches, list(range(trainer.world_size))
     positions = []
-    for steps.rank in ranks:
+    for process in ranks:
+        steps.rank = process
         steps.set_epoch(epoch)
         orders = {"profile": steps._profile, "memory": steps._memory}
         taken = [order for name, order in orders.items() if order and part in (name, GRADIENT, "teacher")]
