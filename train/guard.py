@@ -168,8 +168,8 @@ def told(trainer: lightning.Trainer, part: str, number: int, limit: int) -> str:
     if len(spoilt):
         which = f"contacts whose inputs are not finite, {named(data, spoilt)}"
     return (
-        f"epoch {epoch}, step {index} (from 0): {what} is not finite{often}, on {which}; the step was left out, and no "
-        f"checkpoint is later; {remedy(trainer)}"
+        f"epoch {epoch}, step {index} (from 0): {what} is not finite{often}, on {which}; the step was left out of the "
+        f"weights, the last checkpoint is from before it; {remedy(trainer)}"
     )
 
 
@@ -192,7 +192,8 @@ def contacts_of(trainer: lightning.Trainer, part: str, epoch: int, index: int, r
         first, ranks = index - index % trainer.accumulate_grad_batches, list(range(trainer.world_size))
     positions = []
     steps.set_epoch(epoch)
-    for steps.rank in ranks:
+    for process in ranks:
+        steps.rank = process
         for drawn in (steps[i] for i in range(first, index + 1)):
             parts = {"profile": drawn.profile, "memory": drawn.memory}
             positions += [one.positions for name, one in parts.items() if one and part in (name, GRADIENT, "teacher")]

@@ -2,9 +2,9 @@
 
 Notable: a signal only leaves a note. The step at hand is finished, a checkpoint is written, and the run ends with one
 line and the status that a shell gives the signal: 143 for SIGTERM, as spot machines and schedulers send it, 130 for
-SIGINT. Several processes agree on the step by one reduction a second or so, in steps, which is the only time they wait
-for the device; Lightning's own word about signals, a broadcast in every step, is turned off. Outside of the steps
-(reading tables, fitting the join) a run just ends; its last checkpoint stays.
+SIGINT. Several processes agree on the step by a reduction every second, or every `AGREE_STEPS` steps, which is the only
+time they wait for the device; Lightning's own word about signals, a broadcast in every step, is turned off. Outside of
+the steps (reading tables, fitting the join) a run just ends; its last checkpoint stays.
 """
 
 from __future__ import annotations

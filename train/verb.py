@@ -24,7 +24,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Further --key value pairs go to Lightning: --model.lr 0.001, --data.towers.backbone transformer, "
         "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, "
-        "train.join document each). The same command continues an interrupted run."
+        "train.join document each). SIGTERM and Ctrl+C end a run when the step at hand is done and saved, with status "
+        "143 and 130; the same command continues it, and one that was killed, from at most --saving.minutes before."
     )
 
 

@@ -196,6 +196,15 @@ def test_who_interrupts_twice_does_not_wait_for_the_step(tiny, tmp_path, capsys)
     assert "before the first checkpoint" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def test_signals_are_given_back():
+    before, notes = signal.getsignal(signal.SIGTERM), interrupted.Notes()
+    notes.hold()
+    send(signal.SIGTERM)()
+    assert notes.received == signal.SIGTERM
+    notes.release()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tiny, whole, tmp_path):
     """As in what `nohup` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
