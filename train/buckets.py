@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 Indices = npt.NDArray[np.int64]
-CELLS = {"cpu": 4_096, "cuda": 131_072}
-"""Token cells of one pass: more of them are not faster, and let texts of unlike length meet."""
+CELLS = {"cpu": 2_048, "cuda": 65_536}
+"""Token cells of one pass: fewer do not fill the device, more let texts of unlike length meet. On a CPU of 512 to 8,192
+these were fastest (`benchmarks/text_path.py --cells`); a GPU's follow from what a pass takes to start."""
 MULTIPLES = {"cpu": 1, "cuda": 8}
 """Of tokens in a padded width: what kernels of a GPU take without copying."""
 

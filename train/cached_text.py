@@ -266,7 +266,7 @@ class Reading:
             unit.kept = None
 
     def _tokens(self, bucket: Bucket) -> Tensor:
-        return self.tokens[bucket.first : bucket.last, : bucket.width]
+        return self.tokens[bucket.first : bucket.last, : bucket.width].contiguous()
 
 
 def halves(bucket: Bucket) -> list[Bucket]:

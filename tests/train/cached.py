@@ -15,18 +15,18 @@ from twotower.towers.backbones import Backbone, TransformerBackbone, Words
 
 WORDS, WIDTH, PAD, LONGEST = 60, 16, 0, 12
 CPU = torch.device("cpu")
-SIZES = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+SIZES = {"hidden_size": WIDTH, "num_attention_heads": 2, "intermediate_size": 24}
 Encode = Callable[[Words], Tensor]
 Learnt = tuple[Tensor, list[Tensor]]
 
 
-def bert(dropout: float = 0.0) -> TransformerBackbone:
+def bert(dropout: float = 0.0, layers: int = 2) -> TransformerBackbone:
     """A small encoder in training mode."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=WORDS, max_position_embeddings=16, hidden_dropout_prob=dropout,
+        vocab_size=WORDS, max_position_embeddings=16, num_hidden_layers=layers, hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout, initializer_range=0.2, **SIZES,
     )  # fmt: skip
     return TransformerBackbone(BertModel(config), WIDTH, PAD).train()
