@@ -24,6 +24,8 @@ from tests.train.cached import (
     one_by_one,
     words,
 )
+from train.buckets import CELLS as CELLS_OF_A_PASS
+from train.buckets import cut
 from train.cached_text import CachedText, Reading, bytes_of_cell, default_cells
 from twotower.errors import ConfigError
 from twotower.towers.backbones import Backbone, Words
@@ -66,6 +68,20 @@ def test_a_cached_and_a_plain_pass_go_together_under_one_autocast():
         loss.backward()
         found.append((loss.detach(), gradients(backbone)))
     assert_alike(*found, tolerance=3e-2)
+
+
+def test_weights_in_half_precision_are_summed_in_single(monkeypatch):
+    backbone, given = bert().bfloat16(), words(40)
+    monkeypatch.setitem(CELLS_OF_A_PASS, "cpu", LONGEST)
+    CachedText(LONGEST)(backbone, given).sum().backward()
+    trained = [p for p in backbone.parameters() if p.requires_grad]
+    order, buckets = cut(given.lengths, LONGEST, CPU)
+    totals = [torch.zeros_like(p, dtype=torch.float32) for p in trained]
+    for bucket in buckets[::-1]:
+        vectors = backbone.encode(Words(given.tokens[order][bucket.first : bucket.last, : bucket.width]))
+        for total, part in zip(totals, torch.autograd.grad(vectors.sum(), trained), strict=True):
+            total.add_(part)
+    assert all(torch.equal(p.grad, total.bfloat16()) for p, total in zip(trained, totals, strict=True))
 
 
 def most_held(encode: Callable[[Backbone], Encode], count: int) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.train.cached import LONGEST, Device, Encode, Learnt, assert_alike, bert, cached, learnt, one_by_one, words
+from train.buckets import CELLS
 from train.cached_text import CachedText
 from twotower.errors import ConfigError
 from twotower.towers.backbones import Backbone, TransformerBackbone, Words
@@ -68,6 +69,25 @@ def test_graphs_that_do_not_fit_are_given_up(dropout, caplog):
     assert text.cells is not None
     assert text.cells < 150
     assert f"going on with {text.cells} token cells" in caplog.messages[-1]
+
+
+def test_what_was_kept_before_makes_room(monkeypatch):
+    """Graphs are kept until one does not fit; then none is, and the rest is read."""
+    monkeypatch.setitem(CELLS, "cpu", 40)
+    backbone, text = bert(), CachedText(ALL)
+    expected = learnt(backbone, backbone.encode)
+    device = Device(backbone, room_for(100, 0.0))
+    kept = []
+
+    def encode(given: Words) -> Tensor:
+        vectors = text(backbone, given)
+        kept.append(sum(unit.kept is not None for unit in vectors.grad_fn.reading.units))
+        return vectors
+
+    with device.hooks():
+        assert_alike(learnt(backbone, encode), expected, 1e-4)
+    assert device.refused == 1
+    assert kept[0] == 0 < kept[1]
 
 
 class Scarce(torch.autograd.Function):
