@@ -63,6 +63,16 @@ def test_a_step_that_is_not_finite_leaves_weights_and_moments_as_they_were(norm)
     assert not torch.equal(step(0.5, 0.9)[0], before[0])
 
 
+class Taught:
+    """A teacher who teaches nothing."""
+
+    def read(self, towers: Any, step: Any) -> Any:
+        return step
+
+    def __call__(self, *given: Any) -> Tensor:
+        return torch.zeros(())
+
+
 def spoil(patch: pytest.MonkeyPatch, part: str, when: Callable[[int], bool]) -> list[At]:
     """Makes a part of the loss NaN in the batches, numbered from 0, for which `when` says so; returns their places."""
     seen: list[At] = []
@@ -84,7 +94,7 @@ def spoil(patch: pytest.MonkeyPatch, part: str, when: Callable[[int], bool]) -> 
             return loss + (place[0].towers.csa_tower.identities * 0).sqrt().sum()
         return loss * float("nan")
 
-    objective = MemoryMixture if part == "memory" else SigmoidContrast
+    objective = {"memory": MemoryMixture, "teacher": Taught}.get(part, SigmoidContrast)
     call = objective.forward if issubclass(objective, torch.nn.Module) else objective.__call__
     patch.setattr(MatcherModule, "training_step", step)
     patch.setattr(objective, call.__name__, lambda *given: spoilt(call(*given)))
@@ -124,10 +134,13 @@ def batch_of(data: Path, epoch: int, step: int, memory: bool) -> set[str]:
         ("profile", "the loss of the profile", (GRADIENT,)),
         ("gradient", "the gradient", (GRADIENT,)),
         ("memory", "the loss of the memory", ("--data.memory=on",)),
+        ("teacher", "the loss of the teacher", (GRADIENT,)),
     ],
 )
 def test_the_batch_is_named(tiny, tmp_path, monkeypatch, capsys, part, what, options):
     """One of three spoilt ones, the first; the look is at the end of its epoch."""
+    if part == "teacher":
+        monkeypatch.setattr(module, "distillation", lambda *_: Taught())
     with monkeypatch.context() as patch:
         places = spoil(patch, part, lambda number: number in (8, 9, 12))
         assert short(tiny, tmp_path / "run", *options) == 1
