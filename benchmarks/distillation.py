@@ -63,7 +63,7 @@ def train_once(data: Path, until: int, folder: Path, config: Path, options: Sequ
     if folder.exists():
         return None
     begun = time.perf_counter()
-    run_training(data, folder, format_time(until), config, options)
+    run_training(data, folder, format_time(until), [config], options)
     return round(time.perf_counter() - begun, 1)
 
 

@@ -48,7 +48,7 @@ def trained_bundle(data: Path, until: int, scratch: Path, options: Sequence[str]
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     begun = time.perf_counter()
-    finished = run_training(data, scratch / "run", format_time(until), None, options)
+    finished = run_training(data, scratch / "run", format_time(until), (), options)
     seconds = time.perf_counter() - begun
     export_bundle(scratch / "run", scratch / "bundle")
     return {} if finished is None else finished.facts, seconds

@@ -26,7 +26,7 @@ def captured_by_run(load: Load, steps: int, folder: Path, until: int, truth: Tru
     """Share of the oracle's uplift over the queue that a run of so many steps captures."""
     with tempfile.TemporaryDirectory() as scratch:
         run, bundle = Path(scratch) / "run", Path(scratch) / "bundle"
-        run_training(folder, run, format_time(until), None, load.flags(steps))
+        run_training(folder, run, format_time(until), (), load.flags(steps))
         export_bundle(run, bundle)
         score, _ = said(ModelRanker.load(bundle, Log.load(folder), "success"), truth)
     return captured(truth, score, everybody(truth))

@@ -182,7 +182,7 @@ class Ours:
         """Train under these callbacks alone: nothing validates, nothing is saved."""
         with tempfile.TemporaryDirectory() as work:
             flags = [*options, "--trainer.limit_val_batches=0"]
-            cli = build_cli(None, self.folder, format_time(self.until), Path(work), flags)
+            cli = build_cli((), self.folder, format_time(self.until), Path(work), flags)
             cli.trainer.callbacks = callbacks  # type: ignore[attr-defined]
             self.data = self.data or cli.datamodule
             self.data.batch_size = cli.datamodule.batch_size

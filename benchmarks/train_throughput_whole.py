@@ -72,7 +72,7 @@ def trained_seconds(folder: Path, device: str, options: Sequence[str]) -> dict[s
     start, begun = Start(), time.perf_counter()
     accelerator = f"--trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}"
     with tempfile.TemporaryDirectory() as scratch:
-        done = run_training(folder, Path(scratch) / "run", None, None, [accelerator, *options], [start])
+        done = run_training(folder, Path(scratch) / "run", None, (), [accelerator, *options], [start])
         ended = time.perf_counter()
     facts = {} if done is None else done.facts
     return {

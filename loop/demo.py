@@ -55,7 +55,7 @@ def run_demo(
     contacts: int = 12_000,
     csas: int = 80,
     seed: int = 0,
-    config: Path | None = None,
+    configs: Sequence[Path] = (),
     options: Sequence[str] = (),
 ) -> Demo:
     """Runs the loop and writes everything it made into the folder `output`.
@@ -64,7 +64,7 @@ def run_demo(
         output: must not exist, or be a folder that an earlier demo made, which is replaced.
         contacts, csas: size of the generated centre.
         seed: of the centre and of the training.
-        config, options: of both training runs, as in `twotower train`.
+        configs, options: of both training runs, as in `twotower train`.
 
     Raises:
         TwoTowerError: a size is too small to train on, or `output` is somebody else's or cannot be written.
@@ -73,7 +73,7 @@ def run_demo(
     seeded = [f"--seed_everything={seed}", *options]
     with owned_directory(output, MARKER) as folder:
         centre, until = make_centre(stages, folder, contacts, csas, seed)
-        facts = train(stages, folder, until, config, seeded)
+        facts = train(stages, folder, until, configs, seeded)
         bundle_id = export(stages, folder)
         shown = match(stages, folder)
         found = judge(stages, folder)
@@ -103,15 +103,15 @@ def make_centre(stages: Stages, folder: Path, contacts: int, csas: int, seed: in
     return made, format_time(begins)
 
 
-def train(stages: Stages, folder: Path, until: str, config: Path | None, options: Sequence[str]) -> dict[str, Any]:
+def train(stages: Stages, folder: Path, until: str, configs: Sequence[Path], options: Sequence[str]) -> dict[str, Any]:
     """Trains the model on what was known before the test, and the naive peer; returns the model's facts."""
     with stages.stage("train"):
         from train.run import run_training
 
         with quiet():
-            done = run_training(folder / CENTRE, folder / RUN, until, config, options)
+            done = run_training(folder / CENTRE, folder / RUN, until, configs, options)
     with stages.stage("train the naive peer"), quiet():
-        run_training(folder / CENTRE, folder / PEER_RUN, until, config, [*options, *PEER_OPTIONS])
+        run_training(folder / CENTRE, folder / PEER_RUN, until, configs, [*options, *PEER_OPTIONS])
     return {} if done is None else done.facts
 
 

@@ -66,15 +66,18 @@ class MatcherCLI(LightningCLI):
         return super()._instantiate_trainer(config, callbacks)
 
 
-def build_cli(config: Path | None, folder: Path, until: str | None, work: Path, options: Sequence[str]) -> MatcherCLI:
+def build_cli(
+    configs: Sequence[Path], folder: Path, until: str | None, work: Path, options: Sequence[str]
+) -> MatcherCLI:
     """Parse options and build data module, module and trainer.
 
-    config: YAML as in `configs/`; folder: the tables; work: where checkpoints go. Raises ConfigError, one line, for an
-    unknown option or a value of the wrong type.
+    configs: YAML as in `configs/`, later ones win; folder: the tables; work: where checkpoints go. Raises ConfigError,
+    one line, for an unknown option or a value of the wrong type.
     """
-    given = [] if config is None else ["--config", str(config)]
-    if config is not None and not config.is_file():
-        raise ConfigError(f"--config {config}: no such file; configurations are in configs/")
+    for config in configs:
+        if not config.is_file():
+            raise ConfigError(f"--config {config}: no such file; configurations are in configs/")
+    given = [f"--config={config}" for config in configs]
     fixed = [f"--data.folder={folder}", f"--checkpoint.dirpath={work}", f"--trainer.default_root_dir={work}"]
     if until is not None:
         fixed.append(f"--data.until={until}")

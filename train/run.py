@@ -64,12 +64,13 @@ def run_training(
     folder: Path,
     output: Path,
     until: str | None = None,
-    config: Path | None = None,
+    configs: Sequence[Path] = (),
     options: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
 ) -> Finished | None:
     """Train on the tables of `folder` and write the run to `output`, which must not exist.
 
+    configs: YAML as in `configs/`, later ones win, and `options` over them.
     callbacks: of Lightning's, that look on (`train.profile`); they must not change what is trained.
     Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError,
     TrainingError; Interrupted, where a signal ended it.
@@ -77,7 +78,7 @@ def run_training(
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output or remove it")
     work = work_of(output)
-    cli = build_cli(config, folder, until, work, options)
+    cli = build_cli(configs, folder, until, work, options)
     cli.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # checkpoints come last
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:

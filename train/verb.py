@@ -14,7 +14,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", metavar="TIME", help="use nothing known only at TIME or later (2026-01-31T00:00:00Z)"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration; see configs/")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="YAML configuration, see configs/; of several, later ones win",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="RUN", help="folder to write, must not exist")
     parser.add_argument(
         "--profile",

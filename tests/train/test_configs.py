@@ -8,6 +8,7 @@ import pytest
 
 from train.cli import build_cli, resolved_config
 from train.run import run_training
+from twotower.errors import ConfigError
 
 PLACE = Path(__file__).parents[2] / "configs"
 CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in ("redaction", "utility")]  # for training
@@ -17,8 +18,20 @@ CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in ("r
 def test_a_configuration_is_understood(config, tmp_path):
     # A machine without a GPU still has to read the GPU's options.
     options = ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--trainer.logger", "false"]
-    cli = build_cli(config, tmp_path, None, tmp_path / "work", options)
+    cli = build_cli([config], tmp_path, None, tmp_path / "work", options)
     assert "batch_size" in resolved_config(cli)
+
+
+def test_of_several_configurations_the_later_win(tmp_path):
+    both = [PLACE / "transformer.yaml", PLACE / "gpu.yaml"]
+    options = ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--data.memory_rows", "128"]
+    for configs, batch in ((both, 4096), (both[::-1], 256)):
+        cli = build_cli(configs, tmp_path, None, tmp_path / "work", options)
+        assert (cli.datamodule.batch_size, cli.datamodule.memory_rows) == (batch, 128)
+        assert cli.datamodule.towers.backbone == "transformer"
+        assert cli.datamodule.workers == 4
+    with pytest.raises(ConfigError, match=r"no-such\.yaml: no such file"):
+        build_cli([both[0], tmp_path / "no-such.yaml"], tmp_path, None, tmp_path / "work", [])
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
@@ -26,7 +39,7 @@ def test_a_logger_writes_what_was_measured(name, centre, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = next(c for c in CONFIGS if c.stem == name)
     options = ["--trainer.max_epochs=1", "--data.towers.view_dim=0", "--data.towers.members=1"]
-    assert run_training(centre, tmp_path / "run", None, config, options) is not None
+    assert run_training(centre, tmp_path / "run", None, [config], options) is not None
     written = [p for p in tmp_path.rglob("*") if p.name.startswith("events.out") or p.name == "mlflow.db"]
     assert written
     assert all(p.stat().st_size > 0 for p in written)
