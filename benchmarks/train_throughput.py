@@ -3,6 +3,7 @@
     python benchmarks/train_throughput.py --output results/train_throughput.json
     python benchmarks/train_throughput.py --device cuda --contacts 60000 --csas 240 --batch 256 --towers transformer
     python benchmarks/train_throughput.py --towers --epoch 1000000 --batch 4096 --threads 2
+    python benchmarks/train_throughput.py --towers --cached 4096 16384 65536 --layers 1 --data.towers.max_tokens=32
     python benchmarks/train_throughput.py --towers --until-trained 60000
 
 Notable: what a contact is, and what differs between the sides, says `train_throughput_sides.py`. Legs of both sides
@@ -25,13 +26,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from record import Record, measure_each
-from train_throughput_memory import measure_roster
+from train_throughput_memory import ROSTER, TRAINED, first_layers, measure_alone
 from train_throughput_plot import plot
 from train_throughput_quality import captured_by_peer, captured_by_run
 from train_throughput_sides import TOWERS, Leg, Load, Ours, Peer, missing_for_peer, resolved_pairs
@@ -123,6 +125,8 @@ class Benchmark:
                 found[f"{tower} {device}"] = partial(self.compare, tower, device)
                 if args.batches:
                     found[f"batches {tower} {device}"] = partial(self.batches, tower, device)
+            if args.cached:
+                found[f"cached {device}"] = partial(self.cached, device)
             if args.rosters:
                 found[f"rosters {device}"] = partial(self.rosters, device)
             if args.epoch:
@@ -185,12 +189,22 @@ class Benchmark:
         rows = []
         for csas in self.args.rosters:
             centre = self.centre(csas)
-            rows.append({"csas": csas, **measure_roster(centre.folder, centre.until, self.load("static", device))})
-        lines = [[f"roster, {device}", "contacts/s", "peak memory, MB", "before training, MB"]]
-        for row in rows:
-            memory = [f"{row[name] / 1e6:,.0f}" for name in ("peak_bytes", "before_bytes")]
-            lines.append([f"{row['csas']:,}", f"{row['contacts_per_s']:,.0f}", *memory])
-        return rows, table(lines)
+            found = measure_alone(centre.folder, centre.until, self.load("static", device), ROSTER)
+            rows.append({"csas": csas, **found})
+        return rows, memory_told(f"roster, {device}", "csas", rows)
+
+    def cached(self, device: str) -> tuple[list[Row], str]:
+        """Speed and peak memory of a transformer's training against the batch, one timed step each: on one centre that
+        has enough hand-overs for the largest."""
+        size = int(max(self.args.cached) / TRAINED)
+        centre = Centre(self.scratch / "cached", max(size, self.args.contacts), self.args.csas, self.args.seed)
+        layers = self.args.layers
+        encoder = [f"--data.towers.encoder={first_layers(layers, self.scratch / 'encoder')}"] if layers else []
+        rows = []
+        for batch in self.args.cached:
+            load = replace(self.load("transformer", device, batch), steps=1)
+            rows.append({"layers": layers, **measure_alone(centre.folder, centre.until, load, encoder)})
+        return rows, memory_told(f"transformer, {device}: batch", "batch", rows)
 
     def epoch(self, device: str) -> tuple[list[Row], str]:
         """One static epoch over as many contacts as were asked for."""
@@ -210,6 +224,15 @@ class Benchmark:
         row = trained_seconds(folder, device, self.options)
         said = "{contacts:,} contacts, tokenised, to a trained run, threads: {threads}, {device}: {seconds:.1f} s"
         return [row], said.format(**row) + f" (reading and tokenising before: {row['prepared_s']:.0f} s)"
+
+
+def memory_told(head: str, against: str, rows: Sequence[Row]) -> str:
+    """Speed and memory for people."""
+    lines = [[head, "contacts/s", "peak memory, MB", "before training, MB"]]
+    for row in rows:
+        memory = [f"{row[name] / 1e6:,.0f}" for name in ("peak_bytes", "before_bytes")]
+        lines.append([f"{row[against]:,}", f"{row['contacts_per_s']:,.0f}", *memory])
+    return table(lines)
 
 
 def rate(one: Row | None) -> str:
@@ -252,6 +275,8 @@ def parsed(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[
     parser.add_argument("--seen", type=int, help="contacts before quality is measured; 0: not (transformer on a CPU)")
     parser.add_argument("--batches", type=int, nargs="+", default=[], help="speed against these")
     parser.add_argument("--rosters", type=int, nargs="+", default=[], help="speed and memory against these")
+    parser.add_argument("--cached", type=int, nargs="+", default=[], help="memory of the transformer's batches")
+    parser.add_argument("--layers", type=int, metavar="N", help="of MiniLM's layers, the first N alone, for --cached")
     parser.add_argument("--epoch", type=int, metavar="N", help="seconds of a static epoch over so many contacts")
     parser.add_argument("--until-trained", type=int, metavar="N", help="seconds of a default run over so many contacts")
     parser.add_argument("--threads", type=int, help="of torch; default: its own")

@@ -233,14 +233,17 @@ def test_epoch_memory_and_a_whole_run_are_timed_apart_from_reading(benchmark_, t
     output = tmp_path / "figures.json"
     words = (
         "--device cpu --towers --contacts 400 --csas 20 --batch 64 --steps 2 --rosters 20 --epoch 400 "
-        f"--until-trained 400 --output {output} --data.towers.view_dim=32"
+        f"--cached 16 --layers 1 --until-trained 400 --output {output} --data.towers.view_dim=32 "
+        "--data.towers.max_tokens=48"
     ).split()
     monkeypatch.setattr("sys.argv", ["train_throughput.py", *words])
     monkeypatch.setattr("train.run.SAMPLED_EPOCHS", 1)
     benchmark_.main()
     rows = {row["part"]: row for row in json.loads(output.read_text())["rows"]}
-    assert set(rows) == {"rosters cpu", "epoch cpu", "until trained cpu"}
-    assert rows["rosters cpu"]["peak_bytes"] >= rows["rosters cpu"]["before_bytes"] > 10**8
+    assert set(rows) == {"cached cpu", "rosters cpu", "epoch cpu", "until trained cpu"}
+    for part in ("rosters cpu", "cached cpu"):
+        assert rows[part]["peak_bytes"] >= rows[part]["before_bytes"] > 10**8
+    assert (rows["cached cpu"]["batch"], rows["cached cpu"]["layers"]) == (16, 1)
     assert rows["rosters cpu"]["csas"] == 20
     epoch, whole = rows["epoch cpu"], rows["until trained cpu"]
     assert 300 < epoch["contacts"] <= 500  # some contacts are handed over twice
