@@ -2,8 +2,8 @@
 
 Notable: against the roster, the objective contrasts all of it in every step (`corrected_softmax`); against the batch, a
 transformer's text is trained, of which gradient caching holds the same piece whatever the batch (`cached`). On a
-CPU the peak is the kernel's high-water mark of the process, libraries and the prepared log included, and what it was
-before training stands beside it; on a GPU it is what torch had allocated there.
+CPU the peak is the kernel's high-water mark of the process since training began, libraries and the prepared log
+included, and what was there when it began stands beside it; on a GPU it is what torch had allocated there.
 """
 
 from __future__ import annotations
@@ -57,13 +57,20 @@ def measure_alone(folder: Path, until: int, load: Any, options: Sequence[str] = 
     return {"device": load.device, "batch": load.batch, **found}
 
 
-def high_water() -> int:
-    """Bytes of resident memory that this process had at most. Raises SystemExit where the kernel does not tell."""
+def resident(most: bool) -> int:
+    """Bytes of resident memory that this process has, or had at `most` since `forget`. Raises SystemExit where the
+    kernel does not tell."""
     status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    name = "VmHWM" if most else "VmRSS"
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
     if found is None:
         raise SystemExit("peak memory is read from /proc/self/status, which is not here: Linux was expected")
     return int(found.group(1)) * 1024
+
+
+def forget() -> None:
+    """Let the kernel's high-water mark begin anew (man 5 proc, clear_refs), so that reading the log does not count."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def child(asked: str, folder: str, until: str, threads: str) -> None:
@@ -81,9 +88,13 @@ def child(asked: str, folder: str, until: str, threads: str) -> None:
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             """What was there when training began."""
             super().on_train_start(trainer, pl_module)
-            before[0] = torch.cuda.memory_allocated() if load.device == "cuda" else high_water()
+            if load.device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            else:
+                forget()
+            before[0] = torch.cuda.memory_allocated() if load.device == "cuda" else resident(most=False)
 
     ours.fit(load.flags(WARM + load.steps), [Before(watch)])
-    peak = torch.cuda.max_memory_allocated() if load.device == "cuda" else high_water()
+    peak = torch.cuda.max_memory_allocated() if load.device == "cuda" else resident(most=True)
     figures = {"contacts_per_s": watch.finished().per_s, "peak_bytes": peak, "before_bytes": before[0]}
     print(json.dumps(figures | {"threads": torch.get_num_threads(), "cores": os.cpu_count()}))
