@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.numpy import load_file
 
 from tests.train.runs import FILES, OPTIONS, digests, train, work_of
@@ -68,3 +72,19 @@ def test_two_processes_learn_what_one_learns(case, request, tmp_path):
 def test_mixed_precision_trains_with_clipped_gradients(precision, centre, tmp_path):
     assert train(centre, tmp_path / "run", f"--trainer.precision={precision}", "--trainer.max_epochs=1") == 0
     assert "sigmoid" in (tmp_path / "run" / "run.json").read_text()
+
+
+@contextmanager
+def elsewhere(strategy: SingleDeviceStrategy, empty_init: bool | None = None) -> Iterator[None]:
+    """New tensors lie on another device than the tables' arrays, as they do where Lightning trains on a GPU."""
+    with torch.device("meta"):
+        yield
+
+
+@pytest.mark.parametrize("options", [(), ("--model.solver=gradient",)], ids=["sampling", "gradient"])
+def test_a_model_is_built_on_the_host_whatever_device_it_will_train_on(options, centre, tmp_path, monkeypatch):
+    short = ("--trainer.max_epochs=1", "--data.batch_size=1024", *options)
+    assert train(centre, tmp_path / "plain", *short) == 0
+    monkeypatch.setattr(SingleDeviceStrategy, "tensor_init_context", elsewhere)
+    assert train(centre, tmp_path / "run", *short) == 0
+    assert digests(tmp_path / "run") == digests(tmp_path / "plain")
