@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,15 @@ def test_the_device_without_values_refuses_questions():
 @pytest.mark.parametrize("cells", [base.MOST_CELLS, 60], ids=["at once", "some at a time"])
 @pytest.mark.parametrize("name", PROFILE)
 def test_profile_steps(name, cells, frozen, prepared, monkeypatch):
+    devices: set[torch.device] = set()
+    kept = base.checkpoint
+
+    def noting(*args: Any, **options: Any) -> Any:
+        devices.update(value.device for value in args if isinstance(value, torch.Tensor))
+        return kept(*args, **options)
+
     monkeypatch.setattr(base, "MOST_CELLS", cells)
+    monkeypatch.setattr(base, "checkpoint", noting)
     data = replace(prepared, frozen_text=prepared.read if frozen else None)
     drawn = StepDataset(data, data.training(), SAMPLINGS[name], False, 32, 32, 100, seed=5, sampled=7)[0]
     model = towers(data)
@@ -53,6 +62,8 @@ def test_profile_steps(name, cells, frozen, prepared, monkeypatch):
     assert loss.device == META
     assert model.csa_tower.identities.grad is not None
     assert (model.contact_tower.backbone.table.grad is None) == frozen
+    # torch keeps the random numbers of a GPU for the backward pass where an argument lies on it, and else does not.
+    assert devices == ({META} if cells == 60 and name != "sigmoid" else set())
 
 
 @pytest.mark.parametrize("with_lists", [True, False])
