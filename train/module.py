@@ -40,7 +40,7 @@ from twotower.towers.two_tower import TwoTower
 DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
-RANKS = 1 << 40  # between the seeds of processes
+RANKS = 1 << 40  # between the seeds of processes, and of batches that are summed
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -169,7 +169,7 @@ class MatcherModule(lightning.LightningModule):
         if self.objective.name == "sigmoid":
             share = float((rate == 1).sum() / max((rate >= 0).sum(), 1))
             nn.init.constant_(model.contact_tower.to_level.bias, float(np.log(share / (1 - share))))
-        elif data.eligible is not None:
+        elif data.eligible is not None or (self.objective.name == "in_batch" and self.teacher is None):
             # The level is held: what no loss reads must not wait for a gradient, or several processes cannot train.
             model.contact_tower.to_level.requires_grad_(False)
         if not self.data.with_memory:
@@ -278,8 +278,10 @@ class MatcherModule(lightning.LightningModule):
             with torch.autocast(self.device.type, enabled=False), self.guard.sweep(self, self.sampler):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
-        # Every process draws noise of its own; the first one what it would draw alone.
-        torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step + self.trainer.global_rank * RANKS)
+        # Every process draws noise of its own, the first one what it would draw alone; so do batches of one update.
+        trainer = self.trainer
+        part = index % trainer.accumulate_grad_batches * trainer.world_size + trainer.global_rank
+        torch.manual_seed(self.data.seed * 1_000_003 + trainer.global_step + part * RANKS)
         parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:

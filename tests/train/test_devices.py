@@ -16,12 +16,15 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.numpy import load_file
 
-from tests.train.runs import FILES, OPTIONS, digests, train, work_of
+from tests.train.runs import FILES, OPTIONS, digests, short, train, work_of
+from train.batches import Step
+from train.module import MatcherModule
 
 SMALL = ("--trainer.max_epochs=1", "--data.batch_size=50", "--data.memory_batch=50")
 # An odd number of rows to two processes, and steps that hold a single one.
 CASES = {
     "memory": ("open_centre", ()),
+    "in batch": ("open_centre", ("--data.objective=in_batch",)),
     "sampled": ("centre", ("--data.objective=sampled_softmax", "--data.sampled=9", "--data.batch_size=21")),
 }
 
@@ -88,3 +91,19 @@ def test_a_model_is_built_on_the_host_whatever_device_it_will_train_on(options, 
     monkeypatch.setattr(SingleDeviceStrategy, "tensor_init_context", elsewhere)
     assert train(centre, tmp_path / "run", *short) == 0
     assert digests(tmp_path / "run") == digests(tmp_path / "plain")
+
+
+def test_batches_that_are_summed_draw_noise_of_their_own(tiny, tmp_path, monkeypatch):
+    seeds: list[tuple[int, int]] = []
+    whole = MatcherModule.training_step
+
+    def recorded(self: MatcherModule, step: Step, index: int) -> torch.Tensor | None:
+        loss = whole(self, step, index)
+        seeds.append((self.trainer.global_step, torch.initial_seed()))
+        return loss
+
+    monkeypatch.setattr(MatcherModule, "training_step", recorded)
+    options = ("--model.solver=gradient", "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=3")
+    assert short(tiny, tmp_path / "run", *options) == 0
+    assert len({update for update, _ in seeds}) < len(seeds)
+    assert len({seed for _, seed in seeds}) == len(seeds)
