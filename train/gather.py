@@ -31,6 +31,7 @@ from train.draws import (
 )
 from train.prepare import TrainingSet
 from train.propensity import Propensities
+from twotower.towers.backbones import sent
 
 Indices = npt.NDArray[np.int64]
 SHARE = 0.6
@@ -48,7 +49,7 @@ class At:
     @cached_property
     def device(self) -> Tensor:
         """The same on the device."""
-        return self.host.to(self._device, non_blocking=True)
+        return sent(self.host, self._device)
 
 
 class Column:
@@ -68,7 +69,8 @@ class Column:
 
     def slice(self, start: int, stop: int) -> Tensor:
         """Rows `start` … `stop − 1` on the device."""
-        return self.values[start:stop].to(self.device, non_blocking=True)
+        rows = self.values[start:stop]
+        return rows if rows.device.type == self.device.type else sent(rows, self.device)
 
 
 class Gather:
@@ -184,11 +186,6 @@ class Gather:
 
     def _put(self, values: npt.NDArray[Any]) -> Tensor:
         return sent(torch.from_numpy(np.ascontiguousarray(values)), self.device)
-
-
-def sent(host: Tensor, device: torch.device) -> Tensor:
-    """A host's tensor on a device; to a GPU it goes from pinned memory, or the host would wait for the copy."""
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
 
 
 def resident(arrays: dict[str, npt.NDArray[Any]], device: torch.device, share: float) -> dict[str, Column]:
