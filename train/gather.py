@@ -1,9 +1,9 @@
 """From the index arrays of a step to its tensors, on the device.
 
 Notable: what training reads is put on the device once, smallest arrays first, up to a share of its free memory; a step
-then sends indices and no data, and nothing waits for the device. An array that does not fit stays on the host, and its
-rows are copied, from pinned memory, while the device computes. On a CPU every array is a view of the training set's
-own. Shapes come from the host, which knows them.
+then sends indices and no data, and nothing waits for the device. An array that does not fit stays on the host; its rows
+are gathered there while the device computes, and copied from pinned memory. On a CPU every array is a view of the
+training set's own. Shapes come from the host, which knows them.
 """
 
 from __future__ import annotations
