@@ -35,7 +35,7 @@ from torch.autograd.function import once_differentiable
 
 from train.buckets import Bucket, cells_at_once, cut
 from twotower.errors import ConfigError
-from twotower.towers.backbones import Backbone, Words
+from twotower.towers.backbones import Backbone, Words, sent
 
 log = logging.getLogger(__name__)
 CPU_CELLS = 16_384
@@ -162,7 +162,7 @@ class Reading:
         order, self.buckets = cut(lengths, min(int(text.cells or 1), cells_at_once(self.device)), self.device)
         back = np.empty_like(order)
         back[order] = np.arange(count)
-        self.order, self.back = (torch.from_numpy(o).to(self.device, non_blocking=True) for o in (order, back))
+        self.order, self.back = (sent(torch.from_numpy(o), self.device) for o in (order, back))
         self.tokens = words.tokens.index_select(0, self.order)
         kind = self.device.type
         self.autocast = partial(

@@ -153,7 +153,7 @@ class Distillation(nn.Module):
             scores = (functional.logsigmoid(steady(z)) + log_pi0, functional.logsigmoid(steady(its)) + log_pi0)
             return kl_sum(*scores, mask, self.matching.temperature)
 
-        return mean_of(by_rows(total, len(lists), len(identity)), counts.sum())
+        return mean_of(by_rows(total, len(lists), len(identity), identity), counts.sum())
 
     def of_memory(
         self, model: TwoTower, batch: MemoryBatch, memory: MemoryMixture, its_kernel: MemoryMixture

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from train.prepare import TrainingSet, eligible_mask
+from train.prepare import TrainingSet
 from train.propensity import Propensities
 from train.sampling import Chances, chances, draw, over_sample
 
@@ -249,6 +249,17 @@ def draw_memory(
     end = int(np.searchsorted(data.known_at[rows], data.arrived_at[data.contact[step]].max()))
     recent = rows[max(0, end - most) : end]
     positions = share_of(step, rank, world)
-    mask = eligible_mask(data, data.contact[positions])
-    eligible = None if mask is None else mask[:, data.csa[recent]]
+    eligible = eligible_rows(data, data.contact[positions], data.csa[recent])
     return DrawnMemory(positions, recent, eligible, shares_of(len(recent), world), rank)
+
+
+def eligible_rows(data: TrainingSet, contacts: Indices, csa: Indices) -> npt.NDArray[np.bool_] | None:
+    """(B, H) whether who took each of H rows, `csa` (H,), could have taken each contact; None where the log does not
+    say. Nothing is made for each contact and CSA."""
+    if data.eligible is None:
+        return None
+    theirs, column = np.unique(csa, return_inverse=True)
+    place = np.full(len(data.identity), -1, np.int32)
+    place[theirs] = np.arange(len(theirs))
+    lists = data.eligible.take(contacts).keep(place)
+    return lists.mask(np.arange(len(lists)), len(theirs))[:, column]

@@ -11,7 +11,7 @@ from train.buckets import cells_at_once, cut
 from train.prepare import TrainingSet
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors
-from twotower.towers.backbones import StaticBackbone, Words
+from twotower.towers.backbones import StaticBackbone, Words, sent
 from twotower.towers.two_tower import TwoTower
 
 VECTORS = 4  # outputs of the contact tower that a score is made of
@@ -66,7 +66,7 @@ def text_vectors(model: TwoTower, data: TrainingSet, held: int = HELD) -> npt.ND
     start = 0
     for first, last, _ in track(buckets, "reading texts"):
         rows = order[first:last]
-        tokens = torch.from_numpy(data.tokens.pad(rows)).to(device, non_blocking=True)
+        tokens = sent(torch.from_numpy(data.tokens.pad(rows)), device)
         waiting.append(backbone.encode(Words(tokens, lengths[rows])))
         if last - start >= held or last == buckets[-1].last:
             out[order[start:last]] = torch.cat(waiting).float().cpu().numpy()

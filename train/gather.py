@@ -1,9 +1,9 @@
 """From the index arrays of a step to its tensors, on the device.
 
 Notable: what training reads is put on the device once, smallest arrays first, up to a share of its free memory; a step
-then sends indices and no data, and nothing waits for the device. An array that does not fit stays on the host, and its
-rows are copied, from pinned memory, while the device computes. On a CPU every array is a view of the training set's
-own. Shapes come from the host, which knows them.
+then sends indices and no data, and nothing waits for the device. An array that does not fit stays on the host; its rows
+are gathered there while the device computes, and copied from pinned memory. On a CPU every array is a view of the
+training set's own. Shapes come from the host, which knows them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from train.draws import (
 )
 from train.prepare import TrainingSet
 from train.propensity import Propensities
+from twotower.towers.backbones import sent
 
 Indices = npt.NDArray[np.int64]
 SHARE = 0.6
@@ -48,7 +49,7 @@ class At:
     @cached_property
     def device(self) -> Tensor:
         """The same on the device."""
-        return self.host.to(self._device, non_blocking=True)
+        return sent(self.host, self._device)
 
 
 class Column:
@@ -68,7 +69,8 @@ class Column:
 
     def slice(self, start: int, stop: int) -> Tensor:
         """Rows `start` … `stop − 1` on the device."""
-        return self.values[start:stop].to(self.device, non_blocking=True)
+        rows = self.values[start:stop]
+        return rows if rows.device.type == self.device.type else sent(rows, self.device)
 
 
 class Gather:
@@ -184,11 +186,6 @@ class Gather:
 
     def _put(self, values: npt.NDArray[Any]) -> Tensor:
         return sent(torch.from_numpy(np.ascontiguousarray(values)), self.device)
-
-
-def sent(host: Tensor, device: torch.device) -> Tensor:
-    """A host's tensor on a device; to a GPU it goes from pinned memory, or the host would wait for the copy."""
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
 
 
 def resident(arrays: dict[str, npt.NDArray[Any]], device: torch.device, share: float) -> dict[str, Column]:

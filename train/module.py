@@ -28,6 +28,7 @@ from train.guard import Guard, finite, total_norm
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
+from train.prepare import TrainingSet
 from train.ranges import OBJECTIVE, span
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
@@ -39,7 +40,7 @@ from twotower.towers.two_tower import TwoTower
 DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
-RANKS = 1 << 40  # between the seeds of processes
+RANKS = 1 << 40  # between the seeds of processes, and of batches that are summed
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -143,7 +144,11 @@ class MatcherModule(lightning.LightningModule):
         """Build the towers for the log at hand."""
         if self.model is not None:
             return
-        data = self.data.training_set
+        # Lightning has new tensors made on the device; beside them would lie what comes from the tables, on the host.
+        with torch.device("cpu"):
+            self._build(self.data.training_set)
+
+    def _build(self, data: TrainingSet) -> None:
         torch.manual_seed(self.data.seed)
         self.objective = self.data.objective
         pad_id = data.tokenizer.pad_id
@@ -164,7 +169,7 @@ class MatcherModule(lightning.LightningModule):
         if self.objective.name == "sigmoid":
             share = float((rate == 1).sum() / max((rate >= 0).sum(), 1))
             nn.init.constant_(model.contact_tower.to_level.bias, float(np.log(share / (1 - share))))
-        elif data.eligible is not None:
+        elif data.eligible is not None or (self.objective.name == "in_batch" and self.teacher is None):
             # The level is held: what no loss reads must not wait for a gradient, or several processes cannot train.
             model.contact_tower.to_level.requires_grad_(False)
         if not self.data.with_memory:
@@ -180,6 +185,7 @@ class MatcherModule(lightning.LightningModule):
             static = isinstance(model.contact_tower.backbone, StaticBackbone)
             with self.trainer.precision_plugin.forward_context():
                 frozen = data.read if static else text_vectors(model.to(device), data)
+            model.cpu()
             self.data.replace_training_set(replace(data, frozen_text=frozen))
         elif not isinstance(model.contact_tower.backbone, StaticBackbone):
             model.contact_tower.encoding = self.cached_text
@@ -192,7 +198,9 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, data.training())
         sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
-        design, shard = finite(design, self.data, data.training()), (self.trainer.global_rank, self.trainer.world_size)
+        # Where processes meet through their devices, they meet there from the start.
+        design = finite(design, self.data, data.training()).to(self.trainer.strategy.root_device)
+        shard = self.trainer.global_rank, self.trainer.world_size
         self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed, shard)
         self.data.sweeps = SWEEPS
         self.automatic_optimization = False
@@ -212,10 +220,12 @@ class MatcherModule(lightning.LightningModule):
         data = self.data.training_set
         design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)))
         sweeps = max(1, int(TAKE_IN * self.sampler.sweeps))
-        self.sampler = self.sampler.continued(finite(design, self.data, np.arange(len(data.contact))), sweeps)
+        design = finite(design, self.data, np.arange(len(data.contact))).to(self.trainer.strategy.root_device)
+        self.sampler = self.sampler.continued(design, sweeps)
         for _ in track(range(sweeps), "latest outcomes"):
             with self.guard.sweep(self, self.sampler):
                 self.sampler.sweep()
+        self.sampler.cpu()
         self.write_sampled()
         write_spread(self.towers, self.sampler, data)
 
@@ -268,8 +278,10 @@ class MatcherModule(lightning.LightningModule):
             with torch.autocast(self.device.type, enabled=False), self.guard.sweep(self, self.sampler):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
-        # Every process draws noise of its own; the first one what it would draw alone.
-        torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step + self.trainer.global_rank * RANKS)
+        # Every process draws noise of its own, the first one what it would draw alone; so do batches of one update.
+        trainer = self.trainer
+        part = index % trainer.accumulate_grad_batches * trainer.world_size + trainer.global_rank
+        torch.manual_seed(self.data.seed * 1_000_003 + trainer.global_step + part * RANKS)
         parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:

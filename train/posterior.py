@@ -23,6 +23,7 @@ scalable Bayesian factorization with high-dimensional side information", 2017.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,8 +61,7 @@ class Design:
     """n hand-overs with an outcome, sorted by CSA, and J CSAs.
 
     `about` (n, K), `plain` (n, Q) with a constant last, `level` (n, E) with a constant last, `resolved` (n,) 0 or 1,
-    `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the
-    feature that each of its columns belongs to.
+    `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the feature that each of its columns belongs to.
     """
 
     about: Tensor
@@ -78,8 +78,8 @@ class Design:
             return self, range(len(self.declared))
         count = torch.bincount(self.csa, minlength=len(self.declared))
         owner = ((count.cumsum(0) - count) * world // max(len(self.csa), 1)).clamp(max=world - 1)
-        csas = range(*torch.searchsorted(owner, torch.tensor([rank, rank + 1])).tolist())
-        rows = slice(*torch.searchsorted(self.csa.contiguous(), torch.tensor([csas.start, csas.stop])).tolist())
+        csas = range(*torch.searchsorted(owner, owner.new_tensor([rank, rank + 1])).tolist())
+        rows = slice(*torch.searchsorted(self.csa.contiguous(), owner.new_tensor([csas.start, csas.stop])).tolist())
         names = ("about", "plain", "level", "resolved", "csa")
         return replace(self, **{name: getattr(self, name)[rows].clone() for name in names}), csas
 
@@ -136,11 +136,11 @@ class PosteriorSampler(nn.Module):
         self.least_side = max(1.0, float((design.declared**2).sum(dim=1).mean()) / SIDE_SHARE)
         design, self.owned = design.part(*shard)
         self.design, self.rank, self.seed = design, rank, seed
-        self.k, self.q, self.e = design.about.shape[1], design.plain.shape[1], design.level.shape[1]
+        self.k, self.q, self.e = (part.shape[1] for part in (design.about, design.plain, design.level))
         self.csas, self.f = design.declared.shape
         self.groups = int(design.group.max()) + 1 if self.f else 0
-        self.starts = torch.searchsorted(design.csa.contiguous(), torch.arange(self.csas + 1)).tolist()
-        width, double = self.k + self.q, torch.float64
+        width, double, device = self.k + self.q, torch.float64, design.csa.device
+        self.starts = torch.searchsorted(design.csa.contiguous(), torch.arange(self.csas + 1, device=device)).tolist()
         for name, shape in {
             "maps": (self.k, rank), "skills": (self.csas, rank + self.q), "common": (self.k,), "pair": (self.e,),
             "side": (self.f, rank + self.q), "plain_cov": (self.q, self.q), "precision": (),
@@ -148,21 +148,26 @@ class PosteriorSampler(nn.Module):
             "sum_vectors": (self.csas, width), "sum_common": (self.k,), "sum_pair": (self.e,),
             "sum_side": (self.f, width), "sum_metric": (width, width),
         }.items():  # fmt: skip
-            self.register_buffer(name, torch.zeros(shape, dtype=double))
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
+            self.register_buffer(name, torch.zeros(shape, dtype=double, device=device))
+        self.register_buffer("step", design.csa.new_zeros(()))
+        self.register_buffer("drawn", torch.zeros_like(self.step))
         self._start()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PosteriorSampler:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.design = self.design.to(self.maps.device)  # which is no buffer, as checkpoints do not hold it
+        return self
 
     def _start(self) -> None:
         """Directions of the CSAs' shrunken mean residuals; everything else as the priors say."""
         d = self.design
-        count, resolved = (self._summed(x) for x in (torch.tensor(float(len(d.csa))), d.resolved.sum()))
+        count, resolved = (self._summed(x) for x in (d.resolved.new_tensor(float(len(d.csa))), d.resolved.sum()))
         share = float((resolved / count).clamp(0.01, 0.99))
         self.pair[-1] = math.log(share / (1 - share))
-        self.plain_cov.copy_(torch.eye(self.q) * PLAIN_VARIANCE)
+        self.plain_cov.copy_(torch.eye(self.q, device=d.csa.device) * PLAIN_VARIANCE)
         self.precision.fill_(START_PRECISION)
         self.side_precision.fill_(10 * self.least_side)
-        sums = torch.zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
+        sums = d.about.new_zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
         sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, minlength=self.csas))
         means = (sums / (0.2 * counts + 20.0)[:, None]).double()
         _, size, right = torch.linalg.svd(means, full_matrices=False)
@@ -216,8 +221,6 @@ class PosteriorSampler(nn.Module):
     def sweep(self) -> None:
         """One draw of everything, given the rest."""
         device = self.maps.device
-        if self.design.about.device != device:
-            self.design = self.design.to(device)
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + self.sweeps)
         noise = 0.0 if self.sweeps < self.ascent else 1.0
         own = generator

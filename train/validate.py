@@ -23,6 +23,7 @@ from twotower.towers.two_tower import TwoTower
 
 MOST_CONTACTS = 2000  # of the validation window, evenly spaced
 MOST_ROWS = 20_000  # recent hand-overs the memory is validated on
+MOST_CELLS = 1 << 24  # contacts × CSAs scored at once
 CORRECTED = ("corrected_softmax", "sampled_softmax")  # objectives with log π₀ in their logits
 Indices = npt.NDArray[np.int64]
 
@@ -79,21 +80,22 @@ def profile_mrr(
     """Mean reciprocal rank of the taker by the profile part, with log σ and log π₀ where successes were modelled so."""
     contacts = data.contact[positions]
     vectors = encode(model, data, contacts)
-    mask = eligible_mask(data, contacts)
     reciprocal = np.zeros(len(positions))
+    most = max(1, MOST_CELLS // len(data.identity))
     for s in np.unique(data.snapshot[contacts]):
-        rows = np.flatnonzero(data.snapshot[contacts] == s)
-        scores = vectors.profile[rows] @ csa_vectors(model, data, int(s)).T
-        if corrected:
-            # What was written down is of the taker alone, and would give them away.
-            found = chances(data, contacts[rows], int(s), propensities, logged=False)
-            log_pi0 = found.cells()[1]
-            level = vectors.level[rows, None] if data.eligible is None else np.float32(SUCCESS_LEVEL)
-            scores = log_sigmoid(scores + level) + log_pi0
-        if mask is not None:
-            scores = np.where(mask[rows], scores, -np.inf)
-        own = scores[np.arange(len(rows)), data.csa[positions[rows]]]
-        reciprocal[rows] = 1 / (1 + (scores > own[:, None]).sum(axis=1))
+        there, csas = np.flatnonzero(data.snapshot[contacts] == s), csa_vectors(model, data, int(s))
+        for rows in np.split(there, range(most, len(there), most)):
+            scores = vectors.profile[rows] @ csas.T
+            if corrected:
+                # What was written down is of the taker alone, and would give them away.
+                found = chances(data, contacts[rows], int(s), propensities, logged=False)
+                level = vectors.level[rows, None] if data.eligible is None else np.float32(SUCCESS_LEVEL)
+                scores = log_sigmoid(scores + level) + found.cells()[1]
+            mask = eligible_mask(data, contacts[rows])
+            if mask is not None:
+                scores = np.where(mask, scores, -np.inf)
+            own = scores[np.arange(len(rows)), data.csa[positions[rows]]]
+            reciprocal[rows] = 1 / (1 + (scores > own[:, None]).sum(axis=1))
     return float(reciprocal.mean())
 
 
@@ -105,7 +107,10 @@ def memory_mrr(model: TwoTower, data: TrainingSet, memory: MemoryMixture, positi
     rows = np.flatnonzero(data.resolved != 0)
     rows = rows[: np.searchsorted(data.known_at[rows], arrived.max())][-MOST_ROWS:]
     vectors, past = encode(model, data, contacts).memory, encode(model, data, data.contact[rows]).memory
-    one_hot = torch.zeros(len(rows), len(data.identity)).scatter_(1, torch.from_numpy(data.csa[rows])[:, None], 1.0)
+    # Columns are of CSAs who took a row: nobody else has a share, so none is ahead of whoever has.
+    found, column = np.unique(data.csa[rows], return_inverse=True)
+    place = np.full(len(data.identity), len(found))
+    place[found] = np.arange(len(found))
     total = 0.0
     for start in range(0, len(positions), 128):
         part = slice(start, start + 128)
@@ -116,7 +121,8 @@ def memory_mrr(model: TwoTower, data: TrainingSet, memory: MemoryMixture, positi
         arguments = (cosine, torch.from_numpy(age.clip(0).astype(np.float32)), torch.from_numpy(same))
         log_kernel = memory.log_kernel(*(a.to(memory.same.device) for a in arguments)).cpu()
         weight = torch.where(torch.from_numpy(age > 0), log_kernel.exp(), torch.zeros(()))
-        scores = weight @ one_hot
-        own = scores.gather(1, torch.from_numpy(data.csa[positions[part]])[:, None])
+        scores = torch.zeros(len(weight), len(found) + 1)
+        scores.scatter_add_(1, torch.from_numpy(column).expand_as(weight), weight)
+        own = scores.gather(1, torch.from_numpy(place[data.csa[positions[part]]])[:, None])
         total += float((1 / (1 + (scores > own).sum(dim=1).double())).sum())
     return total / len(positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tests.train.conftest import SMALL
 from train.batches import Lists, Texts
 from train.data import FromStep
-from train.draws import Sampling, StepDataset
+from train.draws import Sampling, StepDataset, draw_memory
 from train.gather import Gather, memory_batch, profile_batch, sampled_batch
 from train.prepare import TrainingSet, eligible_mask
 from train.propensity import FLOOR, Propensities
@@ -253,6 +254,19 @@ def test_a_memory_step_sees_only_rows_of_the_eligible(prepared):
     expected = eligible[:, batch.row_csa.numpy()] & (known[None, :] < arrived[:, None])
     assert np.array_equal(batch.visible.numpy(), expected)
     assert 0 < batch.visible.float().mean() < 1
+
+
+def test_a_memory_step_makes_no_cell_for_each_contact_and_csa(prepared):
+    """Nor does a roster that is large change what it sees."""
+    positions, rows = prepared.training()[-40:], prepared.training()
+    small = draw_memory(prepared, positions, rows, most=200)
+    large = replace(prepared, identity=np.arange(1_000_000))
+    tracemalloc.start()
+    drawn = draw_memory(large, positions, rows, most=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(drawn.eligible, small.eligible)
+    assert peak < len(positions) * len(large.identity) / 4
 
 
 def test_no_hand_over_that_failed_is_a_row_of_memory_or_teaches_it(prepared):

@@ -6,18 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.numpy import load_file
 
-from tests.train.runs import FILES, OPTIONS, digests, train, work_of
+from tests.train.runs import FILES, OPTIONS, digests, short, train, work_of
+from train.batches import Step
+from train.module import MatcherModule
 
 SMALL = ("--trainer.max_epochs=1", "--data.batch_size=50", "--data.memory_batch=50")
 # An odd number of rows to two processes, and steps that hold a single one.
 CASES = {
     "memory": ("open_centre", ()),
+    "in batch": ("open_centre", ("--data.objective=in_batch",)),
     "sampled": ("centre", ("--data.objective=sampled_softmax", "--data.sampled=9", "--data.batch_size=21")),
 }
 
@@ -68,3 +75,35 @@ def test_two_processes_learn_what_one_learns(case, request, tmp_path):
 def test_mixed_precision_trains_with_clipped_gradients(precision, centre, tmp_path):
     assert train(centre, tmp_path / "run", f"--trainer.precision={precision}", "--trainer.max_epochs=1") == 0
     assert "sigmoid" in (tmp_path / "run" / "run.json").read_text()
+
+
+@contextmanager
+def elsewhere(strategy: SingleDeviceStrategy, empty_init: bool | None = None) -> Iterator[None]:
+    """New tensors lie on another device than the tables' arrays, as they do where Lightning trains on a GPU."""
+    with torch.device("meta"):
+        yield
+
+
+@pytest.mark.parametrize("options", [(), ("--model.solver=gradient",)], ids=["sampling", "gradient"])
+def test_a_model_is_built_on_the_host_whatever_device_it_will_train_on(options, centre, tmp_path, monkeypatch):
+    short = ("--trainer.max_epochs=1", "--data.batch_size=1024", *options)
+    assert train(centre, tmp_path / "plain", *short) == 0
+    monkeypatch.setattr(SingleDeviceStrategy, "tensor_init_context", elsewhere)
+    assert train(centre, tmp_path / "run", *short) == 0
+    assert digests(tmp_path / "run") == digests(tmp_path / "plain")
+
+
+def test_batches_that_are_summed_draw_noise_of_their_own(tiny, tmp_path, monkeypatch):
+    seeds: list[tuple[int, int]] = []
+    whole = MatcherModule.training_step
+
+    def recorded(self: MatcherModule, step: Step, index: int) -> torch.Tensor | None:
+        loss = whole(self, step, index)
+        seeds.append((self.trainer.global_step, torch.initial_seed()))
+        return loss
+
+    monkeypatch.setattr(MatcherModule, "training_step", recorded)
+    options = ("--model.solver=gradient", "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=3")
+    assert short(tiny, tmp_path / "run", *options) == 0
+    assert len({update for update, _ in seeds}) < len(seeds)
+    assert len({seed for _, seed in seeds}) == len(seeds)

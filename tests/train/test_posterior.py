@@ -127,3 +127,13 @@ def test_nothing_declared_a_csa_without_hand_overs_and_one_direction_are_allowed
                     design.csa[there], declared, design.group[: declared.shape[1]])  # fmt: skip
     means = run(PosteriorSampler(design, rank=1, sweeps=10, seed=0), 10).means()
     assert all(bool(torch.isfinite(getattr(means, name)).all()) for name in means.__dataclass_fields__)
+
+
+def test_a_chain_lies_where_its_design_does_whatever_device_is_the_default_and_moves_with_it() -> None:
+    design = world(500)[0]
+    with torch.device("meta"):  # as Lightning makes a GPU the default
+        chain = PosteriorSampler(design, rank=2, sweeps=10, seed=0)
+    alike = run(PosteriorSampler(design, rank=2, sweeps=10, seed=0), 2)
+    assert all(torch.equal(value, alike.get_buffer(name)) for name, value in run(chain, 2).named_buffers())
+    chain.to("meta")
+    assert {getattr(chain.design, name).device.type for name in Design.__dataclass_fields__} == {"meta"}

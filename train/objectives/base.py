@@ -68,18 +68,22 @@ def mean_of(total: Tensor, count: Tensor) -> Tensor:
     return total * world / count.clamp_min(1)
 
 
-def by_rows(total: Callable[[slice], Tensor], rows: int, cells: int) -> Tensor:
+def by_rows(total: Callable[[slice], Tensor], rows: int, cells: int, there: Tensor) -> Tensor:
     """The sum of `total` over slices of `rows` rows: one slice where rows · cells are at most `MOST_CELLS`.
 
-    total: sum of the losses (scalar) of the rows of a slice; cells: logits that one row takes. Memory beyond the
-    towers' outputs is that of max(MOST_CELLS, cells) cells.
+    total: sum of the losses (scalar) of the rows of a slice; cells: logits that one row takes; there: any tensor of the
+    device that `total` draws noise on. Memory beyond the towers' outputs is that of max(MOST_CELLS, cells) cells.
     """
     most = max(1, MOST_CELLS // max(cells, 1))
     if rows <= most:
         return total(slice(0, rows))
-    parts: list[Tensor] = [
-        checkpoint(total, slice(start, min(start + most, rows)), use_reentrant=False) for start in range(0, rows, most)
-    ]
+
+    def part(rows: slice, there: Tensor) -> Tensor:
+        return total(rows)
+
+    # Of its arguments `checkpoint` learns whose random numbers it has to draw again.
+    slices = (slice(start, min(start + most, rows)) for start in range(0, rows, most))
+    parts: list[Tensor] = [checkpoint(part, one, there, use_reentrant=False) for one in slices]
     return torch.stack(parts).sum()
 
 

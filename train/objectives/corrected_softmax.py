@@ -46,7 +46,7 @@ class CorrectedSoftmax:
             return corrected_sum(logits, log_pi0, mask, batch.csa[rows], counts[rows])
 
         members = contacts.members.shape[1]
-        return mean_of(by_rows(total, len(counts), members * len(roster.identity)), counts.sum() * members)
+        return mean_of(by_rows(total, len(counts), members * len(roster.identity), level), counts.sum() * members)
 
 
 def corrected_softmax(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:

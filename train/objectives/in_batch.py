@@ -42,7 +42,7 @@ class InBatchSoftmax:
 
         size, members = contacts.members.shape[:2]
         count = torch.full((), size * members, device=csa.device)
-        return mean_of(by_rows(total, size, members * len(csa)), count)
+        return mean_of(by_rows(total, size, members * len(csa), csa), count)
 
 
 def in_batch_softmax(logits: Tensor, csa: Tensor) -> Tensor:

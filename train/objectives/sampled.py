@@ -52,7 +52,7 @@ class SampledSoftmax:
             return sampled_sum(own[rows], logits, sample.own_log_exposure[rows], log_weight, mask, counts[rows])
 
         members = contacts.members.shape[1]
-        return mean_of(by_rows(total, len(counts), members * (1 + len(sample.csa))), counts.sum() * members)
+        return mean_of(by_rows(total, len(counts), members * (1 + len(sample.csa)), level), counts.sum() * members)
 
 
 def sampled_softmax(

@@ -56,7 +56,7 @@ class Words:
         device = self.tokens.device
         if self.lengths is None:
             return self.tokens.flatten(), torch.arange(count, device=device) * width
-        lengths = torch.from_numpy(self.lengths).to(device, non_blocking=True)
+        lengths = sent(torch.from_numpy(self.lengths), device)
         starts, total = lengths.cumsum(0) - lengths, int(self.lengths.sum())
         shift = torch.arange(count, device=device) * width - starts
         # With its size given, the device is not asked for it.
@@ -136,6 +136,11 @@ class TransformerBackbone(Backbone):
     def _pooled(self, tokens: Tensor, mask: Tensor, attention: Tensor) -> Tensor:
         hidden: Tensor = self.model(input_ids=tokens, attention_mask=attention).last_hidden_state
         return unit((hidden * mask.unsqueeze(-1)).sum(dim=1))
+
+
+def sent(host: Tensor, device: torch.device) -> Tensor:
+    """A host's tensor on a device; to a GPU it goes from pinned memory, or the host would wait for the copy."""
+    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
 
 
 def unit(vectors: Tensor) -> Tensor:

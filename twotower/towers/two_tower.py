@@ -277,7 +277,7 @@ class CsaTower(nn.Module):
         own = functional.embedding(identity, self.identities) * known
         mean = (self.to_vector(self.standardise(features[:, : self.plain])) + own).view(shape)
         # A stranger's spread is the prior's.
-        variance = functional.embedding(identity, (2 * self.log_std).exp()).view(shape)
+        variance = (2 * functional.embedding(identity, self.log_std)).exp().view(shape)
         vectors = torch.full_like(variance[..., :-1], self.config.identity_std**2)
         biases = torch.full_like(variance[..., -1:], self.config.bias_std**2)
         variance = torch.where(known.unsqueeze(-1), variance, torch.cat([vectors, biases], dim=-1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.twotower.towers.conftest import CONFIG, PAD, SCHEMA, WIDTH, WORDS, fitted_heads, random_model
 from twotower.features.complexity import COMPLEXITY
@@ -301,3 +303,22 @@ def one_without(*off: str) -> TwoTower:
     """Random weights, some families of features off."""
     families = [name for name in SCHEMA.families if name not in off]
     return random_model(replace(CONFIG, families=tuple(families)), replace(SCHEMA, families=families))
+
+
+class Rows(TorchDispatchMode):
+    """The most rows that any tensor had that was computed."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.dim():
+            self.most = max(self.most, len(out))
+        return out
+
+
+def test_some_csas_cost_no_pass_over_the_whole_roster():
+    model = random_model(CONFIG, replace(SCHEMA, identities=[f"csa-{i}" for i in range(500)]))
+    with Rows() as rows:
+        model.csa_tower.members(torch.zeros(3, len(SCHEMA.csa_numbers)), torch.tensor([1, 0, 7]))
+    assert rows.most < 500
