@@ -48,7 +48,7 @@ from train.ceilings import Ceilings, measure_ceilings
 from twotower.files import atomic_write
 
 Row = dict[str, Any]
-DEFAULTS = {"static": (256, 20), "transformer": (8, 3)}  # batch and timed steps, for two cores and two minutes
+DEFAULTS = {"static": (256, 20), "transformer": (64, 3)}  # batch and timed steps, for two cores and some minutes
 PASSES = 10  # over the hand-overs, that quality is measured after where nobody says otherwise
 NO_GPU = "not measured: no GPU"
 
@@ -269,7 +269,7 @@ def parsed(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: fp32 on a CPU, bf16 on a GPU")
     parser.add_argument("--contacts", type=int, default=3000, help="of the centre (default 3000)")
     parser.add_argument("--csas", type=int, default=60, help="of the centre (default 60)")
-    parser.add_argument("--batch", type=int, help="contacts in a step; default 256 static, 8 transformer")
+    parser.add_argument("--batch", type=int, help="contacts in a step; default 256 static, 64 transformer")
     parser.add_argument("--steps", type=int, help="timed in a leg; default 20 static, 3 transformer")
     parser.add_argument("--rounds", type=int, default=3, help="legs of each side (default 3)")
     parser.add_argument("--seen", type=int, help="contacts before quality is measured; 0: not (transformer on a CPU)")
