@@ -29,6 +29,7 @@ from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
 from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
 from train.ranges import OBJECTIVE, span
+from train.together import seed_of
 from train.validate import validation_metrics
 from twotower.errors import ConfigError
 from twotower.progress import track
@@ -39,7 +40,6 @@ from twotower.towers.two_tower import TwoTower
 DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
-RANKS = 1 << 40  # between the seeds of processes
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -269,7 +269,7 @@ class MatcherModule(lightning.LightningModule):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
         # Every process draws noise of its own; the first one what it would draw alone.
-        torch.manual_seed(self.data.seed * 1_000_003 + self.trainer.global_step + self.trainer.global_rank * RANKS)
+        torch.manual_seed(seed_of(self.data.seed * 1_000_003 + self.trainer.global_step, self.trainer.global_rank))
         parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:
