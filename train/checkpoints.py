@@ -14,8 +14,12 @@ import errno
 import hashlib
 import json
 import math
+import os
+import re
 import shutil
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +27,11 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from twotower.errors import ConfigError, OutputError
-from twotower.files import atomic_write
+from twotower.files import atomic_file
 
 FORMAT = "twotower checkpoint 1"
 TAG = "!"  # the key under which a JSON object says that it is no dict
@@ -64,17 +68,31 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(Encoder(tensors).encode(checkpoint, ()), allow_nan=False)
-    content = save(tensors, {"format": FORMAT, "tree": tree, "digest": digest(tree, tensors)})
+    said = {"format": FORMAT, "tree": tree, "digest": digest(tree, tensors)}
     try:
-        atomic_write(path, content)
+        with atomic_file(path) as partial, system_errors(path):
+            save_file(tensors, partial, said)  # from where the tensors lie: no copy of the file is made in memory
     except OSError as error:
         if error.errno not in FULL:
             raise
+        needed = len(tree) + sum(tensor.nbytes for tensor in tensors.values())
         free = shutil.disk_usage(path.parent).free
         raise OutputError(
-            f"{path}: the disk is full: the checkpoint needs {len(content):,} bytes, {free:,} are free; the checkpoint "
+            f"{path}: the disk is full: the checkpoint needs {needed:,} bytes, {free:,} are free; the checkpoint "
             "before it stays: free some space and repeat the command, which continues there"
         ) from None
+
+
+@contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Makes what safetensors says of a file that it could not write the OSError that it was."""
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import resource
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tests.train.runs import digests, short, work_of
+from train import checkpoints
 from train.checkpoints import read, write
 from train.posterior import Design, PosteriorSampler
 from twotower.errors import ConfigError, OutputError
@@ -171,17 +174,21 @@ def test_a_pickle_is_refused(tmp_path):
         read(tmp_path / "one.ckpt")
 
 
-def fill(patch: pytest.MonkeyPatch, after: int, code: int = errno.ENOSPC) -> None:
-    """A disk that is full in the middle of the checkpoint that comes after so many."""
-    whole, left = Path.write_bytes, iter(range(10**6))
+def fill(patch: pytest.MonkeyPatch, after: int) -> None:
+    """The kernel refuses to write a checkpoint whole, of those that come after so many."""
+    whole, left = checkpoints.save_file, iter(range(10**6))
 
-    def write_bytes(path: Path, content: bytes) -> int:
-        if ".ckpt" in path.name and next(left) >= after:
-            whole(path, content[: len(content) // 2])
-            raise OSError(code, "No space left on device", str(path))
-        return whole(path, content)
+    def save_file(*given: Any) -> None:
+        if next(left) < after:
+            return whole(*given)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            whole(*given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    patch.setattr(Path, "write_bytes", write_bytes)
+    patch.setattr(checkpoints, "save_file", save_file)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
@@ -196,8 +203,11 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
 
 def test_another_failure_of_the_disk_is_no_full_disk(tmp_path, monkeypatch):
-    fill(monkeypatch, 0, errno.EIO)
-    with pytest.raises(OSError, match="No space") as failed:
+    def save_file(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")
+
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
+    with pytest.raises(OSError, match=r"Input/output error: .*last\.ckpt") as failed:
         write({"epoch": 1}, tmp_path / "last.ckpt")
     assert failed.value.errno == errno.EIO
     assert list(tmp_path.iterdir()) == []
