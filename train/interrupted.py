@@ -102,8 +102,10 @@ class SaveOften(lightning.Callback):
     ) -> None:
         """Write a checkpoint where it is time to, end where a signal came. Raises Interrupted, on all processes."""
         done = batch_idx + 1
-        # A checkpoint holds no gradients that are still being summed. The last step's comes after validation.
-        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
+        # A checkpoint holds no gradients that are still being summed. Where a step is validated, whoever goes on after
+        # it would not validate it again: at the end of an epoch the checkpoint comes after that, inside with a later step.
+        validated = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+        if done % trainer.accumulate_grad_batches or validated or done >= trainer.num_training_batches:
             return
         asked, due = self._agreed(trainer)
         if asked or due or (self.steps is not None and done % self.steps == 0):

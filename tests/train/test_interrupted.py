@@ -187,6 +187,23 @@ def test_a_run_that_had_stopped_early_stays_stopped(tiny, tmp_path, monkeypatch)
     assert measured == [0, 1]
 
 
+def test_a_step_that_is_validated_is_not_the_last_one_of_an_interrupted_run(tiny, tmp_path, monkeypatch):
+    """Nobody would validate it any more."""
+    measured, options = [0], ("--trainer.val_check_interval=0.5", "--trainer.max_epochs=1")
+
+    def counted(*_: object) -> dict[str, float]:
+        measured[0] += 1
+        return {"val_rank": 0.5}
+
+    monkeypatch.setattr("train.module.validation_metrics", counted)
+    status, steps = train(tiny, tmp_path / "run", "gradient", *options, at=2, end=send(signal.SIGTERM))
+    assert (status, [step for _, step, _ in steps]) == (143, [0, 1, 2, 3])
+    assert measured == [1]  # after the third step
+    status, steps = train(tiny, tmp_path / "run", "gradient", *options)
+    assert (status, [step for _, step, _ in steps]) == (0, [4, 5, 6])
+    assert measured == [2]
+
+
 def test_a_run_that_is_killed_while_its_best_epoch_is_written_still_keeps_it(tiny, tmp_path, monkeypatch):
     """What says that an epoch is over also says which one is the best so far."""
     options, measured = ("--early_stopping.patience=3",), [0.0]

@@ -109,7 +109,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(centre, train
 
 def test_a_run_goes_on_exactly_from_the_middle_of_an_epoch(centre, tmp_path):
     # The latest checkpoint is the one that is kept: step 20 of 24, trained after the interruption.
-    options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null")
+    options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null", "--checkpoint.save_last=true")
     assert train(centre, tmp_path / "whole", *options) == 0
     run = tmp_path / "run"
     assert interrupted(centre, run, 18, *options) != 0  # the last checkpoint is that of step 15; an epoch has 12
