@@ -142,6 +142,38 @@ def test_a_signal_ends_a_run_after_the_step_at_hand(tiny, whole, tmp_path, capsy
     assert continued(tiny, tmp_path / "run", kind, whole[kind]) == len(whole[kind][1]) - 4
 
 
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SLURM job of one process; returns the file in which its `scontrol` writes what it was asked."""
+    asked, tool = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    tool.chmod(0o755)
+    job = {"NTASKS": "1", "NTASKS_PER_NODE": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0"}
+    for name, value in {**job, "NODEID": "0", "NNODES": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    return asked
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_job_that_slurm_wants_back_is_saved_and_queued_again(tiny, whole, tmp_path, capsys, slurm, works):
+    if not works:
+        (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\necho no such job >&2\nexit 1\n")
+    before = signal.getsignal(signal.SIGUSR1)
+    found, steps = train(tiny, tmp_path / "run", "gradient", at=3, end=send(signal.SIGUSR1))
+    assert (found, len(steps)) == (128 + signal.SIGUSR1, 4)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    if works:
+        assert slurm.read_text() == "requeue 7\n"
+        assert line.endswith("after step 3 of epoch 0 (from 0), which is saved: job 7 is queued again")
+    else:
+        assert line.endswith(f"{CONTINUES}; scontrol requeue 7 failed: no such job")
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert {p.name for p in work_of(tmp_path / "run").iterdir()} == {"fingerprint", "last.ckpt"}
+    assert continued(tiny, tmp_path / "run", "gradient", whole["gradient"]) == len(whole["gradient"][1]) - 4
+
+
 @pytest.mark.parametrize(("at", "left"), [(6, 7), (13, 0)])
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(tiny, whole, tmp_path, capsys, at, left):
     assert train(tiny, tmp_path / "run", "gradient", at=at, end=send(signal.SIGTERM))[0] == 143
