@@ -108,8 +108,8 @@ class SaveOften(lightning.Callback):
     ) -> None:
         """Write a checkpoint where it is time to, end where a signal came. Raises Interrupted, on all processes."""
         done = batch_idx + 1
-        # A checkpoint holds no gradients that are still being summed. Who goes on after a step that is validated does not
-        # validate it: at the end of an epoch the checkpoint comes after that, inside of one with the next step.
+        # A checkpoint holds no gradients that are still being summed. Who goes on after a step that is validated does
+        # not validate it: at the end of an epoch the checkpoint comes after that, inside of one with the next step.
         validated = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
         if done % trainer.accumulate_grad_batches or validated or done >= trainer.num_training_batches:
             return
