@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -36,6 +36,7 @@ R = TypeVar("R")
 LAST = "last.ckpt"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_SECONDS, AGREE_STEPS = 1.0, 50  # between two reductions, at most; the first is after one step
+CHILD_SECONDS = 10.0  # that processes have to end
 CONTINUE = "the same command continues the run"
 
 
@@ -258,5 +259,16 @@ def end_children(trainer: lightning.Trainer) -> None:
 
     Not now: an observer kills this process where one of them ends before it.
     """
-    for child in getattr(trainer.strategy.launcher, "procs", []):
-        atexit.register(child.terminate)
+    atexit.register(end, list(getattr(trainer.strategy.launcher, "procs", [])))
+
+
+def end(children: Sequence[subprocess.Popen[Any]]) -> None:
+    """End processes: they may wait for this one inside a collective, where none hears a signal that it handles."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + CHILD_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()

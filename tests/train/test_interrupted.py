@@ -332,6 +332,16 @@ def test_two_processes_agree_on_the_step(tiny, tmp_path):
     assert read(work_of(tmp_path / "run") / "last.ckpt")["global_step"] == step + 1
 
 
+def test_a_process_that_hears_no_signal_is_ended_too(monkeypatch):
+    monkeypatch.setattr(interrupted, "CHILD_SECONDS", 0.2)
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: None); print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    interrupted.end([child])
+    assert child.wait(10) == -signal.SIGKILL
+
+
 def test_a_loader_with_workers_draws_from_where_the_run_goes_on():
     """It asks its sampler for an iterator twice, and draws from the second alone."""
     steps = FromStep(5, 2)
