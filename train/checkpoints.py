@@ -14,12 +14,8 @@ import errno
 import hashlib
 import json
 import math
-import os
-import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from twotower.errors import ConfigError, OutputError
-from twotower.files import atomic_file
+from twotower.files import atomic_file, system_errors
 
 FORMAT = "twotower checkpoint 1"
 TAG = "!"  # the key under which a JSON object says that it is no dict
@@ -81,18 +77,6 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
             f"{path}: the disk is full: the checkpoint needs {needed:,} bytes, {free:,} are free; the checkpoint "
             "before it stays: free some space and repeat the command, which continues there"
         ) from None
-
-
-@contextmanager
-def system_errors(path: Path) -> Iterator[None]:
-    """Makes what safetensors says of a file that it could not write the OSError that it was."""
-    try:
-        yield
-    except SafetensorError as error:
-        code = re.search(r"\(os error (\d+)\)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from train.validate import outcome_metrics
 from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
 from twotower.features.engine.store import save_csas
-from twotower.files import atomic_directory, atomic_write, sha256_file
+from twotower.files import atomic_directory, atomic_write, sha256_file, system_errors
 from twotower.redaction.redactor import Redactor
 from twotower.scoring.join import Join
 from twotower.scoring.memory import Memory
@@ -161,7 +161,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     rows = summarised(handovers, options.history_per_csa, data.end)
     write_outcomes(pairs, data_module.tables, outcomes.heads)
     join = replace(join, outcomes=outcomes.heads)
-    with atomic_directory(output) as folder:
+    with atomic_directory(output) as folder, system_errors(output):
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
         data.tokenizer.save(folder / "tokenizer.json")

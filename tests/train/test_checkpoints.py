@@ -7,6 +7,8 @@ import json
 import random
 import resource
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from tests.train.runs import digests, short, work_of
 from train import checkpoints
+from train import run as train_run
 from train.checkpoints import read, write
 from train.posterior import Design, PosteriorSampler
 from twotower.errors import ConfigError, OutputError
@@ -174,19 +177,24 @@ def test_a_pickle_is_refused(tmp_path):
         read(tmp_path / "one.ckpt")
 
 
+@contextmanager
+def refused() -> Iterator[None]:
+    """The kernel writes no file of more than 1,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def fill(patch: pytest.MonkeyPatch, after: int) -> None:
-    """The kernel refuses to write a checkpoint whole, of those that come after so many."""
+    """Checkpoints that come after so many cannot be written whole."""
     whole, left = checkpoints.save_file, iter(range(10**6))
 
     def save_file(*given: Any) -> None:
-        if next(left) < after:
-            return whole(*given)
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        try:
+        with refused() if next(left) >= after else nullcontext():
             whole(*given)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     patch.setattr(checkpoints, "save_file", save_file)
 
@@ -229,6 +237,23 @@ def test_a_run_that_filled_the_disk_is_continued_when_there_is_room(tiny, tmp_pa
     assert read(work_of(run) / "last.ckpt")["global_step"] == 4
     assert short(tiny, run, *saving) == 0
     assert digests(run) == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("part", ["save", "write_arrays"])
+def test_a_run_that_cannot_be_written_is_a_line_and_its_checkpoint_stays(tiny, tmp_path, monkeypatch, capsys, part):
+    """Weights are written by Rust, which has errors of its own, arrays by numpy, which names no file."""
+    run, whole = tmp_path / "run", getattr(train_run, part)
+
+    def written(*given: Any) -> None:
+        with refused():
+            whole(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_run, part, written)
+        assert short(tiny, run, "--trainer.max_epochs=1") == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"twotower train: {run}: File too large"
+    assert not run.exists()
+    assert (work_of(run) / "last.ckpt").is_file()
 
 
 def test_a_damaged_checkpoint_of_a_run_is_a_line(tiny, tmp_path, capsys):
