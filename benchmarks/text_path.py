@@ -30,7 +30,8 @@ from evaluation.generate.settings import Settings
 from evaluation.report_text import table
 from train.buckets import CELLS, cells_at_once, cut
 from train.cached_text import CachedText
-from train.texts import load_tokenizer, texts_of
+from train.texts import load_tokenizer
+from train.token_store import texts_between
 from twotower.files import atomic_write
 from twotower.tables.log import Log
 from twotower.towers.backbones import Backbone, Words, load_transformer
@@ -74,7 +75,8 @@ def texts(args: argparse.Namespace, device: torch.device) -> Words:
     config = TowerConfig(encoder=args.encoder, max_tokens=args.tokens)
     with tempfile.TemporaryDirectory() as scratch:
         generate(Settings(contacts=3_000, csas=30, seed=args.seed), Path(scratch) / "centre")
-        corpus = load_tokenizer(config).encode_corpus(texts_of(Log.load(Path(scratch) / "centre")))
+        log = Log.load(Path(scratch) / "centre")
+        corpus = load_tokenizer(config).encode_corpus(texts_between(log, 0, len(log.contacts)))
     drawn = np.random.default_rng(args.seed).integers(0, len(corpus), args.contacts)
     return Words(torch.from_numpy(corpus.pad(drawn)).to(device), corpus.lengths(drawn))
 

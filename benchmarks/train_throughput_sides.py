@@ -4,6 +4,7 @@ Notable: a *contact* is one example of a step whose text goes forward and backwa
 and the CSA a row of features; the peer, sentence-transformers' own trainer under MultipleNegativesRankingLoss, reads
 the CSA's profile as a second text for every contact, and cuts texts into tokens inside its loop; both are what these
 trainers do. Both sides start from the same weights, read as many tokens and run in this process with the same threads.
+On a machine of several GPUs name one (CUDA_VISIBLE_DEVICES=0): the peer would take all of them.
 The first step's operations are counted (`train.costs`), further ones warm up, and the clock runs from the end of a step
 to the end of another; a device is waited for there and nowhere between.
 """

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from twotower.errors import ConfigError, OutputError
-from twotower.files import atomic_write
+from twotower.files import atomic_file, system_errors
 
 FORMAT = "twotower checkpoint 1"
 TAG = "!"  # the key under which a JSON object says that it is no dict
@@ -64,15 +64,17 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(Encoder(tensors).encode(checkpoint, ()), allow_nan=False)
-    content = save(tensors, {"format": FORMAT, "tree": tree, "digest": digest(tree, tensors)})
+    said = {"format": FORMAT, "tree": tree, "digest": digest(tree, tensors)}
     try:
-        atomic_write(path, content)
+        with atomic_file(path) as partial, system_errors(path):
+            save_file(tensors, partial, said)  # from where the tensors lie: no copy of the file is made in memory
     except OSError as error:
         if error.errno not in FULL:
             raise
+        needed = len(tree) + sum(tensor.nbytes for tensor in tensors.values())
         free = shutil.disk_usage(path.parent).free
         raise OutputError(
-            f"{path}: the disk is full: the checkpoint needs {len(content):,} bytes, {free:,} are free; the checkpoint "
+            f"{path}: the disk is full: the checkpoint needs {needed:,} bytes, {free:,} are free; the checkpoint "
             "before it stays: free some space and repeat the command, which continues there"
         ) from None
 

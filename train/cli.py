@@ -53,7 +53,6 @@ class MatcherCLI(LightningCLI):
             {
                 "checkpoint.monitor": "val_rank",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.filename": "best",
                 "checkpoint.enable_version_counter": False,
             }
@@ -101,7 +100,10 @@ def build_cli(
 
 
 def every_epoch(work: Path) -> ModelCheckpoint:
-    """Writes `last.ckpt` after every epoch, where `save_last` writes it only beside a new best one."""
+    """Writes `last.ckpt` after every epoch, after the best one, of which it tells.
+
+    `save_last` would write it only beside a new best one.
+    """
     return ModelCheckpoint(
         dirpath=work, filename="last", monitor=None, save_top_k=1, every_n_epochs=1, enable_version_counter=False
     )

@@ -2,18 +2,22 @@
 
 Notable: a signal only leaves a note. The step at hand is finished, a checkpoint is written, and the run ends with one
 line and the status that a shell gives the signal: 143 for SIGTERM, as spot machines and schedulers send it, 130 for
-SIGINT. Several processes agree on the step by a reduction every second, or every `AGREE_STEPS` steps, which is the only
-time they wait for the device; Lightning's own word about signals, a broadcast in every step, is turned off. Outside of
-the steps (reading tables, fitting the join) a run just ends; its last checkpoint stays.
+SIGINT. Where Lightning finds SLURM, the signal with which it wants a job back (SIGUSR1, `#SBATCH --signal=USR1@120`) is
+taken like these, and the job is queued again once it is saved; Lightning's own handler would write its checkpoint in
+the middle of a step. Several processes agree on the step by a reduction every second, or every `AGREE_STEPS` steps,
+which is the only time they wait for the device; Lightning's own word about signals, a broadcast in every step, is
+turned off. Outside of the steps (reading tables, fitting the join) a run just ends; its last checkpoint stays.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -22,6 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from twotower.errors import ConfigError, Interrupted, TrainingError
@@ -31,6 +36,7 @@ R = TypeVar("R")
 LAST = "last.ckpt"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_SECONDS, AGREE_STEPS = 1.0, 50  # between two reductions, at most; the first is after one step
+CHILD_SECONDS = 10.0  # that processes have to end
 CONTINUE = "the same command continues the run"
 
 
@@ -41,10 +47,11 @@ class Notes:
         self.received = 0
         self._before: dict[int, Any] = {}
 
-    def hold(self) -> None:
-        """Take signals from now on, but those that this process ignores, as what `nohup` starts does SIGINT."""
+    def hold(self, *more: int) -> None:
+        """Take signals from now on, `more` too, but those that this process ignores, as what `nohup` starts does
+        SIGINT."""
         if threading.current_thread() is threading.main_thread():  # which alone may
-            heard = [signum for signum in SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+            heard = [signum for signum in (*SIGNALS, *more) if signal.getsignal(signum) is not signal.SIG_IGN]
             self._before = {signum: signal.signal(signum, self._note) for signum in heard}
 
     def release(self) -> None:
@@ -93,7 +100,7 @@ class SaveOften(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Take signals; Lightning's own handler, which would reduce inside a signal, is in force by now."""
         self._saved_at = self._agreed_at = time.monotonic()
-        self.notes.hold()
+        self.notes.hold(*requeue_signals(trainer))
         if trainer.world_size > 1:
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
@@ -102,8 +109,10 @@ class SaveOften(lightning.Callback):
     ) -> None:
         """Write a checkpoint where it is time to, end where a signal came. Raises Interrupted, on all processes."""
         done = batch_idx + 1
-        # A checkpoint holds no gradients that are still being summed. The last step's comes after validation.
-        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
+        # A checkpoint holds no gradients that are still being summed. Who goes on after a step that is validated does
+        # not validate it: at the end of an epoch the checkpoint comes after that, inside of one with the next step.
+        validated = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+        if done % trainer.accumulate_grad_batches or validated or done >= trainer.num_training_batches:
             return
         asked, due = self._agreed(trainer)
         if asked or due or (self.steps is not None and done % self.steps == 0):
@@ -111,7 +120,7 @@ class SaveOften(lightning.Callback):
             self._saved_at = time.monotonic()
         if asked:
             where = f"after step {batch_idx} of epoch {trainer.current_epoch} (from 0), which is saved"
-            raise Interrupted(asked, f"stopped by {signal.Signals(asked).name} {where}: {CONTINUE}")
+            raise saved(trainer, asked, where)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """End where a signal came while the epoch before ended, which is saved. Raises Interrupted."""
@@ -138,9 +147,7 @@ class SaveOften(lightning.Callback):
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
         asked, _ = self._agreed(trainer, now=True)
         if asked:
-            raise Interrupted(
-                asked, f"stopped by {signal.Signals(asked).name} after an epoch, which is saved: {CONTINUE}"
-            )
+            raise saved(trainer, asked, "after an epoch, which is saved")
 
     def _agreed(self, trainer: lightning.Trainer, now: bool = False) -> tuple[int, bool]:
         """The signal that came, 0 for none, and whether the clock says to save: the same on all processes.
@@ -160,6 +167,34 @@ class SaveOften(lightning.Callback):
         self._wait = int(min(max(AGREE_SECONDS / max(pace, 1e-9), 1), AGREE_STEPS))
         self._since, self._agreed_at = 0, time.monotonic()
         return int(received), bool(due)
+
+
+def requeue_signals(trainer: Any) -> tuple[int, ...]:
+    """The signals, none or one, at which Lightning would queue this job again."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return ()
+    return (int(environment.requeue_signal or signal.SIGUSR1),)
+
+
+def saved(trainer: lightning.Trainer, signum: int, where: str) -> Interrupted:
+    """What ends a run whose last step is saved; where the signal asks for it, the job is queued again first."""
+    then = CONTINUE
+    if signum in requeue_signals(trainer) and trainer.is_global_zero:
+        then = requeued()
+    return Interrupted(signum, f"stopped by {signal.Signals(signum).name} {where}: {then}")
+
+
+def requeued() -> str:
+    """Queue this SLURM job again; what there is to say of it."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        failed = done.stderr.strip() or f"status {done.returncode}" if done.returncode else None
+    except OSError as error:
+        failed = error.strerror
+    return f"{CONTINUE}; scontrol requeue {job} failed: {failed}" if failed else f"job {job} is queued again"
 
 
 def work_of(output: Path) -> Path:
@@ -224,5 +259,16 @@ def end_children(trainer: lightning.Trainer) -> None:
 
     Not now: an observer kills this process where one of them ends before it.
     """
-    for child in getattr(trainer.strategy.launcher, "procs", []):
-        atexit.register(child.terminate)
+    atexit.register(end, list(getattr(trainer.strategy.launcher, "procs", [])))
+
+
+def end(children: Sequence[subprocess.Popen[Any]]) -> None:
+    """End processes: they may wait for this one inside a collective, where none hears a signal that it handles."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + CHILD_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()

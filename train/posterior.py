@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from train.ranges import AUGMENTATION, LOGITS, MAPS, MEANS, PAIR, PRODUCTS, SIDE, SKILLS, span
+from train.together import seed_of
 from twotower.towers.spread import leading
 
 ASCENT, BURN_IN = 0.1, 0.15  # shares of the sweeps: means, and draws that do not count
@@ -40,7 +41,6 @@ SIDE_SHARE = 0.5  # of a skill's own variance that what is declared adds at most
 DEGREES = 2.0  # beyond the least, of the inverse-Wishart prior of S
 PLAIN_VARIANCE = 0.05  # where S is thought to be
 CSAS_AT_ONCE = 512
-RANKS = 1 << 40  # between the seeds of processes
 CHAIN = ("maps", "skills", "common", "pair", "side", "plain_cov", "precision", "side_precision")
 
 
@@ -225,7 +225,7 @@ class PosteriorSampler(nn.Module):
         noise = 0.0 if self.sweeps < self.ascent else 1.0
         own = generator
         if self.shard[1] > 1:  # what is drawn for hand-overs and CSAs is drawn by one process, the rest by all alike
-            own = torch.Generator(device).manual_seed(generator.initial_seed() + (self.shard[0] + 1) * RANKS)
+            own = torch.Generator(device).manual_seed(seed_of(generator.initial_seed(), self.shard[0] + 1))
         self._everything(generator, own, noise)
         self.step += 1
         if self.sweeps > self.idle:

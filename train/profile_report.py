@@ -73,7 +73,8 @@ def _costs(measured: Measured, ceilings: Ceilings, contacts_per_s: float | None)
     if costs is None or not rows or contacts_per_s is None:
         return None
     flops, moved = (amount / rows * contacts_per_s for amount in (costs.flops, costs.moved))
-    half = ceilings.bf16 if "16" in measured.precision else None
+    # Sweeps keep their digits at whatever precision the towers run.
+    half = ceilings.bf16 if "16" in measured.precision and measured.kind == "step" else None
     product = half or ceilings.fp32
     return {
         "contacts": rows,

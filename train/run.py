@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from train.validate import outcome_metrics
 from twotower.clock import NEVER, format_time
 from twotower.errors import ConfigError, OutputError
 from twotower.features.engine.store import save_csas
-from twotower.files import atomic_directory, atomic_write, sha256_file
+from twotower.files import atomic_directory, atomic_write, sha256_file, system_errors
 from twotower.redaction.redactor import Redactor
 from twotower.scoring.join import Join
 from twotower.scoring.memory import Memory
@@ -102,8 +103,8 @@ def epochs_for(with_memory: bool, sampled: bool) -> int:
 
 
 def fingerprint(cli: MatcherCLI, folder: Path) -> str:
-    """Digest of the resolved configuration and of the tables' bytes."""
-    digest = hashlib.sha256(resolved_config(cli).encode())
+    """Digest of this program's version, the resolved configuration and the tables' bytes."""
+    digest = hashlib.sha256(f"{version('twotower-matcher')}\n{resolved_config(cli)}".encode())
     for path in sorted(folder.glob("*.parquet")):
         digest.update(f"{path.name} {sha256_file(path)}".encode())
     return digest.hexdigest()
@@ -112,12 +113,13 @@ def fingerprint(cli: MatcherCLI, folder: Path) -> str:
 def claim(work: Path, mark: str) -> Path:
     """Open the work folder for the run marked so; returns where its last checkpoint is, if there is one.
 
-    Raises ConfigError where an unfinished run of other data or options stands there.
+    Raises ConfigError where an unfinished run of other data, options or version stands there, or one that is not
+    marked.
     """
     marker = work / "fingerprint"
-    if (work / LAST).is_file() and marker.is_file() and marker.read_text() != mark:
+    if (work / LAST).is_file() and not (marker.is_file() and marker.read_text() == mark):
         raise ConfigError(
-            f"{work}: an unfinished run on other data or options is there: "
+            f"{work}: an unfinished run on other data or options is there, or of another version: "
             "repeat its command to finish it, or remove it"
         )
     work.mkdir(parents=True, exist_ok=True)
@@ -160,7 +162,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     rows = summarised(handovers, options.history_per_csa, data.end)
     write_outcomes(pairs, data_module.tables, outcomes.heads)
     join = replace(join, outcomes=outcomes.heads)
-    with atomic_directory(output) as folder:
+    with atomic_directory(output) as folder, system_errors(output):
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
         data.tokenizer.save(folder / "tokenizer.json")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -32,6 +33,15 @@ def launched() -> tuple[int, int]:
     if together() == 1 and "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return rank(), together()
+
+
+def seed_of(shared: int, process: int) -> int:
+    """Seed of what one of several processes draws for itself; of the first (0) the shared seed itself.
+
+    The others' are hashes: a CPU's generator reads the low 32 bits of a seed, so an offset above these is no other
+    seed, and one inside them meets another step's.
+    """
+    return shared if not process else int(np.random.SeedSequence([shared, process]).generate_state(1, np.uint64)[0])
 
 
 class _Gathered(torch.autograd.Function):

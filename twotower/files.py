@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -64,6 +65,26 @@ def atomic_write(path: str | Path, content: bytes | str) -> None:
     """Writes a small file (text as UTF-8) so that readers see the old content or the new, never a part."""
     with atomic_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def system_errors(path: str | Path) -> Iterator[None]:
+    """Makes what libraries in Rust say of a file that they could not write the OSError that it was; names `path` where
+    an OSError names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        code = error.errno
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        code = int(found[1])
+    else:
+        return
+    raise OSError(code, os.strerror(code), str(path))
 
 
 def sha256_file(path: str | Path) -> str:

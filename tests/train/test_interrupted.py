@@ -142,6 +142,38 @@ def test_a_signal_ends_a_run_after_the_step_at_hand(tiny, whole, tmp_path, capsy
     assert continued(tiny, tmp_path / "run", kind, whole[kind]) == len(whole[kind][1]) - 4
 
 
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SLURM job of one process; returns the file in which its `scontrol` writes what it was asked."""
+    asked, tool = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    tool.chmod(0o755)
+    job = {"NTASKS": "1", "NTASKS_PER_NODE": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0"}
+    for name, value in {**job, "NODEID": "0", "NNODES": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    return asked
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_job_that_slurm_wants_back_is_saved_and_queued_again(tiny, whole, tmp_path, capsys, slurm, works):
+    if not works:
+        (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\necho no such job >&2\nexit 1\n")
+    before = signal.getsignal(signal.SIGUSR1)
+    found, steps = train(tiny, tmp_path / "run", "gradient", at=3, end=send(signal.SIGUSR1))
+    assert (found, len(steps)) == (128 + signal.SIGUSR1, 4)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    if works:
+        assert slurm.read_text() == "requeue 7\n"
+        assert line.endswith("after step 3 of epoch 0 (from 0), which is saved: job 7 is queued again")
+    else:
+        assert line.endswith(f"{CONTINUES}; scontrol requeue 7 failed: no such job")
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert {p.name for p in work_of(tmp_path / "run").iterdir()} == {"fingerprint", "last.ckpt"}
+    assert continued(tiny, tmp_path / "run", "gradient", whole["gradient"]) == len(whole["gradient"][1]) - 4
+
+
 @pytest.mark.parametrize(("at", "left"), [(6, 7), (13, 0)])
 def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(tiny, whole, tmp_path, capsys, at, left):
     assert train(tiny, tmp_path / "run", "gradient", at=at, end=send(signal.SIGTERM))[0] == 143
@@ -187,6 +219,48 @@ def test_a_run_that_had_stopped_early_stays_stopped(tiny, tmp_path, monkeypatch)
     assert measured == [0, 1]
 
 
+def test_a_step_that_is_validated_is_not_the_last_one_of_an_interrupted_run(tiny, tmp_path, monkeypatch):
+    """Nobody would validate it any more."""
+    measured, options = [0], ("--trainer.val_check_interval=0.5", "--trainer.max_epochs=1")
+
+    def counted(*_: object) -> dict[str, float]:
+        measured[0] += 1
+        return {"val_rank": 0.5}
+
+    monkeypatch.setattr("train.module.validation_metrics", counted)
+    status, steps = train(tiny, tmp_path / "run", "gradient", *options, at=2, end=send(signal.SIGTERM))
+    assert (status, [step for _, step, _ in steps]) == (143, [0, 1, 2, 3])
+    assert measured == [1]  # after the third step
+    status, steps = train(tiny, tmp_path / "run", "gradient", *options)
+    assert (status, [step for _, step, _ in steps]) == (0, [4, 5, 6])
+    assert measured == [2]
+
+
+def test_a_run_that_is_killed_while_its_best_epoch_is_written_still_keeps_it(tiny, tmp_path, monkeypatch):
+    """What says that an epoch is over also says which one is the best so far."""
+    options, measured = ("--early_stopping.patience=3",), [0.0]
+
+    def falling(*_: object) -> dict[str, float]:
+        measured[0] -= 1
+        return {"val_rank": measured[0]}
+
+    def killed(checkpoint: dict[str, Any], path: Path) -> None:
+        if path.name == "best.ckpt":
+            raise KilledError
+        write(checkpoint, path)
+
+    monkeypatch.setattr("train.module.validation_metrics", falling)
+    status, steps = train(tiny, tmp_path / "whole", "gradient", *options)
+    assert status == 0
+    measured[0] = 0
+    with monkeypatch.context() as patch:
+        patch.setattr("train.checkpoints.write", killed)
+        assert train(tiny, tmp_path / "run", "gradient", *options)[0] == -1
+    measured[0] = 0
+    assert train(tiny, tmp_path / "run", "gradient", *options) == (0, steps)
+    assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+
+
 def test_who_interrupts_twice_does_not_wait_for_the_step(tiny, tmp_path, capsys):
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -223,7 +297,7 @@ def test_checkpoints_by_the_clock_change_nothing(tiny, whole, tmp_path, monkeypa
     assert written.count("last.ckpt") >= 6 + 6 + 2  # inside both epochs and at their ends
     written.clear()
     assert continued(tiny, tmp_path / "other", "gradient", whole["gradient"], "--saving.minutes=0") == 14
-    assert written.count("last.ckpt") <= 4
+    assert written.count("last.ckpt") == 2
 
 
 def test_what_a_killed_process_left_half_written_goes(tiny, tmp_path):
@@ -256,6 +330,16 @@ def test_two_processes_agree_on_the_step(tiny, tmp_path):
     assert "Traceback" not in done.stderr
     step = int(done.stderr.split("stopped by SIGTERM after step ")[1].split()[0])
     assert read(work_of(tmp_path / "run") / "last.ckpt")["global_step"] == step + 1
+
+
+def test_a_process_that_hears_no_signal_is_ended_too(monkeypatch):
+    monkeypatch.setattr(interrupted, "CHILD_SECONDS", 0.2)
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: None); print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    interrupted.end([child])
+    assert child.wait(10) == -signal.SIGKILL
 
 
 def test_a_loader_with_workers_draws_from_where_the_run_goes_on():

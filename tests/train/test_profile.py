@@ -250,6 +250,13 @@ def test_rates_are_by_contact_and_half_precision_is_held_against_its_own_product
     assert found["costs"]["ceiling"] == "bf16"
 
 
+def test_sweeps_are_held_against_the_product_in_single_precision():
+    """They are never taken in half of it (`train.module.training_step`)."""
+    found = facts_of(measured(kind="sweep", labels=SWEEP_PARTS, parts=None), CEILINGS)
+    assert found["costs"]["ceiling"] == "fp32"
+    assert found["costs"]["share_of_product"] == 400 / 20 * 15 / 50
+
+
 def test_shares_of_the_device_are_one_in_sum_with_what_it_idled():
     found = facts_of(measured(), CEILINGS)
     parts = found["parts"]

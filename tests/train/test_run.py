@@ -85,7 +85,7 @@ def test_another_seed_gives_another_model(centre, trained, tmp_path):
 
 
 def test_an_interrupted_run_is_finished_by_its_command_to_the_same_bytes_and_by_no_other(
-    centre, trained, tmp_path, capsys
+    centre, trained, tmp_path, capsys, monkeypatch
 ):
     run = tmp_path / "run"
     assert interrupted(centre, run, 14) != 0  # in the second epoch
@@ -94,6 +94,14 @@ def test_an_interrupted_run_is_finished_by_its_command_to_the_same_bytes_and_by_
     capsys.readouterr()
     assert train(centre, run, "--data.batch_size=128") == 1
     assert "an unfinished run on other data or options is there" in capsys.readouterr().err.splitlines()[-1]
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.version", lambda _: "0.0.1")
+        assert train(centre, run) == 1
+    assert "or of another version" in capsys.readouterr().err.splitlines()[-1]
+    (work_of(run) / "fingerprint").rename(tmp_path / "fingerprint")
+    assert train(centre, run) == 1
+    assert "an unfinished run" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "fingerprint").rename(work_of(run) / "fingerprint")
     assert train(centre, run) == 0
     assert "(continued)" in capsys.readouterr().out
     assert digests(run) == digests(trained)
@@ -109,7 +117,7 @@ def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(centre, train
 
 def test_a_run_goes_on_exactly_from_the_middle_of_an_epoch(centre, tmp_path):
     # The latest checkpoint is the one that is kept: step 20 of 24, trained after the interruption.
-    options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null")
+    options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null", "--checkpoint.save_last=true")
     assert train(centre, tmp_path / "whole", *options) == 0
     run = tmp_path / "run"
     assert interrupted(centre, run, 18, *options) != 0  # the last checkpoint is that of step 15; an epoch has 12
