@@ -41,10 +41,6 @@ from twotower.towers.two_tower import TwoTower
 DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
-<<<<<<< HEAD
-RANKS = 1 << 40  # between the seeds of processes, and of batches that are summed
-=======
->>>>>>> rev2
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -282,15 +278,10 @@ class MatcherModule(lightning.LightningModule):
             with torch.autocast(self.device.type, enabled=False), self.guard.sweep(self, self.sampler):
                 self.optimizers().step()  # type: ignore[union-attr]
             return None
-<<<<<<< HEAD
         # Every process draws noise of its own, the first one what it would draw alone; so do batches of one update.
         trainer = self.trainer
         part = index % trainer.accumulate_grad_batches * trainer.world_size + trainer.global_rank
-        torch.manual_seed(self.data.seed * 1_000_003 + trainer.global_step + part * RANKS)
-=======
-        # Every process draws noise of its own; the first one what it would draw alone.
-        torch.manual_seed(seed_of(self.data.seed * 1_000_003 + self.trainer.global_step, self.trainer.global_rank))
->>>>>>> rev2
+        torch.manual_seed(seed_of(self.data.seed * 1_000_003 + trainer.global_step, part))
         parts: dict[str, Tensor] = {}
         step = step if self.taught is None else self.taught.read(self.towers, step)
         if step.profile is not None:

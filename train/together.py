@@ -35,13 +35,14 @@ def launched() -> tuple[int, int]:
     return rank(), together()
 
 
-def seed_of(shared: int, process: int) -> int:
-    """Seed of what one of several processes draws for itself; of the first (0) the shared seed itself.
+def seed_of(shared: int, part: int) -> int:
+    """Seed of what one of several processes, or of batches that are summed, draws for itself; of the first (0) the
+    shared seed itself.
 
     The others' are hashes: a CPU's generator reads the low 32 bits of a seed, so an offset above these is no other
     seed, and one inside them meets another step's.
     """
-    return shared if not process else int(np.random.SeedSequence([shared, process]).generate_state(1, np.uint64)[0])
+    return shared if not part else int(np.random.SeedSequence([shared, part]).generate_state(1, np.uint64)[0])
 
 
 class _Gathered(torch.autograd.Function):
