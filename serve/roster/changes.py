@@ -6,7 +6,7 @@ Notable: a change says what is so from now on, not what was so before, so to app
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from serve.contact import MatchError
@@ -93,11 +93,11 @@ def from_json(value: Any, where: str = "change") -> RosterChange:
     kind = KINDS.get(op) if isinstance(op, str) else None
     if kind is None:
         raise MatchError(f"{where}: op {op!r}; {', '.join(KINDS)} are known")
-    fields = tuple(kind.__dataclass_fields__)
-    if unknown := sorted(set(map(str, value)) - {"op", *fields}):
-        raise MatchError(f"{where} ({op}): unknown field {unknown[0]!r}; it has {', '.join(fields)}")
-    given = {name: value[name] for name in fields if name in value}
-    missing = [name for name in fields if name not in given and not (kind is Join and name == "csa")]
+    names = tuple(one.name for one in fields(kind))
+    if unknown := sorted(set(map(str, value)) - {"op", *names}):
+        raise MatchError(f"{where} ({op}): unknown field {unknown[0]!r}; it has {', '.join(names)}")
+    given = {name: value[name] for name in names if name in value}
+    missing = [name for name in names if name not in given and not (kind is Join and name == "csa")]
     if missing:
         raise MatchError(f"{where} ({op}): field {missing[0]!r} is missing")
     change = kind(**given)
@@ -107,7 +107,7 @@ def from_json(value: Any, where: str = "change") -> RosterChange:
 
 def to_json(change: RosterChange) -> dict[str, Any]:
     """The inverse of `from_json`, of plain values."""
-    found = {name: getattr(change, name) for name in change.__dataclass_fields__}
+    found = {one.name: getattr(change, one.name) for one in fields(change)}
     if isinstance(change, Join | Change):
         found["csa"] = dict(change.csa)
     return {"op": change.op, **found}

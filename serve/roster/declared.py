@@ -31,7 +31,7 @@ _TAG = re.compile(str(CSAS.column("languages").pattern))
 
 @dataclass(frozen=True)
 class Declared:
-    """What is declared of one CSA. `hired_at` µs, None: not known; `channels` None: through any; no `languages`: any."""
+    """What is declared of one CSA. `hired_at` µs, None: not known; `channels` None: any; no `languages`: any."""
 
     languages: tuple[str, ...] = ()
     skills: tuple[tuple[str, float], ...] = ()
