@@ -73,7 +73,7 @@ def test_a_joiner_is_who_a_bundle_made_with_them_would_have(tmp_path, families):
     features, expected = matcher._started()._features[code], other.bundle.roster.features[there]
     assert features == pytest.approx(expected, abs=1e-5)
     # Whom training never saw has no identity of their own.
-    stranger = other.bundle.csa_encoder.encode(expected[None], np.zeros(1, np.int64))[0]
+    stranger = matcher.bundle.csa_encoder.encode(expected[None], np.zeros(1, np.int64))[0]
     assert matcher.snapshot.vectors_of(np.array([code])) == pytest.approx(stranger, abs=1e-4)
     assert late in who(matcher)
 
