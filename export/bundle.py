@@ -25,7 +25,7 @@ from twotower.index.history import history_queries, history_vectors, staleness_r
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
 
-COPIED = ("tokenizer.json", "features.json", "calibration.json", "features.state")
+COPIED = ("tokenizer.json", "features.json", "calibration.json", "features.state", "csas.parquet")
 PACKAGES = {"twotower": "twotower-matcher", "torch": "torch", "onnx": "onnx", "faiss": "faiss-cpu"}
 # What the manifest records apart; the rest of run.json describes the model.
 APART = ("window", "metrics", "history_per_csa")

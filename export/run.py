@@ -25,6 +25,7 @@ NEEDED = (
     "calibration.json",
     "run.json",
     "csas.npz",
+    "csas.parquet",
     "history.npz",
     "features.state",
 )

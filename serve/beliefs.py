@@ -63,8 +63,8 @@ class Spread:
 
 
 class Beliefs:
-    """Beliefs about J CSAs: `vectors` (J, P) and factors `spread` (J, S, P) as training left them, neither changed, and
-    what outcomes have taught since.
+    """Beliefs about J CSAs: `vectors` (J, P) and factors `spread` (J, S, P) as training left them, and what outcomes
+    have taught since.
 
     A CSA with outcomes takes (S − 1 + n) P + 2 P floats of 4 bytes, n being how many components of theirs vary alone:
     the constant in a bundle whose posterior was sampled (n = 1), all of them in one of members (n = P; 70 kB with
@@ -72,7 +72,7 @@ class Beliefs:
     """
 
     def __init__(self, vectors: Floats, spread: Halves) -> None:
-        self._vectors, self._trained = vectors, spread
+        self._vectors, self._trained = vectors.copy(), spread
         self._own: dict[int, Doubles] = {}
         self._roots: Roots = Spread.of(spread).roots
 
@@ -106,6 +106,25 @@ class Beliefs:
         for csa in self._own:
             out[csa] = self.vector(csa, vectors[csa])
         return out
+
+    def grow(self, csas: int) -> None:
+        """Make room for more CSAs, of whom nothing is believed yet."""
+        more = csas - len(self._vectors)
+        if more <= 0:
+            return
+        self._vectors, self._trained = (
+            np.concatenate([part, np.zeros((more, *part.shape[1:]), part.dtype)])
+            for part in (self._vectors, self._trained)
+        )
+        self._roots = np.concatenate([self._roots, np.full(more, None, dtype=object)])
+
+    def begin(self, csa: int, vector: Floats, factor: Halves) -> None:
+        """What the tower says, vector (P,) and factor (S, P), of a CSA about whom it said nothing or something else.
+        What outcomes have taught stays."""
+        self._vectors[csa] = vector
+        if self._own.get(csa) is None:
+            # As a root, because others may be reading the factors.
+            self._roots[csa] = root_of(factor)
 
     def spread(self) -> Spread:
         """How far everyone's vector may be off now; it does not change with what is learnt later."""

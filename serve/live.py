@@ -4,13 +4,15 @@ Notable: the same engine, features and rows as in training, told one hand-over a
 shrunk towards depends on everyone and is kept from the last `refresh`; their own sums, their vector (`beliefs.py`) and
 their memory move at once, in time that but for a rare move of all rows (`live_rows.py`) does not depend on how much is
 remembered. Nobody else moves until the next refresh, which brings the past of all to one moment, as a snapshot in
-training does, and builds anew what nominates candidates. What the roster says (skills, profile, tenure) stays that of
-the bundle.
+training does, and builds anew what nominates candidates. Who joins, and of whom something else is declared, reads by
+the same features and tower; what nominates does not know them as they are now, so until the next refresh they are
+nominated whenever they are eligible. Tenure stays that of the bundle.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +21,12 @@ import numpy.typing as npt
 from serve.beliefs import Beliefs
 from serve.live_rows import Fresh, LiveRows, LiveVectors
 from serve.outcome import Outcome
+from serve.roster.book import Book, Told
+from serve.roster.declared import csas_table
 from serve.seen import Seen
 from serve.snapshot import Searched, Snapshot, surrogates
 from twotower.bundle.bundle import Bundle
-from twotower.features.csa import of_past, past_columns
+from twotower.features.csa import CsaFeatures, of_past, past_columns
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
 from twotower.features.engine.readout import Priors
@@ -31,6 +35,7 @@ from twotower.index.build import QUERIES, build_history_index, build_profile_ind
 from twotower.index.history import history_queries, history_vectors, stale_vectors
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.join import sigmoid
+from twotower.tables.load import csas_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,7 +52,7 @@ class Live:
         saved = bundle.engine
         self._engine = CsaHistory.restored(saved.settings, saved.state())
         self._features, self._past = bundle.roster.features.copy(), past_columns(bundle.schema)
-        self._identity = bundle.roster.identity
+        self._identity = bundle.roster.identity.copy()
         self._rows = LiveRows(bundle.history, len(snapshot.ids), int(bundle.manifest.history["per_csa"]))
         roster = bundle.roster
         self._beliefs = Beliefs(roster.vectors, roster.spread)
@@ -57,6 +62,7 @@ class Live:
         self._indexed_at = int(bundle.manifest.window["until"])
         self._fresh = Fresh(snapshot.fresh[0].shape[1])
         self._asked = asked
+        self._unindexed: list[int] = []  # CSAs whom the indexes do not know as they are
         self._priors = Priors()
         of_past(self._schema, self._engine, self._engine.moment, priors=self._priors)
 
@@ -88,9 +94,63 @@ class Live:
             self._moved(code)
         return self._snapshot
 
+    def roster(self, book: Book, told: Told, at: int | None = None) -> Snapshot:
+        """The roster after changes that `book` has taken in, at a moment (µs, by default that of the history)."""
+        self._grow(book.capacity)
+        moment = self.moment if at is None else max(at, self.moment)
+        for code in (*told.joined, *told.moved):
+            self._declared(code, book, moment)
+        known = self._snapshot
+        # Readers of the snapshot before may go on with the names: they only get longer.
+        view = self._view() if told.joined or told.moved or book.capacity != len(known.active) else known
+        self._snapshot = replace(
+            view,
+            ids=book.ids,
+            codes=book.codes,
+            active=book.bitmaps.mask(),
+            bitmaps=book.bitmaps,
+            blocked=book.blocked,
+            left=np.array(sorted(book.left), np.int64),
+            version=book.version,
+            unindexed=np.array(sorted(self._unindexed), np.int64),
+        )
+        return self._snapshot
+
+    def _declared(self, code: int, book: Book, moment: int) -> None:
+        """Read what is declared of a CSA anew."""
+        entry, ids = book.entry(code), [book.ids[code]]
+        csas = csas_of("roster", csas_table(ids, [entry.declared]))
+        before, after = CsaFeatures(csas, self._schema, self._embed).declared(moment)
+        self._features[code, : self._past.start] = before[0]
+        self._features[code, self._past.stop :] = after[0]
+        self._identity[code] = self._schema.identity_of(ids)[0]
+        who = np.array([code])
+        past = of_past(self._schema, self._engine, self.moment, who, self._priors)
+        self._features[code, self._past] = past[0]
+        encoder, given = self._bundle.csa_encoder, (self._features[who], self._identity[who])
+        (self._encoded[code],), (self._own[code],) = encoder.encode(*given)
+        self._beliefs.begin(code, self._encoded[code], encoder.spread(*given)[0])
+        self._vectors.put(code, self._beliefs.vector(code, self._encoded[code]), self._own[code])
+        if code not in self._unindexed:
+            self._unindexed.append(code)
+
+    def _embed(self, texts: Sequence[str]) -> Floats:
+        """Base embeddings (N, K) of texts, as the contact tower reads them."""
+        return self._bundle.contact_encoder.encode({"intent_text": list(texts)}, quiet=True).base
+
+    def _grow(self, capacity: int) -> None:
+        more = capacity - len(self._identity)
+        if more <= 0:
+            return
+        for name in ("_features", "_encoded", "_own", "_identity"):
+            part = getattr(self, name)
+            setattr(self, name, np.concatenate([part, np.zeros((more, *part.shape[1:]), part.dtype)]))
+        for part in (self._engine, self._rows, self._beliefs, self._vectors):
+            part.grow(capacity)
+
     def refresh(self, moment: int) -> Snapshot:
         """Everyone as of a moment, not earlier than `moment` of this, and what nominates candidates built anew."""
-        priors, features, identity = Priors(), self._features, self._bundle.roster.identity
+        priors, features, identity = Priors(), self._features, self._identity
         past = of_past(self._schema, self._engine, moment, priors=priors)
         if past.shape[1]:
             features = features.copy()
@@ -106,10 +166,12 @@ class Live:
         self._rows.settle()
         self._priors, self._features, self._encoded, self._own = priors, features, encoded, own
         self._vectors = LiveVectors(vectors, own)
-        self._indexed_at, self._fresh = moment, Fresh(history.vectors.shape[1])
+        self._indexed_at, self._fresh, self._unindexed = moment, Fresh(history.vectors.shape[1]), []
         self._engine.stand_at(moment)
         searched = Searched.of(history, rows, len(identity))
-        self._snapshot = replace(self._view(), profiles=profiles, history=searched, surrogates=stand_ins)
+        self._snapshot = replace(
+            self._view(), profiles=profiles, history=searched, surrogates=stand_ins, unindexed=np.empty(0, np.int64)
+        )
         return self._snapshot
 
     def _searches(self, vectors: Floats, history: Floats) -> tuple[VectorIndex, VectorIndex]:

@@ -54,6 +54,15 @@ class LiveRows:
         self._end[csa] = end + 1
         self._begin[csa] = max(begin, end + 1 - self._per_csa - TRAIL)
 
+    def grow(self, csas: int) -> None:
+        """Make room for more CSAs, of whom nothing is remembered."""
+        more = csas - len(self._begin)
+        if more > 0:
+            nowhere = np.full(more, self._used, np.int64)
+            self._begin, self._end, self._limit = (
+                np.concatenate([part, nowhere]) for part in (self._begin, self._end, self._limit)
+            )
+
     def memory(self) -> Memory:
         """What is remembered now; it does not change with what is added later."""
         runs = self._begin.copy(), self._end.copy()
@@ -149,6 +158,15 @@ class LiveVectors:
     def view(self) -> tuple[Floats, Floats, Positions]:
         """Arrays (V, P) and (V, T), and at which of their rows each CSA stands (J,)."""
         return self._vectors, self._own, self._place.copy()
+
+    def grow(self, csas: int) -> None:
+        """Make room for more CSAs, whose vectors are zeros until they are put."""
+        more = csas - len(self._place)
+        if more > 0:
+            zeros = (np.zeros((more, part.shape[1]), np.float32) for part in (self._vectors, self._own))
+            self._fill(
+                *(np.concatenate([p[self._place], z]) for p, z in zip((self._vectors, self._own), zeros, strict=True))
+            )
 
     def _fill(self, vectors: Floats, own: Floats) -> None:
         room = max(256, len(vectors) // 4)

@@ -9,6 +9,7 @@ outside the bundle (`serve/customers.py`), as of the contact's arrival; a strang
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,11 @@ from serve.customers_rows import MemoryOfOne
 from serve.live import Live
 from serve.nominate import nominated
 from serve.outcome import Outcome
+from serve.roster.book import Book, key_of
+from serve.roster.changes import RosterChange
+from serve.roster.declared import declared_of
+from serve.roster.eligibility import Need
+from serve.roster.view import RosterView
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
@@ -40,6 +46,7 @@ from twotower.scoring.memory import Memory
 from twotower.scoring.utility import Utility
 
 _log = logging.getLogger("serve")
+Eligible = Sequence[str] | Need | None
 OTHER_BUNDLE = (
     "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
     "who served them do; build the store again with this bundle"
@@ -49,7 +56,7 @@ OTHER_BUNDLE = (
 class Matcher:
     """Ranks CSAs for contacts from one bundle. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, customers: Customers | None = None) -> None:
+    def __init__(self, bundle: Bundle, customers: Customers | None = None, secret: bytes | None = None) -> None:
         self.bundle = bundle
         self.customers = customers
         self._encoder = bundle.contact_encoder
@@ -60,20 +67,27 @@ class Matcher:
         self._live: Live | None = None
         self._asked: deque[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque(maxlen=QUERIES)
         self._writing = threading.Lock()
+        self._book: Book | None = None
+        self._secret = secrets.token_bytes(32) if secret is None else secret
         self._reads_past = bundle.schema.has("frequency", "style", "relationship")
         if customers is not None and customers.bundle != self._id:
             _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
     @classmethod
     def load(
-        cls, bundle_dir: str | Path, expect_digest: str | None = None, customers: Customers | None = None
+        cls,
+        bundle_dir: str | Path,
+        expect_digest: str | None = None,
+        customers: Customers | None = None,
+        secret: bytes | None = None,
     ) -> Matcher:
         """Verify a bundle and load what matching needs. Raises BundleError, one line, where it cannot be trusted.
 
         customers: what is known of returning customers. Of a store that was built with another bundle the vectors of
-        past hand-overs do not count, which one line in the log `serve` says; all else does.
+        past hand-overs do not count, which one line in the log `serve` says; all else does. secret: under which
+        customers of blocked pairs are kept in memory, by default one of this process alone.
         """
-        return cls(Bundle.open(bundle_dir, expect_digest), customers)
+        return cls(Bundle.open(bundle_dir, expect_digest), customers, secret)
 
     def ended(
         self,
@@ -121,6 +135,55 @@ class Matcher:
         code, moment = self._code(csa_id), moment_of(at, "at")
         with self._writing:
             self._snapshot = self._started().worked(code, moment, change)
+
+    def update_roster(self, changes: Sequence[RosterChange], at: datetime | int | None = None) -> int:
+        """Make changes to the roster (`serve/roster/changes.py`), all of them or none; returns its new version.
+
+        At the next call who joined can be found and who left is gone; matching goes on meanwhile. at: when, by default
+        as late as anything that was told. Raises MatchError naming the change that cannot be; nothing has changed then.
+        """
+        moment = None if at is None else moment_of(at, "at")
+        with self._writing:
+            live, book = self._started(), self._books()
+            before = book.saved()
+            try:
+                self._snapshot = live.roster(book, book.apply(changes, moment), moment)
+            except BaseException:
+                book.restore(before)
+                raise
+            return book.version
+
+    def roster(self) -> RosterView:
+        """Who is in the roster now, for people and tools."""
+        with self._writing:
+            return self._books().view()
+
+    def _books(self) -> Book:
+        """The writer's side of who is in the roster, made when somebody first asks."""
+        if self._book is None:
+            active, declared = self._snapshot.active.tolist(), declared_of(self.bundle.declared)
+            self._book = Book(self._snapshot.ids, active, declared, self._secret)
+        return self._book
+
+    def _view(self, eligible: Eligible) -> Snapshot:
+        """The present snapshot, with bitmaps where a need is to be looked up."""
+        if self._snapshot.bitmaps is None and isinstance(eligible, Need):
+            with self._writing:
+                self._snapshot = replace(self._snapshot, bitmaps=self._books().bitmaps)
+        return self._snapshot
+
+    def _who(self, eligible: Eligible, customer_id: str | None, view: Snapshot) -> npt.NDArray[np.int64] | None:
+        """Codes, ascending, of who may take a customer's contact, None: all active. Raises MatchError, unknown ids."""
+        barred = view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
+        if isinstance(eligible, Need):
+            codes = None if view.bitmaps is None else view.bitmaps.codes(eligible)
+        elif eligible is None:
+            codes = None if barred is None else np.flatnonzero(view.active)
+        else:
+            codes = np.array(eligible_codes(eligible, view.codes), dtype=np.int64)
+            codes = codes[codes < len(view.active)]  # who joins while this call runs comes with the next
+            codes = np.setdiff1d(codes, view.left, assume_unique=True) if len(view.left) else codes
+        return codes if barred is None or codes is None else np.setdiff1d(codes, list(barred), assume_unique=True)
 
     def refresh(self, at: datetime | int | None = None) -> None:
         """Bring everyone's past to a moment (by default just after all that is known): what numbers are shrunk towards,
@@ -180,7 +243,7 @@ class Matcher:
         self,
         contact: Mapping[str, Any] | Seen,
         k: int = 10,
-        eligible: Sequence[str] | None = None,
+        eligible: Eligible = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
         utility: Utility | None = None,
@@ -188,7 +251,8 @@ class Matcher:
         """The best k CSAs for a contact, best first; fewer where fewer are eligible, none where nobody is.
 
         contact: fields as in `contacts.parquet`, any may be missing or None; or what `read` made of them. eligible: csa
-        ids who may take it, None for everyone active. rank: `success` or `handled`, None for the bundle's default. at:
+        ids who may take it, of whom those who left are passed over; or what it needs, which the roster looks up; None
+        for everyone active. rank: `success` or `handled`, None for the bundle's default. at:
         the moment that ages are counted from, by default the contact's `arrived_at`, else just after all that is known;
         give the present for a contact that has waited. utility: rank by these weights of expected outcomes in place of
         success; `score` is U then.
@@ -197,8 +261,8 @@ class Matcher:
         not have and a utility beside rank `handled`, BundleError for a utility of what the bundle cannot tell.
         """
         seen = self._own(contact, at)
-        snapshot = self._snapshot
-        codes = None if eligible is None else np.array(eligible_codes(eligible, snapshot.codes), dtype=np.int64)
+        snapshot = self._view(eligible)
+        codes = self._who(eligible, seen.fields["customer_id"], snapshot)
         who = self._codes([seen.fields["customer_id"]])
         vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]], at, who)
         return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot, utility))
@@ -207,7 +271,7 @@ class Matcher:
         self,
         contacts: Sequence[Mapping[str, Any] | Seen],
         k: int = 10,
-        eligible: Sequence[Sequence[str] | None] | None = None,
+        eligible: Sequence[Eligible] | None = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
         utility: Utility | None = None,
@@ -217,13 +281,12 @@ class Matcher:
             raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
         if not contacts:
             return []
-        snapshot = self._snapshot
+        snapshot = self._view(next((one for one in eligible or () if isinstance(one, Need)), None))
         columns = columns_of([clean(one.fields if isinstance(one, Seen) else one) for one in contacts])
         vectors = self.encode(columns, columns["customer_id"], columns["arrived_at"], at)
         ranked = []
         for i in range(len(contacts)):
-            ids = None if eligible is None else eligible[i]
-            codes = None if ids is None else np.array(eligible_codes(ids, snapshot.codes), dtype=np.int64)
+            codes = self._who(None if eligible is None else eligible[i], columns["customer_id"][i], snapshot)
             one = vectors.take(np.array([i]))
             ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot, utility)))
         return ranked

@@ -9,12 +9,14 @@ since the indexes were built is scanned beside them; the scores always come from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from serve.beliefs import Spread
+from serve.roster.eligibility import Bitmaps
 from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
@@ -64,10 +66,13 @@ class Snapshot:
     may be off (`beliefs.py`); `memory` what is remembered of everyone; `profiles` and `history` indexes; `surrogates`
     the linear stand-in for each rank's score, empty for a large roster; `fresh` vectors (F, W) of good hand-overs that
     came since the indexes were built, and whose they are i8[F]. Indexes, stand-ins and `fresh` nominate, and may be
-    older.
+    older; `unindexed` i8[U] are CSAs whom they do not know as they are. Arrays over CSAs may have places for some who
+    are not there yet. `bitmaps` tell who could take a contact (None until somebody asks), `blocked` by keyed customer
+    whom they must not meet, `left` i8[L] are ascending codes of who was told to have left, `version` counts the changes
+    of the roster.
     """
 
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     codes: dict[str, int]
     active: Mask
     vectors: Floats
@@ -79,6 +84,11 @@ class Snapshot:
     history: Searched
     surrogates: dict[Rank, Surrogate]
     fresh: tuple[Floats, Codes]
+    unindexed: Codes = field(default_factory=lambda: np.empty(0, np.int64))
+    bitmaps: Bitmaps | None = None
+    blocked: Mapping[bytes, frozenset[int]] = field(default_factory=dict)
+    left: Codes = field(default_factory=lambda: np.empty(0, np.int64))
+    version: int = 0
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Snapshot:
@@ -156,22 +166,24 @@ class Snapshot:
         if many <= max(k, EXACT_CSAS) and self._rows_of(eligible) <= EXACT_HISTORY:
             return np.flatnonzero(self.active) if eligible is None else np.sort(eligible)
         if eligible is not None:
-            allowed = np.zeros(len(self.ids), dtype=np.bool_)
+            allowed = np.zeros(len(self.active), dtype=np.bool_)
             allowed[eligible] = True
-        named = np.empty(0, np.int64) if also is None else also if allowed is None else also[allowed[also]]
+        named = self.unindexed if also is None else np.concatenate([self.unindexed, also])
+        named = named if allowed is None else named[allowed[named]]
         most = max(FROM_SURROGATE, 2 * k)
         if rank not in self.surrogates:
-            best, _ = self.profiles.search(contact.profile, most, allowed)
+            best, _ = self.profiles.search(contact.profile, most, _part(allowed, len(self.profiles)))
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
         # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
         tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
-        near = self.surrogates[rank].search(contact, max(most, WIDE) if tight else most, allowed)
+        stand_in = self.surrogates[rank]
+        near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))
         like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
         return self._union(near[0][:most], like, named)
 
     def _union(self, *parts: Codes) -> Codes:
         """Distinct codes, ascending; by a mask, several times faster than sorting."""
-        named = np.zeros(len(self.ids), dtype=np.bool_)
+        named = np.zeros(len(self.active), dtype=np.bool_)
         for part in parts:
             named[part] = True
         return np.flatnonzero(named)
@@ -185,7 +197,7 @@ class Snapshot:
     def _like_work(self, contact: ContactVectors, rank: Rank, allowed: Mask | None) -> Codes:
         """CSAs behind the nearest remembered hand-overs that did not fail."""
         found, queries = self.history, history_queries(contact.memory, rank)
-        mask = None if allowed is None else np.repeat(allowed, np.diff(found.starts))
+        mask = None if allowed is None else np.repeat(allowed[: len(found.starts) - 1], np.diff(found.starts))
         rows, _ = found.index.search(queries, FROM_HISTORY_ROWS, mask)
         return np.concatenate([self._owners(rows[0]), self._fresh(queries, allowed)])
 
@@ -196,7 +208,7 @@ class Snapshot:
         k = min(FROM_HISTORY_ROWS, len(rows))
         if k:
             rows = exact_search(found.index.vectors, queries, k, rows)[0][0]
-        mask = np.zeros(len(self.ids), dtype=np.bool_)
+        mask = np.zeros(len(self.active), dtype=np.bool_)
         mask[codes] = True
         return np.concatenate([self._owners(rows), self._fresh(queries, mask)])
 
@@ -218,6 +230,11 @@ class Snapshot:
         np.maximum.at(best, place, products[rows])
         nearest: Codes = who[_largest(best, FROM_HISTORY_ROWS)]
         return nearest
+
+
+def _part(allowed: Mask | None, rows: int) -> Mask | None:
+    """Of a mask of the roster, what an index of its first CSAs takes."""
+    return allowed if allowed is None or len(allowed) == rows else allowed[:rows]
 
 
 def _largest(values: Floats, k: int) -> Codes:

@@ -47,6 +47,10 @@ class Surrogate:
         self._basis = basis[:, ::-1][:, :kept].astype(np.float32)
         self._index = build_half_index(widen(centred @ self._basis))
 
+    def __len__(self) -> int:
+        """How many CSAs it stands in for."""
+        return len(self._index)
+
     def search(self, contact: ContactVectors, k: int, allowed: Mask | None = None) -> Rows:
         """Codes of the k best CSAs for each contact, (B, min(k, allowed)) int64, best first."""
         return self._index.search(widen(surrogate_queries(contact) @ self._basis), k, allowed)[0]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from lightning.pytorch.callbacks import Callback
 
 from train.align import align_memory
@@ -185,6 +186,7 @@ def write_arrays(data_module: MatcherData, data: TrainingSet, rows: HistoryRows,
         identity=data.identity,
         active=log.csas.active_at(data.end),
     )
+    pq.write_table(log.csas.declared_at(data.end), folder / "csas.parquet")
     rows = rows.take(rows.until == NEVER)
     np.savez(
         folder / "history.npz",

@@ -218,6 +218,7 @@ def _write_roster(log: Log, schema: FeatureSchema, encoded: Encoded, folder: Pat
     history.advance(known, until, work)
     save_csas(history, folder / "features.state")
     features = CsaFeatures(log.csas, schema, lambda texts: encoder.encode({"intent_text": list(texts)}).base)
+    pq.write_table(log.csas.declared_at(until), folder / "csas.parquet")
     np.savez(
         folder / "csas.npz",
         ids=np.array(log.csas.ids.to_pylist()),

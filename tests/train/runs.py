@@ -35,6 +35,7 @@ FILES = {
     "calibration.json",
     "config.yaml",
     "csas.npz",
+    "csas.parquet",
     "features.json",
     "features.state",
     "history.npz",

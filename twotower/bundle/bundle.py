@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from twotower.bundle.manifest import Manifest, verify_files
-from twotower.bundle.tables import Floats, Roster, read_history, read_roster
+from twotower.bundle.tables import DECLARED, Floats, Roster, read_history, read_roster, read_table
 from twotower.errors import BundleError
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class Bundle:
     def roster(self) -> Roster:
         """The CSAs with their profile vectors and features."""
         return read_roster(self.file("roster.parquet"))
+
+    @cached_property
+    def declared(self) -> pa.Table:
+        """What is declared of the CSAs at the end of the data window: columns of `csas.parquet`, one row a CSA."""
+        return read_table(self.file("csas.parquet"), ("csa_id", *DECLARED))
 
     @cached_property
     def _history(self) -> tuple[HistoryRows, pa.Array]:

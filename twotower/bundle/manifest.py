@@ -15,7 +15,7 @@ from typing import Any
 from twotower.errors import BundleError
 from twotower.files import sha256_file
 
-FORMAT = 2
+FORMAT = 3
 NAME = "manifest.json"
 # What a router cannot do without. Further files are allowed and checked when the manifest lists them.
 REQUIRED = (
@@ -26,6 +26,7 @@ REQUIRED = (
     "calibration.json",
     "profiles.faiss",
     "roster.parquet",
+    "csas.parquet",
     "history.faiss",
     "history.parquet",
     "features.state",

@@ -21,6 +21,7 @@ from twotower.scoring.outcomes import TARGETS
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
+DECLARED = ("hired_at", "site", "team", "kind", "languages", "skills", "profile", "capacity", "cost")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def write_roster(roster: Roster, path: Path) -> None:
 
 def read_roster(path: Path) -> Roster:
     """Read `roster.parquet`. Raises BundleError where a column is missing or of another type."""
-    table = _read(path, ("csa_id", "active", "identity", "vector", "spread", "outcomes", "features"))
+    table = read_table(path, ("csa_id", "active", "identity", "vector", "spread", "outcomes", "features"))
     vectors, spread, own = (_matrix(table[name]) for name in ("vector", "spread", "outcomes"))
     if spread.shape[1] % vectors.shape[1]:
         raise BundleError(f"{path}: column 'spread' is {spread.shape[1]} wide, no multiple of 'vector'; export again")
@@ -95,7 +96,7 @@ def write_history(rows: HistoryRows, csa_ids: tuple[str, ...], contact_ids: pa.A
 
 def read_history(path: Path, csa_ids: tuple[str, ...]) -> tuple[HistoryRows, pa.Array]:
     """Read `history.parquet`: rows with codes into `csa_ids`, and their contact ids (`contact` counts the rows)."""
-    table = _read(path, ("csa_id", "contact_id", "known_at", "residual", "outcome", "weight", "vector"))
+    table = read_table(path, ("csa_id", "contact_id", "known_at", "residual", "outcome", "weight", "vector"))
     codes = pc.index_in(table["csa_id"], pa.array(csa_ids, pa.string()))
     if codes.null_count:
         raise BundleError(f"{path}: names a CSA that the roster does not hold; export the bundle again")
@@ -114,7 +115,8 @@ def read_history(path: Path, csa_ids: tuple[str, ...]) -> tuple[HistoryRows, pa.
     return rows, table["contact_id"].combine_chunks()
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    """Columns of a table of a bundle. Raises BundleError where one is missing or the file cannot be read."""
     try:
         return pq.read_table(path, columns=list(columns), partitioning=None)
     except (pa.ArrowException, OSError) as error:

@@ -207,10 +207,15 @@ class CsaFeatures:
 
         A CSA whose every dated row is later reads as one of whom nothing is known.
         """
+        before, after = self.declared(moment)
+        return np.concatenate([before, of_past(self.schema, history, moment), after], axis=1)
+
+    def declared(self, moment: int) -> tuple[Floats, Floats]:
+        """What the roster says as of a moment: the columns before those of the past and those after them."""
         rows = self.csas.row_at(moment)
         static = self._static[rows.clip(0)] * (rows >= 0)[:, None]
         tenure = table(self._tenure, RosterMoment(self.csas, rows, moment), len(rows), self.schema)
-        return np.concatenate([static, tenure, of_past(self.schema, history, moment), self._signed], axis=1)
+        return np.concatenate([static, tenure], axis=1), self._signed
 
 
 def of_past(

@@ -29,7 +29,7 @@ def load(folder: str | Path) -> Log:
     contact_table = read_table(folder, CONTACTS, as_stored=("eligible",))
     handover_table = read_table(folder, INTERACTIONS)
     customer_table = read_table(folder, CUSTOMERS) if (Path(folder) / CUSTOMERS.file).exists() else None
-    csas = _csas(folder, csa_table)
+    csas = csas_of(folder, csa_table)
     contacts, customer_ids = _contacts(folder, contact_table, csas.ids)
     since, language = _customers(folder, customer_table, customer_ids)
     handovers = _handovers(folder, handover_table, contacts.ids, csas.ids)
@@ -90,7 +90,8 @@ def _customers(
     return from_arrow(table["since"].take(row), NULL_TIME), _text(table["language"].take(row))
 
 
-def _csas(folder: str | Path, table: pa.Table) -> Csas:
+def csas_of(folder: str | Path, table: pa.Table) -> Csas:
+    """The dated rows of a table `csas`. Raises DataError, naming a file of `folder`, for rows that cannot be."""
     _refuse_levels(folder, table["skills"])
     ids = _sorted_unique(_text(table["csa_id"]))
     csa = codes(table["csa_id"], ids)

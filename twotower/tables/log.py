@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from twotower.clock import NEVER, NULL_TIME, Times
+from twotower.clock import NEVER, NULL_TIME, Times, to_arrow
 from twotower.tables.ragged import Ragged as Ragged
 
 Codes = npt.NDArray[np.int32]
@@ -81,6 +81,21 @@ class Csas:
         begun = np.bincount(self.csa[self.valid_from <= t], minlength=len(self))
         first = np.searchsorted(self.csa, np.arange(len(self)))
         return np.where(begun > 0, first + begun - 1, -1).astype(np.int32)
+
+    def declared_at(self, t: int) -> pa.Table:
+        """What is declared of each CSA by the dated row that counts at t, as in `csas.parquet` but for the dates from
+        and until which it counts; who has no such row yet is left out."""
+        row = self.row_at(t)
+        who = np.flatnonzero(row >= 0)
+        rows = pa.array(row[who])
+        columns: dict[str, Any] = {
+            "csa_id": self.ids.take(pa.array(who)),
+            "hired_at": to_arrow(self.hired_at[row[who]]),
+        }
+        for name in ("site", "team", "kind", "languages", "skills", "profile"):
+            columns[name] = getattr(self, name).take(rows)
+        cost = self.cost[row[who]]
+        return pa.table({**columns, "capacity": self.capacity[row[who]], "cost": pa.array(cost, mask=np.isnan(cost))})
 
     def active_at(self, t: int) -> npt.NDArray[np.bool_]:
         """(J,) who works at t: hired at t or before, not left at t or before, by the dated row that counts at t."""

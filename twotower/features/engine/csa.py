@@ -121,6 +121,18 @@ class CsaHistory:
             groups={name: self._read_family(name, fade, old, who) for name in families},
         )
 
+    def grow(self, csas: int) -> None:
+        """Make room for more CSAs, of whom nothing is known."""
+        more = csas - self.csas
+        if more <= 0:
+            return
+        for name, empty in {**dict.fromkeys(PER_CSA, 0), "embeddings": 0, "first": NEVER, "last": NULL_TIME}.items():
+            array = getattr(self, name)
+            rows = 2 * more if name == "embeddings" else more
+            setattr(self, name, np.concatenate([array, np.full((rows, *array.shape[1:]), empty, array.dtype)]))
+        cells = np.full(more * int(self.settings.offsets[-1]), -1, np.int32)
+        self.row_of, self.csas = np.concatenate([self.row_of, cells]), csas
+
     def handled(self) -> Floats:
         """Hand-overs (J,) under the longest half-life as of `moment`."""
         longest = int(np.argmax(self.settings.half_lives_us))
