@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = f"import pathlib\npathlib.Path({str(trace)!r}).write_text('')\nclass Thing: ...\ndef call(*_): ...\n"
     (tmp_path / "side_effect.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "side_effect", raising=False)
     return trace
 
 
