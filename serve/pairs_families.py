@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from twotower.features.schema import FeatureSchema
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Columns = Mapping[str, tuple[list[int], list[float]]]
 Vector = Callable[[frozenset[str]], Doubles]
 # What moves the vectors beside the families of the registry.
 TEXT, IDENTITY, LEARNED, WHOLE = "text", "identity", "learned", "csa"
@@ -72,45 +74,58 @@ def _added(side: Side, other: Doubles, other_reversed: Doubles) -> dict[str, flo
     return {name: (there + back) / 2 for name, there, back in pairs}
 
 
-def contact_side(encoder: ContactEncoder, schema: FeatureSchema, read: ContactInputs) -> Side:
-    """A contact's profile vector by families, from what its tower read."""
-    declared: tuple[Feature[object], ...] = (*contact.NUMBERS, *customer.NUMBERS, *customer.RELATIONSHIP)  # type: ignore[arg-type]
-    columns = _columns((one.family, len(one.names(schema)), one.default) for one in schema.chosen(declared))
+def contact_side(
+    encoder: ContactEncoder, schema: FeatureSchema, read: ContactInputs, numbers: Floats | None = None
+) -> Side:
+    """A contact's profile vector by families, from what its tower read; numbers (1, F): neutral ones, by default the
+    mean of training."""
+    columns = contact_columns(schema)
     labels = ("labels",) if schema.has("labels") else ()
-    silent, neutral = encoder.words(""), _neutral(encoder, schema, read, columns)
+    silent, neutral = encoder.words(""), _neutral(encoder, read, columns) if numbers is None else numbers
 
     def vector(kept: frozenset[str]) -> Doubles:
-        numbers = neutral.copy()
+        row = neutral.copy()
         for name, (places, _) in columns.items():
             if name in kept:
-                numbers[:, places] = read.numbers[:, places]
+                row[:, places] = read.numbers[:, places]
         known = "labels" in kept or not labels
         categories = read.categories if known else np.zeros_like(read.categories)
         tokens = read.tokens if TEXT in kept else silent
-        return encoder.profile(ContactInputs(tokens, categories, numbers)).astype(np.float64)
+        return encoder.profile(ContactInputs(tokens, categories, row)).astype(np.float64)
 
     return Side((TEXT, *labels, *columns), vector)
 
 
-def _neutral(
-    encoder: ContactEncoder,
-    schema: FeatureSchema,
-    read: ContactInputs,
-    columns: Mapping[str, tuple[list[int], list[float]]],
-) -> Floats:
+def _neutral(encoder: ContactEncoder, read: ContactInputs, columns: Columns) -> Floats:
     """Numbers (1, F) that say nothing: NaN, which towers read as the mean of training, but 0 for who met whom, which is
     not standardised; the declared defaults for a tower that makes nothing of NaN."""
-    defaults, missing = np.zeros_like(read.numbers), np.full_like(read.numbers, np.nan)
-    for name, (places, values) in columns.items():
-        defaults[:, places] = values
-        if name == "relationship":
-            missing[:, places] = 0
+    missing = np.full_like(read.numbers, np.nan)
+    if "relationship" in columns:
+        missing[:, columns["relationship"][0]] = 0
     told = encoder.profile(ContactInputs(read.tokens, read.categories, missing))
-    return missing if np.isfinite(told).all() else defaults
+    return missing if np.isfinite(told).all() else declared_defaults(read, columns)
 
 
-def _columns(features: Iterable[tuple[str, int, float]]) -> dict[str, tuple[list[int], list[float]]]:
-    """By family, where its columns stand in a tensor, and what they are by default."""
+def declared_defaults(read: ContactInputs, columns: Columns) -> Floats:
+    """Numbers (1, F) of a contact of which nothing is known."""
+    found = np.zeros_like(read.numbers)
+    for places, values in columns.values():
+        found[:, places] = values
+    return found
+
+
+def contact_columns(schema: FeatureSchema) -> Columns:
+    """Of the contact tower's numbers: by family, where its columns stand, and what they are by default."""
+    declared: tuple[Feature[Any], ...] = (*contact.NUMBERS, *customer.NUMBERS, *customer.RELATIONSHIP)
+    return _columns((one.family, len(one.names(schema)), one.default) for one in schema.chosen(declared))
+
+
+def csa_columns(schema: FeatureSchema) -> Columns:
+    """The same of the CSA tower's features."""
+    return _columns((one.family, len(schema.columns_of(one)), one.default) for one in schema.chosen(CSA))
+
+
+def _columns(features: Iterable[tuple[str, int, float]]) -> Columns:
     found: dict[str, tuple[list[int], list[float]]] = {}
     start = 0
     for family, count, default in features:
@@ -129,7 +144,7 @@ def csa_side(
     features (G,) and identity: what the tower reads of them; typical (G,): the roster's mean; present (P,): the vector
     that is served. What it differs in from the tower's is what outcomes have taught since.
     """
-    columns = _columns((one.family, len(schema.columns_of(one)), one.default) for one in schema.chosen(CSA))
+    columns = csa_columns(schema)
 
     def encoded(kept: frozenset[str]) -> Doubles:
         row = typical.copy()
