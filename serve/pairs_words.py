@@ -36,7 +36,7 @@ def sentences(it: Explanation) -> list[str]:
     said = [_probability(it, contact)]
     by = "that it ends well" if it.rank == "success" else "that the CSA takes it and it ends well"
     said.append(
-        f"The score {_signed(it.score)} weighs the chance {by}, on a logarithmic scale, as it was at {it.at}; "
+        f"The score {_signed(it.score)} weighs the chance {by}, on a logarithmic scale, as it was on {_time(it.at)}; "
         "it is the sum of what follows."
     )
     said += _contact(it)
@@ -82,7 +82,7 @@ def _profile(it: Explanation) -> list[str]:
     parts = [f"{_named(family)} {_signed(family.share)}" for family in told]
     if abs(rest) >= 0.005:
         parts.append(f"all else {_signed(rest)}")
-    return [f"{said}; {neutral}.", f"The difference is made by {_listed(parts)}."]
+    return [f"{said}; {neutral}.", f"The difference is made by {_listed(parts, '; ')}."]
 
 
 def _named(family: Family) -> str:
@@ -119,6 +119,10 @@ def _listed(parts: Sequence[str], between: str = ", ") -> str:
     if len(parts) < 2:
         return "".join(parts)
     return f"{between.join(parts[:-1])}{';' if ';' in between else ''} and {parts[-1]}"
+
+
+def _time(at: str) -> str:
+    return f"{at[:10]} at {at[11:16]} UTC"
 
 
 def _signed(value: float) -> str:
