@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serve.store.committer import Committer, Counts
@@ -180,11 +180,11 @@ def said(contact: Mapping[str, Any], contact_id: str) -> Said:
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert those whose key is not there; how many."""
-    done = 0
-    for part in parts(rows):
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        done += connection.execute(dialect.insert(table).values(list(part)).on_conflict_do_nothing()).rowcount
-    return done
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(insert, list(rows)).rowcount
 
 
 def untold(connection: Connection, contact_ids: Sequence[str]) -> set[str]:
@@ -198,9 +198,10 @@ def untold(connection: Connection, contact_ids: Sequence[str]) -> set[str]:
 
 def set_texts(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> None:
     """Give contacts (id, intent_text, transcript) their text, unless they have one or are gone."""
-    for contact_id, intent_text, transcript in rows:
-        where = (contacts.c.contact_id == contact_id) & contacts.c.intent_text.is_(None)
-        connection.execute(update(contacts).where(where).values(intent_text=intent_text, transcript=transcript))
+    if rows:
+        where = (contacts.c.contact_id == bindparam("whose")) & contacts.c.intent_text.is_(None)
+        told = [dict(zip(("whose", *TEXTS), row, strict=True)) for row in rows]
+        connection.execute(update(contacts).where(where), told)
 
 
 def parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
