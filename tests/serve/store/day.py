@@ -37,11 +37,18 @@ def read(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def decisions(folder: Path) -> list[Decided]:
-    """One decision for each hand-over: everyone eligible is offered, the one who took it was chosen."""
+    """One decision for each hand-over, and one for each contact that nobody took: everyone eligible is offered."""
     contacts = {row["contact_id"]: row for row in read(folder, "contacts")}
     customers = {row["customer_id"]: row for row in read(folder, "customers")}
+    taken = read(folder, "interactions")
+    left = contacts.keys() - {row["contact_id"] for row in taken}
+    nobody = {"csa_id": None, "policy": None, "propensity": None}
+    rows = [
+        *taken,
+        *({**nobody, "contact_id": one, "assigned_at": contacts[one]["arrived_at"]} for one in sorted(left)),
+    ]
     made = []
-    for number, row in enumerate(read(folder, "interactions")):
+    for number, row in enumerate(rows):
         contact = contacts[row["contact_id"]]
         customer = customers.get(contact["customer_id"], {})
         told = {**contact, "customer_language": customer.get("language"), "customer_since": customer.get("since")}
@@ -68,13 +75,9 @@ def outcomes(folder: Path) -> list[Feedback]:
 
 
 def tell(store: Store, folder: Path) -> None:
-    """The whole centre: its CSAs, contacts that nobody took, decisions, feedback."""
+    """The whole centre: its CSAs, decisions, feedback, and who gave up."""
     store.roster(read(folder, "csas"))
-    made = decisions(folder)
-    taken = {one.contact["contact_id"] for one in made}
-    left = [row for row in read(folder, "contacts") if row["contact_id"] not in taken]
-    store.contacts(left)
-    for one in made:
+    for one in decisions(folder):
         store.log.decided(one)
     told = outcomes(folder)
     for start in range(0, len(told), 500):
