@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from serve.store import erase as erasing
 from serve.store.engine import open_engine, plainly, read_url, shown_url
-from serve.store.errors import StoreError
+from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.feedback import store_abandoned, store_feedback
 from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, said, set_texts
 from serve.store.migrate import migrate
@@ -112,7 +112,8 @@ class Store:
         table."""
         found = erasing.contacts_of(self.engine, customer_id)
         waiting = self.log.forget(customer_id, found)
-        self.log.flush()  # a batch that was under way is in the database now
+        if not self.log.flush():  # a batch that was under way is in the database then
+            raise StoreUnavailable("erasure: decisions wait for the database; nothing was erased, try again")
         return {"waiting": waiting, **erasing.erase(self.engine, customer_id)}
 
     def prune(self, before: Any) -> dict[str, int]:
