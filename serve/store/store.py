@@ -6,7 +6,8 @@ returns (`feedback.py`). Several processes may have one database open. Text is s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,11 @@ class Store:
         parsed = read_url(url)
         redacting = RedactingProcess(redaction)
         engine = open_engine(parsed)
-        migrate(engine)
+        try:
+            migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         return cls(engine, shown_url(parsed), text, redacting, bound)
 
     def __enter__(self) -> Store:
@@ -135,12 +140,16 @@ class Store:
         }
 
 
-def existing(url: str) -> Engine:
+@contextmanager
+def existing(url: str) -> Iterator[Engine]:
     """The database of a store that is there, brought to this version, for who only reads or deletes. Raises StoreError
     for a file that is not there, which `Store.open` would make."""
     parsed = read_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
         raise StoreError(f"{parsed.database}: no such file; the router makes it when it opens its store")
     engine = open_engine(parsed)
-    migrate(engine)
-    return engine
+    try:
+        migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()

@@ -68,7 +68,8 @@ def _export(args: argparse.Namespace, url: str) -> Report:
 
     since = NULL_TIME if args.since is None else parse_time(args.since, "--since")
     until = NEVER if args.until is None else parse_time(args.until, "--until")
-    done = export(existing(url), args.output, since, until, args.csas)
+    with existing(url) as engine:
+        done = export(engine, args.output, since, until, args.csas)
     lines = [
         f"{args.output}: {done.contacts} contacts, {done.interactions} hand-overs, {done.csas} rows of CSAs, "
         f"{done.customers} customers, {done.decisions} decisions"
@@ -95,14 +96,15 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
     # All are opened before anything is changed, and what says whose the contacts are goes last: a run that was stopped
     # is run again.
     customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
-    engine, folders = existing(url), args.export or []
-    contact_ids = contacts_of(engine, args.customer) | contacts_in_files(folders, args.customer)
-    removed = {folder: remove_tokens(folder) for folder in args.tokens or []}
-    rewritten = {folder: erase_files(folder, args.customer, contact_ids) for folder in folders}
-    remembered = customers is not None and customers.erase(args.customer)
-    if customers is not None and remembered:
-        customers.save(args.customers)
-    rows = erase(engine, args.customer)
+    folders = args.export or []
+    with existing(url) as engine:
+        contact_ids = contacts_of(engine, args.customer) | contacts_in_files(folders, args.customer)
+        removed = {folder: remove_tokens(folder) for folder in args.tokens or []}
+        rewritten = {folder: erase_files(folder, args.customer, contact_ids) for folder in folders}
+        remembered = customers is not None and customers.erase(args.customer)
+        if customers is not None and remembered:
+            customers.save(args.customers)
+        rows = erase(engine, args.customer)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
     if customers is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")
@@ -117,7 +119,8 @@ def _prune(args: argparse.Namespace, url: str) -> Report:
     from serve.store.store import existing
     from twotower.clock import parse_time
 
-    rows = prune(existing(url), parse_time(args.before, "--before"))
+    with existing(url) as engine:
+        rows = prune(engine, parse_time(args.before, "--before"))
     return Report(f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} forgotten", {"store": rows})
 
 

@@ -105,9 +105,16 @@ def test_a_file_in_no_folder_is_refused(tmp_path: Path) -> None:
         Store.open(f"sqlite:///{tmp_path / 'no' / 'store.db'}")
 
 
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"a letter to anna, in her own words" * 400)
+    with pytest.raises(StoreError, match="the database refuses it") as refused:
+        Store.open(f"sqlite:///{tmp_path / 'store.db'}")
+    assert "anna" not in str(refused.value)
+
+
 def test_who_only_reads_does_not_make_a_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such file"):
-        existing(f"sqlite:///{tmp_path / 'store.db'}")
+    with pytest.raises(StoreError, match="no such file"), existing(f"sqlite:///{tmp_path / 'store.db'}"):
+        pass
     assert not list(tmp_path.iterdir())
 
 
