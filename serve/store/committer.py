@@ -135,7 +135,7 @@ class Committer(Generic[Item]):
 
     def _run(self) -> None:
         quiet = 0.0
-        while not (self._closing.is_set() and not self._queue):
+        while not self._gone and (self._queue or not self._closing.is_set()):
             if quiet > QUIET_S:
                 self._sleep()
             self._closing.wait(self._gather_s)
@@ -203,4 +203,4 @@ class Committer(Generic[Item]):
     def _tell_away(self, error: StoreUnavailable) -> None:
         if not self._away:
             self._away = True
-            _log.warning("%s: %s (decisions wait)", self._name, error)
+            _log.warning("%s: %s (what is to be written waits)", self._name, error)

@@ -128,11 +128,13 @@ def test_closing_writes_what_waits(writer: Writer) -> None:
 def test_closing_while_the_database_is_away_says_what_is_lost(writer: Writer, caplog) -> None:
     committer = Committer(writer, 1000, "test")
     writer.refuse = away
-    committer.put(1)
-    committer.put(2)
+    for number in range(MOST + 2):
+        committer.put(number)
     committer.close(0.3)
-    assert committer.counts == Counts(2, 0, 2, 0, 0)
-    assert "2 are lost" in caplog.text
+    assert committer.counts == Counts(MOST + 2, 0, MOST + 2, 0, 0)
+    assert f"{MOST + 2} are lost" in caplog.text
+    committer._thread.join(10)
+    assert not committer._thread.is_alive()
     writer.refuse = lambda batch: None
     assert committer.flush(0.1)  # nothing that is lost is waited for
 
