@@ -3,8 +3,8 @@
 Notable: onnxruntime-extensions has a BERT tokenizer, and it is not used: its lower case, accents and punctuation follow
 other tables, it knows no special tokens inside a text, and a word of which only the beginning is known leaves that
 beginning behind. Here a text becomes characters (an operator of onnxruntime), each is looked up in a table that was
-read off the tokenizer itself (`text_characters.py`), and only the search for the longest known piece is the extension's,
-word by word, so that a word with an unknown rest can become one unknown token.
+read off the tokenizer itself (`text_characters.py`), and only the search for the longest known piece is the
+extension's, word by word, so that a word with an unknown rest can become one unknown token.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Pieces:
 def _overlap(contents: Sequence[str]) -> bool:
     """Whether one token may begin inside another."""
     return any(
-        one[cut:] and other.startswith(one[cut:]) or one[cut:].startswith(other)
+        (one[cut:] and other.startswith(one[cut:])) or one[cut:].startswith(other)
         for one in contents
         for other in contents
         for cut in range(1, len(one))
@@ -265,7 +265,9 @@ def _found(graph: Graph, pieces: Pieces, words: Name) -> tuple[Name, Name]:
     ids = graph.lookup(tokens, list(pieces.vocabulary), list(pieces.vocabulary.values()), unknown)
     counts = graph("Sub", end, begin)
     widest = graph("ReduceMax", graph("Concat", counts, one, axis=0), keepdims=0)
-    columns = graph("Unsqueeze", graph("Range", graph.constant(0, scalar=True), widest, graph.constant(1, scalar=True)), zero)
+    columns = graph(
+        "Unsqueeze", graph("Range", graph.constant(0, scalar=True), widest, graph.constant(1, scalar=True)), zero
+    )
     inside = graph("Less", columns, graph("Unsqueeze", counts, one))
     place = graph("Where", inside, graph("Add", graph("Unsqueeze", begin, one), columns), zero)
     cells = graph("Gather", graph("Concat", ids, zero, axis=0), place)
