@@ -21,7 +21,8 @@ from export.quantise import Judge, encode_probe, metric, overlap
 from export.run import Probe, Run
 from twotower.bundle.tables import Roster
 from twotower.features.schema import FeatureSchema
-from twotower.scoring.join import RankWeights
+from twotower.scoring.join import Join, RankWeights
+from twotower.scoring.rows import HistoryRows
 from twotower.scoring.standin import surrogate_queries, surrogate_vectors
 from twotower.text.tokens import Tokenizer
 
@@ -45,7 +46,7 @@ def write_reduced(run: Run, roster: Roster, judge: Judge | None, folder: Path) -
     facts = _measure(run, judge, folder)
     active = np.flatnonzero(roster.active)
     moment = int(run.facts["window"]["until"])
-    vectors = _vectors(run, roster.vectors, facts["vectors"], moment)[active]
+    vectors = csa_vectors(run.join, roster.vectors, run.history, facts["vectors"], moment)[active]
     with (folder / "vectors.npy").open("wb") as file:
         np.save(file, np.ascontiguousarray(vectors), allow_pickle=False)
     ids = [roster.ids[i] for i in active]
@@ -59,7 +60,7 @@ def _graph(run: Run, folder: Path) -> str:
     from export.text_tower import FILE, available, write_text_tower
 
     if not available():
-        return "left out: onnxruntime-extensions is not installed where this was exported (extra [text])"
+        return "left out: onnxruntime-extensions is not installed where this was exported (extra [train])"
     tokenizer = Tokenizer.load(folder / "tokenizer.json", run.schema.max_tokens)
     try:
         write_text_tower(folder, tokenizer, run.schema, _texts(run.probe, tokenizer))
@@ -73,12 +74,12 @@ def _texts(probe: Probe | None, tokenizer: Tokenizer) -> list[str]:
     return [] if probe is None else [tokenizer.decode(row) for row in probe.tokens[:PROVED_ON]]
 
 
-def _vectors(run: Run, profiles: Floats, kind: str, moment: int) -> Floats:
-    """What meets `query`, (J, P + Q + 1), for the default rank as of a moment."""
-    weights = run.join.ranks[run.join.default]
+def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, moment: int) -> Floats:
+    """What meets `query`, (J, P + Q + 1), for the default rank as of a moment; kind: of `KINDS`."""
+    weights = join.ranks[join.default]
     if kind == "profile":
         weights = RankWeights((), weights.profile)
-    return surrogate_vectors(weights, profiles, run.history, moment)
+    return surrogate_vectors(weights, profiles, rows, moment)
 
 
 def _measure(run: Run, judge: Judge | None, folder: Path) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def _measure(run: Run, judge: Judge | None, folder: Path) -> dict[str, Any]:
     full = judge.scores(encode_probe(path, probe), rank)
     name, best = metric(judge, full, rank)
     began = int(probe.arrived_at.min())
-    tables = {kind: _vectors(run, judge.vectors, kind, began) for kind in KINDS}
+    tables = {kind: csa_vectors(run.join, judge.vectors, run.history, kind, began) for kind in KINDS}
     facts: dict[str, Any] = {"metric": name, "contacts": len(probe), "full": round(best, 4)}
     worth: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in KINDS}
     for known in ("text", "labels"):
