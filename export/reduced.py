@@ -1,10 +1,11 @@
 """The reduced mode: a router without this program ranks by one matrix product, and the bundle says what that loses.
 
 Notable: `vectors.npy` holds either the profile vectors or the linear stand-in for the whole score, which knows of each
-CSA's history as well (`twotower/scoring/standin.py`); both are measured on the run's late contacts, and the better one
-is written. The stand-in is frozen, so it is measured as of the first of these contacts, of whose outcomes it must not
-know; the full score beside it follows the history. What is lost is stated for the text alone, and for the text with the
-labels that the graph takes.
+CSA's history as well (`twotower/scoring/standin.py`); both are measured on the run's late contacts, and the one that
+ranks more like the full score is written: where kernels are sharp, the stand-in is a poor ranking by itself. It is
+frozen, so it is measured as of the first of these contacts, while the full score beside it follows the history.
+Outcomes of these contacts have been seen by a run that was fitted again on everything, so what is kept is told by the
+full score's own belief first. It is told for the text alone, and for the text with the labels that the graph takes.
 """
 
 from __future__ import annotations
@@ -83,27 +84,32 @@ def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, mome
 
 
 def _measure(run: Run, judge: Judge | None, folder: Path) -> dict[str, Any]:
-    """Which vectors rank better, and how far behind the full score they stay."""
+    """Which vectors rank more like the full score, and what is lost: by the score's own belief, and by outcomes."""
     if judge is None or not len(judge.probe):
-        return {"vectors": "history", "measured": "not: the run keeps no contacts to measure on"}
-    rank, probe = run.join.default, judge.probe
-    path = folder / "contact_tower.onnx"
+        return {"vectors": "profile", "measured": "not: the run keeps no contacts to measure on"}
+    rank, probe, path = run.join.default, judge.probe, folder / "contact_tower.onnx"
     full = judge.scores(encode_probe(path, probe), rank)
     name, best = metric(judge, full, rank)
-    began = int(probe.arrived_at.min())
+    began, weights = int(probe.arrived_at.min()), run.join.ranks[rank]
     tables = {kind: csa_vectors(run.join, judge.vectors, run.history, kind, began) for kind in KINDS}
-    facts: dict[str, Any] = {"metric": name, "contacts": len(probe), "full": round(best, 4)}
     worth: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in KINDS}
     for known in ("text", "labels"):
-        queries = surrogate_queries(encode_probe(path, _knowing(probe, run, known == "labels")))
+        contacts = encode_probe(path, _knowing(probe, run, known == "labels"))
         for kind, vectors in tables.items():
-            scores = queries @ vectors.T
-            found = metric(judge, scores, rank)[1]
-            loss = round(1 - found / best, 4) if best > 0 else 0.0
-            shared = round(overlap(full, scores), 4)
-            worth[kind][known] = {name: round(found, 4), "loss": loss, "top10_overlap": shared}
-    kind = max(KINDS, key=lambda one: worth[one]["text"][name])
-    return {"vectors": kind, **facts, **worth[kind], "instead": {one: worth[one] for one in KINDS if one != kind}}
+            scores = surrogate_queries(contacts) @ vectors.T + weights.level * contacts.level[:, None]
+            figures = {"kept": kept(full, scores), "top10_overlap": overlap(full, scores)}
+            worth[kind][known] = {k: round(v, 4) for k, v in {**figures, name: metric(judge, scores, rank)[1]}.items()}
+    kind = max(KINDS, key=lambda one: worth[one]["text"]["kept"])
+    others = {f"with_{one}": worth[one] for one in KINDS if one != kind}
+    return {"vectors": kind, "contacts": len(probe), "full": {name: round(best, 4)}, **worth[kind], **others}
+
+
+def kept(full: Floats, scores: Floats) -> float:
+    """Which share of what the first choices by `full` (N, J) gain over a mean choice those by `scores` (N, J) gain, by
+    `full` itself; 1 where there is nothing to gain."""
+    mean, best = full.mean(dtype=np.float64), full.max(axis=1).mean(dtype=np.float64)
+    found = full[np.arange(len(full)), scores.argmax(axis=1)].mean(dtype=np.float64)
+    return float((found - mean) / (best - mean)) if best > mean else 1.0
 
 
 def _knowing(probe: Probe, run: Run, labels: bool) -> Probe:
