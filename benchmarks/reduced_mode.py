@@ -1,7 +1,7 @@
 """What a router in another language loses that ranks by `contact_tower_text.onnx` and `vectors.npy` alone.
 
     python benchmarks/reduced_mode.py --output docs/results/reduced_mode.json
-    python benchmarks/reduced_mode.py --contacts 6000 --csas 60 --epochs 3
+    python benchmarks/reduced_mode.py --contacts 60000 --csas 240
 
 Notable: the centre has known truth, so the loss is told as the share of the oracle's uplift over the queue that first
 choices capture on the last tenth of contacts, beside the whole bundle with its history rolled forward. Both kinds of
@@ -49,8 +49,8 @@ Texts = list[tuple[str, str]]
 def main() -> None:
     """Parse options, make a centre and a bundle, judge them, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--contacts", type=int, default=60_000)
-    parser.add_argument("--csas", type=int, default=240)
+    parser.add_argument("--contacts", type=int, default=12_000)
+    parser.add_argument("--csas", type=int, default=76)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="train at most so long; default: the default configuration's")
     parser.add_argument("--calls", type=int, default=500, help="contacts that calls are timed on")
