@@ -152,7 +152,7 @@ def test_a_file_without_size_and_checksum_is_refused(copy: Path, facts: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ['{"id": "0", "format": 2, "format": 2}', "[" * 100_000, "[]", '{"id": "0", "format": 2}', "\xff"]
+    "text", ['{"id": "0", "format": 2, "format": 2}', "[" * 100_000, "[]", '{"id": "0", "format": 3}', "\xff"]
 )
 def test_a_manifest_that_is_none_is_one_line(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_bytes(text.encode("latin-1"))
