@@ -1,12 +1,19 @@
-"""Contacts a second against batch and roster as SVG text; the same bytes for the same rows."""
+"""Contacts a second against batch and roster as SVG text; the same bytes for the same rows.
+
+python benchmarks/train_throughput_plot.py docs/results/train_*.json --output docs/results/train_throughput.svg
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from evaluation.report_plots import MISSED, MODEL, OTHER
+from twotower.files import atomic_write
 
 COLOURS = {"static": MODEL, "transformer": MISSED}
 
@@ -62,3 +69,16 @@ def _rosters(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
     axes.set_title("contacts a second, static; grey: peak memory, MB")
     if rows:
         axes.legend(frameon=False)
+
+
+def main() -> None:
+    """Draw what several runs of `train_throughput.py` wrote."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("records", type=Path, nargs="+", help="JSON files of --output")
+    parser.add_argument("--output", type=Path, required=True, help="SVG file to write")
+    args = parser.parse_args()
+    atomic_write(args.output, plot([row for path in args.records for row in json.loads(path.read_text())["rows"]]))
+
+
+if __name__ == "__main__":
+    main()

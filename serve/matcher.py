@@ -29,6 +29,8 @@ from serve.customers_rows import MemoryOfOne
 from serve.live import Live
 from serve.nominate import nominated
 from serve.outcome import Outcome
+from serve.pairs import TOP, Explanation, explain_pair
+from serve.pairs_live import pair_of
 from serve.roster.book import Book, key_of
 from serve.roster.changes import RosterChange
 from serve.roster.declared import declared_of
@@ -266,6 +268,29 @@ class Matcher:
         who = self._codes([seen.fields["customer_id"]])
         vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]], at, who)
         return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot, utility))
+
+    def explain(
+        self,
+        contact: Mapping[str, Any] | Seen,
+        csa_id: str,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+        top: int = TOP,
+    ) -> Explanation:
+        """Why a CSA, eligible or not, has their score for a contact.
+
+        contact, rank, at: as in `match`; top: past hand-overs that are told one by one, of each kind. The answer is
+        about one person and to be handled so (docs/explanations.md). Raises MatchError as `match` does, and for a CSA
+        who is not in the roster.
+        """
+        seen, meaning, view, code = self._own(contact, at), self.meaning(rank), self._snapshot, self._code(csa_id)
+        customer, arrived = [seen.fields["customer_id"]], [seen.fields["arrived_at"]]
+        vectors = self.vectors(seen.encoded, arrived, at, self._codes(customer))
+        one, memory, _ = self._met(vectors, view)
+        read = self._encoder.inputs(seen.fields, self._known(customer, arrived, at)[0])
+        features = self.bundle.roster.features if self._live is None else self._live.features
+        pair = pair_of(self.bundle, view, one, memory, read, code, features, seen.fields["contact_id"])
+        return explain_pair(self._join, meaning, pair, top)
 
     def match_batch(
         self,

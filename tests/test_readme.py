@@ -227,6 +227,14 @@ def test_the_lines_of_utility_run(done: Path, capsys: pytest.CaptureFixture[str]
     assert "handle_time_s=" in capsys.readouterr().out
 
 
+def test_the_lines_of_explanations_run(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "explanations.md"
+    [code] = blocks(page, "python")
+    with contextlib.chdir(done):
+        exec(compile(code, str(page), "exec"), {})
+    assert "This tells of one person" in capsys.readouterr().out
+
+
 def test_the_tables_that_the_page_writes_are_read(tmp_path: Path) -> None:
     from twotower.tables.schema import CONTACTS
 

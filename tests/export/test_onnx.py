@@ -195,3 +195,17 @@ def test_a_code_may_differ_where_a_vector_may_not(schema: FeatureSchema, exporte
     for name in ("intent_p", "complexity", "outcomes"):
         with pytest.raises(ExportError, match=f"output '{name}' is 0.0"):
             check_parity("contact_tower", Turned(name, 0.01), model.contact_tower, feeds, CONTACT_OUTPUTS)
+
+
+def test_a_number_that_is_missing_is_read_as_the_mean(exported: tuple[TwoTower, Path], schema: FeatureSchema) -> None:
+    """By the graph too: explanations leave families of numbers out so."""
+    model, folder = exported
+    feeds = module._example(model, schema, "contact_tower", 1, 5)
+    session, tower = open_session(folder / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS), model.contact_tower
+    plain = tower.plain
+    given = session.run(["profile"], feeds)[0]
+    feeds["numbers"][:, :plain] = tower.standardise.mean[:plain].numpy()
+    mean = session.run(["profile"], feeds)[0]
+    feeds["numbers"][:, :plain] = np.nan
+    np.testing.assert_allclose(session.run(["profile"], feeds)[0], mean, rtol=1e-5, atol=2e-6)
+    assert np.abs(given - mean).max() > 0.01
