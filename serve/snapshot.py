@@ -21,9 +21,9 @@ from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
 from twotower.index.history import history_queries
-from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
+from twotower.index.vectors import SELECTIVITY, VectorIndex
 from twotower.scoring.join import ContactVectors, Join, Rank
-from twotower.scoring.memory import Memory, ranges
+from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
 
 Codes = npt.NDArray[np.int64]
@@ -174,12 +174,14 @@ class Snapshot:
         if rank not in self.surrogates:
             best, _ = self.profiles.search(contact.profile, most, _part(allowed, len(self.profiles)))
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
-        # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
+        # Under a tight mask to score some more costs less than to search what they remember.
         tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
         stand_in = self.surrogates[rank]
-        near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))
-        like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
-        return self._union(near[0][:most], like, named)
+        near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))[0]
+        if tight:
+            return self._union(near, self._fresh(history_queries(contact.memory, rank), allowed), named)
+        like = self._like_work(contact, rank, allowed)
+        return self._union(near, like, named)
 
     def _union(self, *parts: Codes) -> Codes:
         """Distinct codes, ascending; by a mask, several times faster than sorting."""
@@ -200,17 +202,6 @@ class Snapshot:
         mask = None if allowed is None else np.repeat(allowed[: len(found.starts) - 1], np.diff(found.starts))
         rows, _ = found.index.search(queries, FROM_HISTORY_ROWS, mask)
         return np.concatenate([self._owners(rows[0]), self._fresh(queries, allowed)])
-
-    def _like_work_of(self, contact: ContactVectors, rank: Rank, codes: Codes) -> Codes:
-        """The same among the hand-overs of some CSAs."""
-        found, queries, ordered = self.history, history_queries(contact.memory, rank), np.sort(codes)
-        rows, _ = ranges(found.starts[ordered], found.starts[ordered + 1])
-        k = min(FROM_HISTORY_ROWS, len(rows))
-        if k:
-            rows = exact_search(found.index.vectors, queries, k, rows)[0][0]
-        mask = np.zeros(len(self.active), dtype=np.bool_)
-        mask[codes] = True
-        return np.concatenate([self._owners(rows), self._fresh(queries, mask)])
 
     def _owners(self, rows: npt.NDArray[np.int64]) -> Codes:
         return self.history.csa[rows[self.history.good[rows]]].astype(np.int64)
