@@ -19,8 +19,8 @@ COLOURS = {"static": MODEL, "transformer": MISSED}
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
-    """Left: contacts a second against the batch, ours solid, the peer's dashed; right: against the roster, with peak
-    memory.
+    """Left: contacts a second against the batch, ours solid, the peer's dashed; right: against the roster, with
+    the memory that training takes beside the log.
 
     rows: of the record; those of parts `batches …` and `rosters …` are drawn.
     """
@@ -63,10 +63,16 @@ def _rosters(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
             csas = [row["csas"] for row in mine]
             speed = [row["contacts_per_s"] for row in mine]
             axes.plot(csas, speed, line, marker="o", markersize=3, color=MODEL, label=device)
-            memory.plot(csas, [row["peak_bytes"] / 1e6 for row in mine], line, color=OTHER, linewidth=0.9)
+            memory.plot(
+                csas,
+                [(row["peak_bytes"] - row["before_bytes"]) / 1e6 for row in mine],
+                line,
+                color=OTHER,
+                linewidth=0.9,
+            )
     axes.set_xscale("log")
     axes.set_xlabel("CSAs in the roster")
-    axes.set_title("contacts a second, static; grey: peak memory, MB")
+    axes.set_title("contacts a second, static; grey: memory beside the log, MB")
     if rows:
         axes.legend(frameon=False)
 

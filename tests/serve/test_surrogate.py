@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.surrogate import Surrogate, surrogate_queries, surrogate_vectors
+from serve.surrogate import Surrogate
 from twotower.clock import DAY, NEVER
 from twotower.scoring.join import ContactVectors, Join, RankWeights
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
+from twotower.scoring.standin import surrogate_queries, surrogate_vectors
 
 CSAS, WIDTH, NOW = 200, 8, 1000 * DAY
 

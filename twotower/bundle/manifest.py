@@ -46,7 +46,8 @@ class Manifest:
     `per_csa` rows remembered, `granularity_s` of CSA feature snapshots, `staleness_rate` of the history index.
     `window`: `from` and `until` of the data, µs UTC. `metrics`: measured by the run. `indexes`: structure, effort and
     measured recall of `profiles.faiss` and `history.faiss`. `quantisation`: what was asked, the gate's figures and what
-    was kept. `files`: `sha256` and `bytes` by name.
+    was kept. `reduced`: for routers in other languages, the name of the graph that takes texts or why there is none,
+    what `vectors.npy` holds, and what ranking by these two alone loses. `files`: `sha256` and `bytes` by name.
     """
 
     format: int
@@ -59,6 +60,7 @@ class Manifest:
     metrics: dict[str, Any]
     indexes: dict[str, Any]
     quantisation: dict[str, Any]
+    reduced: dict[str, Any]
     files: dict[str, dict[str, Any]]
 
     @property

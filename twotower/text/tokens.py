@@ -130,6 +130,10 @@ class Tokenizer:
         found: int | None = self._backend.token_to_id(token)
         return found
 
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> str:
+        """The text that ids stand for, as far as they tell it: special tokens, case and spacing are lost."""
+        return str(self._backend.decode(list(ids), skip_special_tokens=True))
+
     def _cut(self, text: str) -> str:
         return text[: self.max_tokens * CHARACTERS_PER_TOKEN]
 
