@@ -129,7 +129,7 @@ def test_what_varies_alone_is_learnt_and_shrinks_too() -> None:
     assert not moved[[0, 1, 3, 4]].any()
     after = believed(beliefs.spread(), 0)
     assert after[2, 2] < before[2, 2]
-    np.testing.assert_allclose(np.delete(np.diag(after), 2), np.delete(np.diag(before), 2), rtol=1e-6)
+    np.testing.assert_allclose(np.delete(np.diag(after), 2), np.delete(np.diag(before), 2), rtol=3e-4)
 
 
 def test_nothing_that_training_left_is_changed() -> None:
