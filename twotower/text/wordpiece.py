@@ -11,10 +11,17 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Any
 
 _WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\[]")  # control characters, and what begins a special token
+_PLAIN = {
+    code: plain[0]
+    for code in range(0xC0, 0x180)
+    if (plain := unicodedata.normalize("NFD", chr(code)))[0].isascii() and len(plain) > 1
+}
+"""Letters whose marks that pipeline takes off: é is read as e."""
 MOST_FOREIGN = 12  # words for the tokenizer, past which it takes the whole text sooner
 
 
@@ -53,7 +60,7 @@ class WordPieces:
         if text.isascii():
             ids = self._ids(text)
         else:
-            chunks = text.split(" ")
+            chunks = text.translate(_PLAIN).split(" ")
             if sum(not chunk.isascii() for chunk in chunks) > MOST_FOREIGN:
                 return None
             ids = []

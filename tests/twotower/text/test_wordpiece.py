@@ -14,13 +14,8 @@ from twotower.towers.encoders import MINILM, encoder_path
 
 MOST = 24
 ASCII = st.text(st.characters(max_codepoint=127), max_size=300)
-WORDS = st.lists(
-    st.sampled_from(
-        ["refund", "I", "don't", "unbelievably", "x" * 120, "Ärger", "naïve", "日本", "a\u0301", "e\u0301t", "\n"]
-        + ["[SEP]", "##s", "12,5€"]
-    ),
-    max_size=40,
-).map(" ".join)  # fmt: skip
+ODD = ("Ärger", "naïve", "日本", "a\u0301", "e\u0301t", "\n", "[SEP]", "##s", "12,5€")
+WORDS = st.lists(st.sampled_from(["refund", "I", "don't", "unbelievably", "x" * 120, *ODD]), max_size=40).map(" ".join)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def test_what_is_plain_is_not_asked_of_the_tokenizer(tokenizer):
     for text in ("My refund, please! It's been 3 weeks...", "", "unbelievably\tslow\r\n", "Ärger mit der Rechnung"):
         assert tokenizer._pieces.encode(text, MOST, tokenizer._backend) is not None
         assert_same(tokenizer, text)
-    for text in ("[SEP] refund", "bell \x07", " ".join(["Ärger"] * 13)):
+    for text in ("[SEP] refund", "bell \x07", " ".join(["groß"] * 13)):
         assert tokenizer._pieces.encode(text, MOST, tokenizer._backend) is None
         assert_same(tokenizer, text)
 
