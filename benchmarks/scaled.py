@@ -27,6 +27,7 @@ from twotower.features.engine.store import save_csas
 from twotower.files import atomic_directory
 from twotower.index.build import build_history_index, build_profile_index, write_index
 from twotower.index.history import history_queries, history_vectors
+from twotower.index.standins import fit_standins, write_standins
 from twotower.scoring.join import ContactVectors
 from twotower.scoring.rows import HistoryRows
 
@@ -107,6 +108,7 @@ def write_indexes(
     queries = history_queries(asked.memory, bundle.join.default)
     profiles = build_profile_index(roster.vectors, asked.profile)
     history = build_history_index(history_vectors(rows, until, rate), queries)
+    write_standins(fit_standins(bundle.join, roster.vectors, rows, until), folder / "standins.npz")
     write_index(profiles, folder / "profiles.faiss")
     write_index(history, folder / "history.faiss")
     return {"profiles": profiles.choice.to_json(), "history": history.choice.to_json()}

@@ -21,6 +21,7 @@ from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
 from twotower.index.history import history_queries
+from twotower.index.standins import fit_standins
 from twotower.index.vectors import SELECTIVITY, VectorIndex
 from twotower.scoring.join import ContactVectors, Join, Rank
 from twotower.scoring.memory import Memory
@@ -36,8 +37,8 @@ EXACT_HISTORY = 8_192
 # Sizes of the two searches; `benchmarks/retrieval.py` prints the recall of the joint ranking that they reach.
 FROM_SURROGATE, WIDE = 64, 192
 FROM_HISTORY_ROWS = 96
-# Components (CSAs × width) up to which the stand-in is scanned: about half a millisecond.
-SURROGATE_COMPONENTS = 6_000_000
+# Components (CSAs × width) up to which the stand-in of everyone is scanned: about half a millisecond.
+SCANNED_COMPONENTS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,6 @@ class Snapshot:
         roster, rows = bundle.roster, bundle.history
         if np.any(np.diff(rows.csa) < 0):
             raise BundleError(f"{bundle.path}: history.parquet is not sorted by CSA; export the bundle again")
-        moment = int(bundle.manifest.window["until"])
         return cls.of(
             roster.ids,
             roster.active,
@@ -106,7 +106,7 @@ class Snapshot:
             rows,
             bundle.index("profiles"),
             bundle.index("history"),
-            surrogates(bundle.join, roster.vectors, rows, moment),
+            {rank: Surrogate(bundle.standins[rank]) for rank in bundle.join.ranks if rank in bundle.standins},
         )
 
     @classmethod
@@ -171,12 +171,12 @@ class Snapshot:
         named = self.unindexed if also is None else np.concatenate([self.unindexed, also])
         named = named if allowed is None else named[allowed[named]]
         most = max(FROM_SURROGATE, 2 * k)
-        if rank not in self.surrogates:
+        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
+        stand_in = self.surrogates.get(rank)
+        if stand_in is None or (stand_in.components > SCANNED_COMPONENTS and not tight):
             best, _ = self.profiles.search(contact.profile, most, _part(allowed, len(self.profiles)))
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
         # Under a tight mask to score some more costs less than to search what they remember.
-        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
-        stand_in = self.surrogates[rank]
         near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))[0]
         if tight:
             return self._union(near, self._fresh(history_queries(contact.memory, rank), allowed), named)
@@ -236,7 +236,5 @@ def _largest(values: Floats, k: int) -> Codes:
 
 
 def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:
-    """The linear stand-in for every rank's score as of a moment; none where the roster is too large to scan."""
-    if len(profiles) * (profiles.shape[1] + rows.vector.shape[1] + 1) > SURROGATE_COMPONENTS:
-        return {}
-    return {rank: Surrogate(weights, profiles, rows, moment) for rank, weights in join.ranks.items()}
+    """The linear stand-in for every rank's score as of a moment; none where the roster is too large."""
+    return {rank: Surrogate(one) for rank, one in fit_standins(join, profiles, rows, moment).items()}

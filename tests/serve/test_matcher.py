@@ -161,7 +161,7 @@ def test_searched_candidates_hold_k_and_nobody_ineligible(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, scan: int, selectivity: float
 ) -> None:
     """Searches as wide as the roster find what scoring everyone finds; narrow ones still find k of the eligible."""
-    monkeypatch.setattr(module, "SURROGATE_COMPONENTS", scan)
+    monkeypatch.setattr(module, "SCANNED_COMPONENTS", scan)
     monkeypatch.setattr(module, "SELECTIVITY", selectivity)
     matcher = Matcher.load(bundle_folder)
     eligible = ["csa-01", "csa-04", "csa-06", "csa-09"]
