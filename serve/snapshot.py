@@ -35,7 +35,9 @@ Floats = npt.NDArray[np.float32]
 EXACT_CSAS = 256
 EXACT_HISTORY = 8_192
 # Sizes of the two searches; `benchmarks/retrieval.py` prints the recall of the joint ranking that they reach.
-FROM_SURROGATE, WIDE = 64, 192
+# At least so many, and so many for each CSA that is asked for: of everyone, and under a tight mask.
+FROM_SURROGATE, NOMINATED = 64, 4
+TIGHT, TIGHT_NOMINATED = 128, 3
 FROM_HISTORY_ROWS = 96
 # Components (CSAs × width) up to which the stand-in of everyone is scanned: about half a millisecond.
 SCANNED_COMPONENTS = 6_000_000
@@ -170,14 +172,14 @@ class Snapshot:
             allowed[eligible] = True
         named = self.unindexed if also is None else np.concatenate([self.unindexed, also])
         named = named if allowed is None else named[allowed[named]]
-        most = max(FROM_SURROGATE, 2 * k)
         tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
+        most = max(TIGHT, TIGHT_NOMINATED * k) if tight else max(FROM_SURROGATE, NOMINATED * k)
         stand_in = self.surrogates.get(rank)
         if stand_in is None or (stand_in.components > SCANNED_COMPONENTS and not tight):
             best, _ = self.profiles.search(contact.profile, most, _part(allowed, len(self.profiles)))
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
         # Under a tight mask to score some more costs less than to search what they remember.
-        near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))[0]
+        near = stand_in.search(contact, most, _part(allowed, len(stand_in)))[0]
         if tight:
             return self._union(near, self._fresh(history_queries(contact.memory, rank), allowed), named)
         like = self._like_work(contact, rank, allowed)

@@ -219,7 +219,7 @@ def test_work_of_today_is_found_among_many(folder: Path, monkeypatch: pytest.Mon
     """With every search down to a single row, the CSA behind it is who has just done the like."""
     for name in ("EXACT_CSAS", "EXACT_HISTORY"):
         monkeypatch.setattr(snapshots, name, 0)
-    for name in ("FROM_SURROGATE", "FROM_HISTORY_ROWS", "WIDE"):
+    for name in ("FROM_SURROGATE", "FROM_HISTORY_ROWS", "TIGHT"):
         monkeypatch.setattr(snapshots, name, 1)
     matcher = Matcher.load(folder)
     seen = matcher.read({"intent_text": "invoice invoice invoice"})

@@ -168,7 +168,7 @@ def test_searched_candidates_hold_k_and_nobody_ineligible(
     exact = [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)]
     monkeypatch.setattr(module, "EXACT_CSAS", 0)
     assert [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)] == exact
-    for name in ("FROM_SURROGATE", "WIDE", "FROM_HISTORY_ROWS"):
+    for name in ("FROM_SURROGATE", "TIGHT", "FROM_HISTORY_ROWS"):
         monkeypatch.setattr(module, name, 1)
     for k in (1, 2, 4):
         found = matcher.match(CONTACT, k=k, rank="handled", eligible=eligible)
