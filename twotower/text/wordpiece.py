@@ -14,7 +14,9 @@ import re
 import unicodedata
 from typing import Any
 
-_WORDS = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+_MARKS = "¿¡«»‘’“”–—…"  # punctuation beyond ASCII
+_WORDS = re.compile(rf"[a-z0-9]+|[!-/:-@\[-`{{-~{_MARKS}]")
+_STRANGE = re.compile(rf"[^\x00-\x7f{_MARKS}]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\[]")  # control characters, and what begins a special token
 _PLAIN = {
     code: plain[0]
@@ -57,17 +59,20 @@ class WordPieces:
         """Ids of a text, marks included, at most `most`; None where the tokenizer is to be asked."""
         if _ODD.search(text):
             return None
-        if text.isascii():
-            ids = self._ids(text)
-        else:
-            chunks = text.translate(_PLAIN).split(" ")
-            if sum(not chunk.isascii() for chunk in chunks) > MOST_FOREIGN:
-                return None
-            ids = []
-            for chunk in chunks:
-                own = chunk.isascii()
-                ids += self._ids(chunk) if own else backend.encode(chunk, add_special_tokens=False).ids
-        return [self._first, *ids[: most - 2], self._last]
+        plain = text if text.isascii() else text.translate(_PLAIN)
+        ids = self._mixed(plain, backend) if _STRANGE.search(plain) else self._ids(plain)
+        return None if ids is None else [self._first, *ids[: most - 2], self._last]
+
+    def _mixed(self, text: str, backend: Any) -> list[int] | None:
+        """Ids of a text of which some words are the tokenizer's to cut; None where these are many."""
+        chunks = text.split(" ")
+        strange = [_STRANGE.search(chunk) is not None for chunk in chunks]
+        if sum(strange) > MOST_FOREIGN:
+            return None
+        ids: list[int] = []
+        for chunk, asked in zip(chunks, strange, strict=True):
+            ids += backend.encode(chunk, add_special_tokens=False).ids if asked else self._ids(chunk)
+        return ids
 
     def _ids(self, text: str) -> list[int]:
         words = _WORDS.findall(text.lower())

@@ -14,7 +14,23 @@ from twotower.towers.encoders import MINILM, encoder_path
 
 MOST = 24
 ASCII = st.text(st.characters(max_codepoint=127), max_size=300)
-ODD = ("Ärger", "naïve", "日本", "a\u0301", "e\u0301t", "\n", "[SEP]", "##s", "12,5€")
+ODD = (
+    "¿Qué?",
+    "¡«no»!",
+    "it’s",
+    "a–b…",
+    "ſ",
+    "İx",
+    "Ärger",
+    "naïve",
+    "日本",
+    "a\u0301",
+    "e\u0301t",
+    "\n",
+    "[SEP]",
+    "##s",
+    "12,5€",
+)
 WORDS = st.lists(st.sampled_from(["refund", "I", "don't", "unbelievably", "x" * 120, *ODD]), max_size=40).map(" ".join)
 
 
