@@ -23,6 +23,7 @@ from twotower.bundle.tables import Roster, write_history, write_roster
 from twotower.files import atomic_directory, sha256_file
 from twotower.index.build import build_history_index, build_profile_index, write_index
 from twotower.index.history import history_queries, history_vectors, staleness_rate
+from twotower.index.standins import fit_standins, write_standins
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
 
@@ -92,6 +93,7 @@ def _write_indexes(run: Run, roster: Roster, folder: Path) -> tuple[VectorIndex,
     asked = none if queries is None else history_queries(queries.memory, run.join.default)
     history = build_history_index(history_vectors(run.history, until, rate), asked)
     write_history(run.history, run.csa_ids, run.contact_ids, folder / "history.parquet")
+    write_standins(fit_standins(run.join, roster.vectors, run.history, until), folder / "standins.npz")
     write_index(profiles, folder / "profiles.faiss")
     write_index(history, folder / "history.faiss")
     return profiles, history

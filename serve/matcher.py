@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from serve.answer import Candidate, Ranked, as_candidates
 from serve.contact import MatchError as MatchError
@@ -62,6 +63,7 @@ class Matcher(ContactReader):
         self._writing = threading.Lock()
         self._book: Book | None = None
         self._secret = secrets.token_bytes(32) if secret is None else secret
+        pa.default_memory_pool().release_unused()  # what reading the tables took, once more what they hold
         if customers is not None and customers.bundle != self._id:
             _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 

@@ -8,39 +8,29 @@ flattens, a CSA with one sharp match among much other work, the search over sing
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from twotower.index.build import build_half_index
+from twotower.index.standins import StandIn
 from twotower.index.vectors import Mask, Rows, widen
-from twotower.scoring.join import ContactVectors, RankWeights
-from twotower.scoring.rows import HistoryRows
+from twotower.scoring.join import ContactVectors
 from twotower.scoring.standin import surrogate_queries as surrogate_queries
-from twotower.scoring.standin import surrogate_vectors
-
-Floats = npt.NDArray[np.float32]
-
-# Share of the variance that is searched; the rest would double the scan and move hardly a nomination.
-KEPT_VARIANCE = 0.995
 
 
 class Surrogate:
-    """The stand-in for one meaning of a rank as of a moment, ready to be searched.
+    """The stand-in for one meaning of a rank as of a moment, ready to be searched."""
 
-    weights: of that meaning; profiles: CSA vectors (J, P); rows: the memory, sorted by CSA; moment: µs.
-    """
-
-    def __init__(self, weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> None:
-        vectors = surrogate_vectors(weights, profiles, rows, moment).astype(np.float64)
-        centred = vectors - vectors.mean(axis=0)
-        variance, basis = np.linalg.eigh(centred.T @ centred)
-        carried = np.cumsum(variance[::-1]) / max(float(variance.sum()), 1e-12)
-        kept = min(1 + int(np.searchsorted(carried, KEPT_VARIANCE)), len(carried))
-        self._basis = basis[:, ::-1][:, :kept].astype(np.float32)
-        self._index = build_half_index(widen(centred @ self._basis))
+    def __init__(self, standin: StandIn) -> None:
+        self._basis = standin.basis
+        self._index = build_half_index(widen(standin.vectors.astype(np.float32)))
 
     def __len__(self) -> int:
         """How many CSAs it stands in for."""
         return len(self._index)
+
+    @property
+    def components(self) -> int:
+        """How many numbers a search of everyone reads."""
+        return int(self._index.vectors.size)
 
     def search(self, contact: ContactVectors, k: int, allowed: Mask | None = None) -> Rows:
         """Codes of the k best CSAs for each contact, (B, min(k, allowed)) int64, best first."""

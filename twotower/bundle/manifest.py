@@ -30,6 +30,7 @@ REQUIRED = (
     "profiles.faiss",
     "roster.parquet",
     "csas.parquet",
+    "standins.npz",
     "history.faiss",
     "history.parquet",
     "features.state",
