@@ -21,7 +21,6 @@ import numpy.typing as npt
 from export.quantise import Judge, encode_probe, metric, overlap
 from export.run import Probe, Run
 from twotower.bundle.tables import Roster
-from twotower.features.schema import FeatureSchema
 from twotower.scoring.join import Join, RankWeights
 from twotower.scoring.rows import HistoryRows
 from twotower.scoring.standin import surrogate_queries, surrogate_vectors
@@ -30,13 +29,6 @@ from twotower.text.tokens import Tokenizer
 Floats = npt.NDArray[np.float32]
 KINDS = ("profile", "history")  # what vectors.npy may hold
 PROVED_ON = 64  # texts of the probe that the graph is proven on
-
-
-def neutral(schema: FeatureSchema, rows: int) -> dict[str, npt.NDArray[Any]]:
-    """Categories (B, C) and numbers (B, F) of contacts of whom only the text is known."""
-    numbers = np.full((rows, len(schema.numbers)), np.nan, np.float32)
-    numbers[:, len(schema.numbers) - schema.relationship :] = 0
-    return {"categories": np.zeros((rows, len(schema.categories)), np.int64), "numbers": numbers}
 
 
 def write_reduced(run: Run, roster: Roster, judge: Judge | None, folder: Path) -> dict[str, Any]:

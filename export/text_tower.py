@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
 from export.onnx import PARITY_BATCHES, TOLERANCE, row_distance, strip
-from export.reduced import neutral
 from export.run import ExportError
 from export.text_graph import OPSETS, Graph, Name, Pieces, add_tokens
 from twotower.bundle.sessions import CONTACT_INPUTS, CONTACT_OUTPUTS, open_session
@@ -50,6 +49,13 @@ SAMPLES: tuple[tuple[str, str], ...] = (
     ("long", "word, " * 400 + "[SEP]"),
     ("x" * 3000, "[SEP] " * 100),
 )
+
+
+def neutral(schema: FeatureSchema, rows: int) -> dict[str, npt.NDArray[Any]]:
+    """Categories (B, C) and numbers (B, F) of contacts of whom only the text is known."""
+    numbers = np.full((rows, len(schema.numbers)), np.nan, np.float32)
+    numbers[:, len(schema.numbers) - schema.relationship :] = 0
+    return {"categories": np.zeros((rows, len(schema.categories)), np.int64), "numbers": numbers}
 
 
 def write_text_tower(folder: Path, tokenizer: Tokenizer, schema: FeatureSchema, probe: Sequence[str]) -> None:
