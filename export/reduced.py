@@ -106,5 +106,5 @@ def kept(full: Floats, scores: Floats) -> float:
 
 def _knowing(probe: Probe, run: Run, labels: bool) -> Probe:
     """The probe's contacts with no more known than their text, or their text and labels."""
-    held = neutral(run.schema, len(probe))
+    held = run.schema.neutral(len(probe))
     return replace(probe, numbers=held["numbers"], **({} if labels else {"categories": held["categories"]}))

@@ -51,13 +51,6 @@ SAMPLES: tuple[tuple[str, str], ...] = (
 )
 
 
-def neutral(schema: FeatureSchema, rows: int) -> dict[str, npt.NDArray[Any]]:
-    """Categories (B, C) and numbers (B, F) of contacts of whom only the text is known."""
-    numbers = np.full((rows, len(schema.numbers)), np.nan, np.float32)
-    numbers[:, len(schema.numbers) - schema.relationship :] = 0
-    return {"categories": np.zeros((rows, len(schema.categories)), np.int64), "numbers": numbers}
-
-
 def write_text_tower(folder: Path, tokenizer: Tokenizer, schema: FeatureSchema, probe: Sequence[str]) -> None:
     """Write `contact_tower_text.onnx` beside the bundle's `contact_tower.onnx`, and prove it.
 
@@ -86,7 +79,7 @@ def text_tower(pieces: Pieces, tower: onnx.ModelProto, schema: FeatureSchema) ->
     tokens = add_tokens(graph, pieces, *TEXTS)
     rows = graph("Shape", TEXTS[0])
     codes = [_codes(graph, name, values, rows) for name, values in schema.categories.items()]
-    last = neutral(schema, 1)["numbers"][0]
+    last = schema.neutral(1)["numbers"][0]
     numbers = graph("Expand", graph.constant(*(float(value) for value in last)), _beside(graph, rows, len(last)))
     for name, found in zip(CONTACT_INPUTS, (tokens, graph("Concat", *codes, axis=1), numbers), strict=True):
         graph.nodes.append(helper.make_node("Identity", [found], [name]))
@@ -176,7 +169,7 @@ def check_tower(
     for batch in PARITY_BATCHES:
         part = [texts[i % len(texts)] for i in range(batch, 2 * batch)]
         tokens = tokenizer.encode([compose_text(*pair) for pair in part])
-        wanted = other.run(list(HEARD), {"tokens": tokens, **neutral(schema, batch)})
+        wanted = other.run(list(HEARD), {"tokens": tokens, **schema.neutral(batch)})
         joined = np.concatenate([*wanted[:2], np.ones((batch, 1), np.float32)], axis=1)
         found = session.run(list(OUTPUTS), feeds(part))
         for name, expected, got in zip(OUTPUTS, (joined, *wanted), found, strict=True):

@@ -20,7 +20,7 @@ from export import bundle as module
 from export import reduced, text_tower
 from export.bundle import export_bundle
 from export.onnx import export_towers
-from export.reduced import kept, neutral
+from export.reduced import kept
 from export.run import ExportError
 from export.text_tower import FILE, HEARD, SAMPLES, feeds, open_text, write_text_tower
 from serve.matcher import Matcher
@@ -82,7 +82,7 @@ def test_the_graph_that_takes_texts_equals_torch(
     model, folder = exported
     texts = [SAMPLES[i % len(SAMPLES)] for i in range(1, 1 + batch)]
     tokens = Tokenizer.load(SOURCE, MOST).encode([compose_text(*pair) for pair in texts])
-    held = neutral(schema, batch)
+    held = schema.neutral(batch)
     with torch.inference_mode():
         wanted = model.contact_tower(
             torch.from_numpy(tokens), torch.from_numpy(held["categories"]), torch.from_numpy(held["numbers"])
@@ -99,7 +99,7 @@ def test_labels_may_be_given_and_left_out(exported: tuple[TwoTower, Path], schem
     language = [*schema.categories["language"], "xx", ""][:3]
     given = {"language": np.array(language, object), "queue": np.array(["nobody's", "", ""], object)}
     tokens = Tokenizer.load(SOURCE, MOST).encode([compose_text(*pair) for pair in texts])
-    held = neutral(schema, 3)
+    held = schema.neutral(3)
     held["categories"][:, list(schema.categories).index("language")] = [
         1 + schema.categories["language"].index(one) if one in schema.categories["language"] else 0 for one in language
     ]

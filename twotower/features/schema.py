@@ -186,6 +186,12 @@ class FeatureSchema:
             parts.append(table(of_customer, nobody(len(rows)) if past is None else past, len(rows), self))
         return self.codes(rows), np.concatenate(parts, axis=1)
 
+    def neutral(self, rows: int) -> dict[str, npt.NDArray[Any]]:
+        """`categories` (B, C) and `numbers` (B, F) of contacts of whom only the text is known."""
+        numbers = np.full((rows, len(self.numbers)), np.nan, np.float32)
+        numbers[:, len(self.numbers) - self.relationship :] = 0
+        return {"categories": np.zeros((rows, len(self.categories)), np.int64), "numbers": numbers}
+
     def identity_of(self, csa_ids: Sequence[str] | pa.Array) -> Codes:
         """Identity codes (J,) of CSA ids, 0 for those without an identity embedding."""
         ids = csa_ids if isinstance(csa_ids, pa.Array) else pa.array(csa_ids, pa.string())
