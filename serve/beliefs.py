@@ -51,6 +51,10 @@ class Factors:
             parts[start : start + 1024] = np.rint(some * (MOST / largest)[:, None, None])
         return cls(parts, scale)
 
+    def values(self) -> Floats:
+        """The factors (J, S, P) as they are meant."""
+        return self.parts * self.scale[:, None, None]
+
     def deviations(self, profile: Floats, codes: Codes) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for one contact (P,) and CSAs i8[C]."""
         found: Floats = self.scale[codes] * deviations(profile, self.parts[codes])

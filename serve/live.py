@@ -32,9 +32,10 @@ from twotower.features.engine.events import KnownHandovers, Work
 from twotower.features.engine.readout import Priors
 from twotower.features.streams import told_of
 from twotower.index.build import QUERIES, build_history_index, build_profile_index
-from twotower.index.history import history_queries, history_vectors, stale_vectors
+from twotower.index.history import StaleVectors, history_queries, history_vectors, stale_vectors
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.join import sigmoid
+from twotower.scoring.rows import HistoryRows
 from twotower.tables.load import csas_of
 
 Floats = npt.NDArray[np.float32]
@@ -166,7 +167,7 @@ class Live:
         vectors = self._beliefs.all_vectors(encoded)
         rows, join = self._rows.rows(), self._bundle.join
         stand_ins = surrogates(join, vectors, rows, moment)
-        profiles, history = self._searches(vectors, history_vectors(rows, moment, self._rate))
+        profiles, history = self._searches(vectors, rows, moment)
         # All of it is there: only now does anything change.
         self._rows.settle()
         self._priors, self._features, self._encoded, self._own = priors, features, encoded, own
@@ -179,8 +180,10 @@ class Live:
         )
         return self._snapshot
 
-    def _searches(self, vectors: Floats, history: Floats) -> tuple[VectorIndex, VectorIndex]:
-        """Indexes over profile vectors (J, P) and history vectors (H, W), as good as late contacts tell."""
+    def _searches(self, vectors: Floats, rows: HistoryRows, moment: int) -> tuple[VectorIndex, VectorIndex]:
+        """Indexes over profile vectors (J, P) and what is remembered, as good as late contacts tell."""
+        stale = StaleVectors(rows, moment, self._rate)
+        history = history_vectors(rows, moment, self._rate)
         asked, before = list(self._asked.copy()), self._snapshot  # a copy, as others append meanwhile
         profile, queries = vectors[:0], history[:0]
         if asked:
@@ -188,7 +191,7 @@ class Live:
             queries = history_queries(memory, self._bundle.join.default)
         return (
             _as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
-            _as_deep(build_history_index(history, queries), before.history.index, len(asked)),
+            _over(_as_deep(build_history_index(history, queries), before.history.index, len(asked)), stale),
         )
 
     def _worked(self, code: int, at: int, change: int) -> bool:
@@ -245,6 +248,11 @@ def _as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex
     if asked >= QUERIES or built.choice.kind != before.choice.kind or built.choice.effort >= before.choice.effort:
         return built
     return VectorIndex(built.index, built.vectors, replace(built.choice, effort=before.choice.effort))
+
+
+def _over(built: VectorIndex, vectors: StaleVectors) -> VectorIndex:
+    """An index that makes its vectors when they are asked for."""
+    return VectorIndex(built.index, vectors, built.choice)
 
 
 def _flag(value: bool | None) -> npt.NDArray[np.int8]:

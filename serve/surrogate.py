@@ -30,7 +30,7 @@ class Surrogate:
     @property
     def components(self) -> int:
         """How many numbers a search of everyone reads."""
-        return int(self._index.vectors.size)
+        return len(self) * self._index.vectors.shape[1]
 
     def search(self, contact: ContactVectors, k: int, allowed: Mask | None = None) -> Rows:
         """Codes of the k best CSAs for each contact, (B, min(k, allowed)) int64, best first."""

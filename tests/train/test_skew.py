@@ -255,7 +255,7 @@ def test_after_the_window_csas_have_the_vectors_that_training_would_give_them(se
     with torch.inference_mode():
         towers = served.model.csa_tower(torch.from_numpy(features[0]), identity)
         first, spread = (part.numpy() for part in towers[:2])
-    assert np.abs(roll.spread(served.trained.end).trained.reshape(len(first), -1) - spread).max() < 1e-2
+    assert np.abs(roll.spread(served.trained.end).trained.values().reshape(len(first), -1) - spread).max() < 1e-2
     for moment, wanted in zip(moments[::5], features[::5], strict=True):
         beliefs = Beliefs(*roll._at_first)
         known = (moves.known_at >= served.trained.end) & (moves.known_at < moment) & (moves.resolved >= 0)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from twotower.bundle.manifest import Manifest, verify_files
-from twotower.bundle.tables import DECLARED, Floats, Roster, read_history, read_roster, read_table
+from twotower.bundle.tables import DECLARED, Roster, read_history, read_roster, read_table
 from twotower.errors import BundleError
 
 if TYPE_CHECKING:
     from twotower.bundle.sessions import ContactEncoder, CsaEncoder
     from twotower.features.engine.csa import CsaHistory
     from twotower.features.schema import FeatureSchema
+    from twotower.index.history import StaleVectors
     from twotower.index.standins import StandIn
     from twotower.index.vectors import VectorIndex
     from twotower.scoring.join import Join
@@ -102,13 +103,13 @@ class Bundle:
         """Remembered hand-overs, sorted by (csa, known_at), without customers."""
         return self._history[0]
 
-    @cached_property
-    def history_vectors(self) -> Floats:
+    @property
+    def history_vectors(self) -> StaleVectors:
         """What the history index holds: memory vectors with their staleness at the end of the data window."""
-        from twotower.index.history import history_vectors
+        from twotower.index.history import StaleVectors
 
         facts = self.manifest.history
-        return history_vectors(self.history, int(self.manifest.window["until"]), float(facts["staleness_rate"]))
+        return StaleVectors(self.history, int(self.manifest.window["until"]), float(facts["staleness_rate"]))
 
     @property
     def history_contacts(self) -> pa.Array:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from twotower.errors import BundleError
-from twotower.index.vectors import Floats, IndexChoice, VectorIndex, exact_search, faiss
+from twotower.index.vectors import Floats, IndexChoice, VectorIndex, Vectors, exact_search, faiss
 from twotower.progress import track
 
 RECALL_GOAL = 0.99
@@ -79,7 +79,8 @@ def recall(index: VectorIndex, queries: Floats, k: int) -> float:
         return 1.0
     _, true = exact_search(index.vectors, queries, k, np.arange(len(index)))
     found, _ = index.search(queries, k)
-    products = np.einsum("bkd,bd->bk", index.vectors[found], queries)
+    near = index.vectors.take(found.ravel(), axis=0).reshape(*found.shape, -1)
+    products = np.einsum("bkd,bd->bk", near, queries)
     return float(np.mean(products >= true[:, -1:] - 1e-5))
 
 
@@ -111,7 +112,7 @@ def write_index(index: VectorIndex, path: Path) -> None:
     faiss.write_index(index.index, str(path))
 
 
-def read_index(path: Path, vectors: Floats, choice: IndexChoice) -> VectorIndex:
+def read_index(path: Path, vectors: Floats | Vectors, choice: IndexChoice) -> VectorIndex:
     """Read what `write_index` wrote. Raises BundleError where it does not hold exactly these vectors' rows."""
     try:
         index = faiss.read_index(str(path))

@@ -7,11 +7,13 @@ alike, so the order stays as time goes on. A rank without such parts asks with [
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from twotower.clock import SECOND
-from twotower.index.vectors import widen
+from twotower.index.vectors import widen, widened
 from twotower.scoring.join import Join, Rank, RankWeights
 from twotower.scoring.rows import HistoryRows
 
@@ -38,6 +40,29 @@ def history_vectors(rows: HistoryRows, moment: int, rate: float) -> Floats:
     W is Q + 1 rounded up to a multiple of `LANES`, the rest being zeros. Staleness of what is known later is negative.
     """
     return stale_vectors(rows.vector, rows.known_at, moment, rate)
+
+
+@dataclass(frozen=True)
+class StaleVectors:
+    """`history_vectors` of rows that are there anyway, made for those that are asked for: as many again need not lie in
+    memory for a search that hardly ever looks at them."""
+
+    rows: HistoryRows
+    moment: int
+    rate: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return len(self.rows), widened(self.rows.vector.shape[1] + 1)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: npt.NDArray[np.int64], axis: int = 0) -> Floats:
+        """Those of some rows (n, W)."""
+        vector, known_at = np.take(self.rows.vector, rows, axis=axis), np.take(self.rows.known_at, rows)
+        return stale_vectors(vector, known_at, self.moment, self.rate)
 
 
 def stale_vectors(memory: Floats, known_at: npt.NDArray[np.int64], moment: int, rate: float) -> Floats:

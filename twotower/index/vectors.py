@@ -9,7 +9,7 @@ short is repeated exactly, so every answer has min(k, eligible) rows.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import faiss as _faiss
 import numpy as np
@@ -52,15 +52,29 @@ class IndexChoice:
         return asdict(self)
 
 
+class Vectors(Protocol):
+    """Rows of a matrix (N, D), such as an array's."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Rows, axis: int = 0) -> Floats:
+        """Some rows (n, D)."""
+
+
 class VectorIndex:
     """A FAISS inner-product index beside the exact vectors it was built from.
 
-    `vectors` is (N, D) float32 with row i of the index being row i of the array.
+    `vectors` is (N, D) float32, an array or what gives rows of one, with row i of the index being row i of it.
     """
 
-    def __init__(self, index: Any, vectors: Floats, choice: IndexChoice) -> None:
+    def __init__(self, index: Any, vectors: Floats | Vectors, choice: IndexChoice) -> None:
         self.index = index
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        array = isinstance(vectors, np.ndarray)
+        self.vectors: Vectors = np.ascontiguousarray(vectors, dtype=np.float32) if array else vectors
         self.choice = choice
 
     def __len__(self) -> int:
@@ -106,17 +120,23 @@ class VectorIndex:
 
 def widen(vectors: npt.NDArray[Any]) -> Floats:
     """The vectors (N, D) as float32 with zeros added up to a multiple of `LANES` components."""
-    out = np.zeros((len(vectors), -(-vectors.shape[1] // LANES) * LANES), dtype=np.float32)
+    out = np.zeros((len(vectors), widened(vectors.shape[1])), dtype=np.float32)
     out[:, : vectors.shape[1]] = vectors
     return out
 
 
-def exact_search(vectors: Floats, queries: Floats, k: int, rows: Rows) -> tuple[Rows, Floats]:
+def widened(width: int) -> int:
+    """A width rounded up to a multiple of `LANES`."""
+    return -(-width // LANES) * LANES
+
+
+def exact_search(vectors: Floats | Vectors, queries: Floats, k: int, rows: Rows) -> tuple[Rows, Floats]:
     """Brute force over `rows` of `vectors`: the k largest inner products, best first, ties by row.
 
     vectors (N, D), queries (B, D), rows (M,) ascending with k <= M; returns rows int64 (B, k) and products (B, k).
     """
-    part = vectors if len(rows) == len(vectors) else np.take(vectors, rows, axis=0)
+    whole = isinstance(vectors, np.ndarray) and len(rows) == len(vectors)
+    part: Any = vectors if whole else vectors.take(rows, axis=0)
     products = queries @ part.T
     best = np.argpartition(products, len(rows) - k, axis=1)[:, len(rows) - k :] if k < len(rows) else None
     places = np.broadcast_to(np.arange(len(rows)), products.shape) if best is None else np.sort(best, axis=1)
