@@ -46,10 +46,16 @@ class Factors:
         parts, scale = np.empty(trained.shape, np.int16), np.empty(len(trained), np.float32)
         for start in range(0, len(trained), 1024):
             some = trained[start : start + 1024].astype(np.float32)
-            largest = np.maximum(np.abs(some).max(axis=(1, 2), initial=0), np.finfo(np.float32).tiny)
+            largest = np.abs(some).max(axis=(1, 2), initial=0)
+            largest[largest == 0] = 1
             scale[start : start + 1024] = largest / MOST
             parts[start : start + 1024] = np.rint(some * (MOST / largest)[:, None, None])
         return cls(parts, scale)
+
+    def grown(self, more: int) -> Factors:
+        """With so many more CSAs, of whom nothing is open."""
+        parts = np.concatenate([self.parts, np.zeros((more, *self.parts.shape[1:]), np.int16)])
+        return Factors(parts, np.concatenate([self.scale, np.zeros(more, np.float32)]))
 
     def values(self) -> Floats:
         """The factors (J, S, P) as they are meant."""
@@ -153,7 +159,7 @@ class Beliefs:
             np.concatenate([part, np.zeros((more, *part.shape[1:]), part.dtype)])
             for part in (self._vectors, self._trained)
         )
-        self._factors = Factors.of(self._trained)
+        self._factors = self._factors.grown(more)
         self._roots = np.concatenate([self._roots, np.full(more, None, dtype=object)])
 
     def begin(self, csa: int, vector: Floats, factor: Halves) -> None:

@@ -150,3 +150,14 @@ def test_an_extreme_contact_neither_overflows_nor_makes_a_factor_imaginary() -> 
         beliefs.learn(0, np.full(WIDTH, 1e4, np.float32), -1e3, resolved)
     assert np.isfinite(beliefs.vector(0, vectors[0])).all()
     assert np.isfinite(believed(beliefs.spread(), 0)).all()
+
+
+def test_of_whom_nothing_is_open_the_deviation_is_zero() -> None:
+    beliefs, _, factors = some(6)
+    factors[0] = 0
+    spread = Spread.of(factors)
+    assert np.isfinite(spread.trained.values()).all()
+    np.testing.assert_allclose(spread.trained.values(), factors, atol=float(np.abs(factors).max()) / 60_000)
+    assert spread.deviations(np.ones(WIDTH, np.float32), np.array([0])).tolist() == [0]
+    beliefs.grow(len(factors) + 3)
+    assert beliefs.spread().deviations(np.ones(WIDTH, np.float32), np.array([len(factors) + 2])).tolist() == [0]
