@@ -26,7 +26,7 @@ from twotower.scoring.rows import HistoryRows
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-LEAST_SAMPLE, MOST_SAMPLE = 256, 1536
+LEAST_SAMPLE, MOST_SAMPLE = 512, 1536
 PAIRS = 1 << 28  # of sampled contacts and remembered hand-overs; a second of arithmetic for each sharp kernel
 CELLS = 1 << 22  # looked at together
 RIDGE = 1e-3  # λ as a share of the sample
