@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.answer import Candidate, Ranked, as_candidates
+from serve.assign import assign_greedily
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, eligible_codes, moment_of
 from serve.customers import Customers
@@ -34,6 +35,7 @@ from serve.roster.changes import RosterChange
 from serve.roster.declared import declared_of
 from serve.roster.eligibility import Need
 from serve.roster.view import RosterView
+from serve.roster.waiting import waiting
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
@@ -136,27 +138,59 @@ class Matcher:
         with self._writing:
             self._snapshot = self._started().worked(code, moment, change)
 
-    def update_roster(self, changes: Sequence[RosterChange], at: datetime | int | None = None) -> int:
+    def update_roster(
+        self, changes: Sequence[RosterChange], at: datetime | int | None = None, version: int | None = None
+    ) -> int:
         """Make changes to the roster (`serve/roster/changes.py`), all of them or none; returns its new version.
 
         At the next call who joined can be found and who left is gone; matching goes on meanwhile. at: when, by default
-        as late as anything that was told. Raises MatchError naming the change that cannot be; nothing has changed then.
+        as late as anything that was told; version: what a journal counts it as, later than the present one. Raises
+        MatchError naming the change that cannot be; nothing has changed then.
         """
         moment = None if at is None else moment_of(at, "at")
         with self._writing:
             live, book = self._started(), self._books()
             before = book.saved()
             try:
-                self._snapshot = live.roster(book, book.apply(changes, moment), moment)
+                told = book.apply(changes, moment)
+                book.version = book.version if version is None else version
+                self._snapshot = live.roster(book, told, moment)
             except BaseException:
                 book.restore(before)
                 raise
             return book.version
 
+    def check_roster(self, changes: Sequence[RosterChange], at: datetime | int | None = None) -> None:
+        """Raises MatchError where `update_roster` would."""
+        with self._writing:
+            self._books().check(changes, None if at is None else moment_of(at, "at"))
+
     def roster(self) -> RosterView:
         """Who is in the roster now, for people and tools."""
         with self._writing:
             return self._books().view()
+
+    def waiting(
+        self, k: int, eligible: Eligible = None, customer_id: str | None = None, queue: Sequence[str] | None = None
+    ) -> list[str]:
+        """The first k of who may take a customer's contact: in the order of `queue`, None: idle ones on shift first,
+        then the longest in their state. Asks no model. Raises MatchError, unknown ids of `eligible`."""
+        view = self._view(eligible)
+        return waiting(view, self._who(eligible, customer_id, view), self._book, k, queue)
+
+    def assign(
+        self,
+        contacts: Sequence[Mapping[str, Any]],
+        eligible: Sequence[Eligible] | None = None,
+        capacity: Mapping[str, int] | None = None,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+    ) -> list[Candidate | None]:
+        """One CSA for each contact, in order of arrival the best who is left (`serve/assign.py`); None: nobody is."""
+        if eligible is not None and len(eligible) != len(contacts):
+            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
+        who: Sequence[Eligible] = [None] * len(contacts) if eligible is None else eligible
+        return assign_greedily(contacts, lambda i, k: self.match(contacts[i], k, who[i], rank, at), capacity)
 
     def _books(self) -> Book:
         """The writer's side of who is in the roster, made when somebody first asks."""

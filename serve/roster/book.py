@@ -125,6 +125,10 @@ class Book:
         self.version += 1
         return told
 
+    def check(self, changes: Sequence[RosterChange], at: int | None = None) -> None:
+        """Raises MatchError where `apply` would."""
+        self._planned(changes, at)
+
     def _planned(
         self, changes: Sequence[RosterChange], at: int | None
     ) -> tuple[list[str], dict[str, Entry], dict[bytes, set[str]]]:
@@ -184,10 +188,11 @@ class Book:
         """What the roster is now, for people and tools; it does not change with what comes later."""
         return RosterView(self.version, tuple(self.ids), tuple(_viewed(entry) for entry in self._entries))
 
-    def by_longest_idle(self, codes: Iterable[int]) -> list[int]:
-        """Codes by how long they have been in their state, the longest first; who was never told of first of all."""
-        since = {code: self._entries[code].since for code in codes}
-        return sorted(since, key=lambda code: (-1 if since[code] is None else since[code], code))
+    def waited(self, code: int) -> tuple[bool, int]:
+        """What orders those who wait: whether they are not idle or not on shift, and since when they are in their
+        state, µs; who was never told of has waited the longest."""
+        entry = self._entries[code]
+        return entry.state != "idle" or not entry.on_shift, -1 if entry.since is None else entry.since
 
 
 def key_of(secret: bytes, customer_id: str) -> bytes:
