@@ -41,7 +41,8 @@ class Decision:
     """Who could take a contact, best first.
 
     `fallback` is None where the model answered, else why it did not, with `why` for people: candidates then stand in
-    the queue's order, and `score` is minus their place. `model`: the bundle's id; `elapsed_s` by stage, and the `whole`.
+    the queue's order, and `score` is minus their place. `model`: the bundle's id; `elapsed_s` by
+    stage, and the `whole`.
     """
 
     candidates: tuple[Candidate, ...]

@@ -22,7 +22,7 @@ def waiting(view: Snapshot, codes: Codes | None, book: Book | None, k: int, queu
         for csa_id in dict.fromkeys(queue):
             code = view.codes.get(csa_id, -1)
             known = 0 <= code < len(view.active)
-            if known and (bool(allowed[code]) if codes is None else code in allowed):  # type: ignore[index,operator]
+            if known and (bool(allowed[code]) if codes is None else code in allowed):  # type: ignore[index]
                 found.append(csa_id)
                 if len(found) == k:
                     break
