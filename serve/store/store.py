@@ -1,0 +1,155 @@
+"""The store: one database of decisions, feedback and CSAs, and what is done with it.
+
+Notable: decisions are put into a queue and are durable within `WINDOW_S` (`log.py`); feedback is durable when the call
+returns (`feedback.py`). Several processes may have one database open. Text is stored masked, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from serve.store import erase as erasing
+from serve.store.engine import open_engine, plainly, read_url, shown_url
+from serve.store.errors import StoreError, StoreUnavailable
+from serve.store.feedback import store_abandoned, store_feedback
+from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, said, set_texts
+from serve.store.migrate import migrate
+from serve.store.records import Feedback, named, now
+from serve.store.redacting import RedactingProcess
+from serve.store.roster import store_left, store_roster
+from serve.store.tables import contacts
+from twotower.redaction.config import RedactionConfig
+
+BOUND = 10_000
+
+
+class Store:
+    """An open store; close it, or use it in `with`. Safe to call from several threads.
+
+    `log.decided(…)` is for the hot path. Everything else writes to the database before it returns, and raises
+    StoreUnavailable where it cannot now, InvalidFact and Conflict for what it will not take.
+    """
+
+    def __init__(self, engine: Engine, name: str, text: TextKept, redacting: RedactingProcess, bound: int) -> None:
+        self.engine, self.name = engine, name
+        self._text, self._redacting = text, redacting
+        self.log = DecisionLog(engine, text, redacting, bound)
+
+    @classmethod
+    def open(
+        cls, url: str, text: TextKept = "redacted", redaction: RedactionConfig | None = None, bound: int = BOUND
+    ) -> Store:
+        """Open a database, make it where it is not there, and bring it to this version, under a lock.
+
+        url: `sqlite:///FILE` or `postgresql://…`. text: "redacted", or "none" to keep no text. redaction: what is
+        masked, None: everything. bound: decisions that may wait while the database is away. Raises ConfigError for a
+        URL that cannot be, StoreUnavailable, StoreError.
+        """
+        parsed = read_url(url)
+        redacting = RedactingProcess(redaction)
+        engine = open_engine(parsed)
+        try:
+            migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, shown_url(parsed), text, redacting, bound)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write the decisions that wait and let go of the database."""
+        self.log.close(timeout_s)
+        self._redacting.close()
+        self.engine.dispose()
+
+    def feedback(self, *told: Feedback) -> int:
+        """Store feedback, all of it or none; how many told something new. Durable when it returns."""
+        return store_feedback(self.engine, told)
+
+    def abandoned(self, contact_id: str, at: Any) -> bool:
+        """A customer gave up waiting at a moment; False where that was told before."""
+        return store_abandoned(self.engine, contact_id, at)
+
+    def contacts(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Store contacts that no decision was logged for, such as those of a log from elsewhere; how many are new. The
+        first telling stands."""
+        rows = list(rows)
+        ids = [named("contact_id", row.get("contact_id")) for row in rows]
+        made = [contact_fields(row, contact_id, now()) for row, contact_id in zip(rows, ids, strict=True)]
+        told = [said(row, contact_id) for row, contact_id in zip(rows, ids, strict=True)]
+        if self._text == "redacted":
+            masked = iter(self._redacting.redact([(one, each.language) for each in told for one in each.texts]))
+            texts = [(each.contact_id, next(masked), next(masked)) for each in told]
+        else:
+            texts = [(each.contact_id, "", "") for each in told]
+        full = [{**row, **dict(zip(TEXTS, both[1:], strict=True))} for row, both in zip(made, texts, strict=True)]
+        with plainly("contacts"), self.engine.begin() as connection:
+            new = insert_new(connection, contacts, full)
+            if new < len(full):
+                set_texts(connection, texts)
+        return new
+
+    def roster(self, rows: Iterable[Mapping[str, Any]], at: Any = None) -> int:
+        """Store rows of csas.parquet that count from a moment on (None: from the beginning); how many said anything
+        new."""
+        return store_roster(self.engine, rows, at, self._redacting if self._text == "redacted" else None)
+
+    def left(self, csa_ids: Iterable[str], at: Any) -> int:
+        """CSAs have left at a moment; how many of them had not before."""
+        return store_left(self.engine, csa_ids, at)
+
+    def erase(self, customer_id: str) -> dict[str, int]:
+        """Forget a customer: their contacts and all that was decided and known of them, in the queues too; rows by
+        table."""
+        found = erasing.contacts_of(self.engine, customer_id)
+        waiting = self.log.forget(customer_id, found)
+        if not self.log.flush():  # a batch that was under way is in the database then
+            raise StoreUnavailable("erasure: decisions wait for the database; nothing was erased, try again")
+        return {"waiting": waiting, **erasing.erase(self.engine, customer_id)}
+
+    def prune(self, before: Any) -> dict[str, int]:
+        """Forget contacts of which nothing became known at a moment or later, and rows of CSAs that others replaced
+        before it; rows by table."""
+        return erasing.prune(self.engine, before)
+
+    def ready(self) -> None:
+        """Ask the database. Raises StoreUnavailable where it does not answer."""
+        with plainly("store"), self.engine.connect().execution_options(reading=True) as connection:
+            connection.execute(text("SELECT 1"))
+
+    def counts(self) -> dict[str, Any]:
+        """Counters of decisions and of texts since it was opened, and whether the database is away."""
+        return {
+            "decisions": asdict(self.log.counts),
+            "texts": asdict(self.log.text_counts),
+            "away": self.log.away,
+        }
+
+
+@contextmanager
+def existing(url: str) -> Iterator[Engine]:
+    """The database of a store that is there, brought to this version, for who only reads or deletes. Raises StoreError
+    for a file that is not there, which `Store.open` would make."""
+    parsed = read_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
+        raise StoreError(f"{parsed.database}: no such file; the router makes it when it opens its store")
+    engine = open_engine(parsed)
+    try:
+        migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()
