@@ -51,6 +51,8 @@ class Decision:
     model: str
     roster_version: int
     elapsed_s: Mapping[str, float]
+    seen: Seen | None = field(default=None, compare=False, repr=False)
+    """What the model made of the contact, for `Matcher.ended`; None under a fallback."""
 
 
 @dataclass
@@ -136,11 +138,11 @@ class Guarded:
         elapsed: dict[str, float] = {}
         options = {"k": k, "eligible": eligible, "rank": rank, "at": at, "utility": utility}
         try:
-            found = self._ask(contact, fields, until, elapsed, options)
+            seen, found = self._ask(contact, fields, until, elapsed, options)
         except _Stop as stop:
             return self._fallen(fields, k, eligible, queue, stop.reason, stop.why, begun, elapsed)
         elapsed["whole"] = self._clock() - begun
-        return self._counted(tuple(found), None, None, elapsed)
+        return self._counted(tuple(found), None, None, elapsed, seen=seen)
 
     def fallback(
         self,
@@ -154,6 +156,13 @@ class Guarded:
         """What `match` answers where the model does not; for who waited for it and waits no longer."""
         fields = contact.fields if isinstance(contact, Seen) else clean(contact)
         return self._fallen(fields, k, eligible, queue, reason, why, self._clock(), {})
+
+    def unfiltered(
+        self, contact: Mapping[str, Any], k: int, queue: Sequence[str], reason: Reason, why: str
+    ) -> Decision:
+        """The queue as it was given, for who cannot ask the roster either. Raises MatchError for such a contact."""
+        clean(contact)
+        return self._counted(_in_order(list(queue)[:k]), reason, why, {"whole": 0.0}, True)
 
     def assign(
         self,
@@ -195,16 +204,17 @@ class Guarded:
         until: float,
         elapsed: dict[str, float],
         options: dict[str, Any],
-    ) -> list[Candidate]:
-        """The model's candidates. Raises _Stop where there are none in time, MatchError."""
+    ) -> tuple[Seen, list[Candidate]]:
+        """What the model makes of the contact, and its candidates. Raises _Stop where there are none, MatchError."""
         ticket = self.breaker.enter()
         if ticket is None:
             raise _Stop("open", "the model failed lately and is not asked for now")
         size = len(fields.get("intent_text") or "") + len(fields.get("transcript") or "")
         try:
             with ticket:
-                seen = contact
-                if not isinstance(contact, Seen):
+                if isinstance(contact, Seen):
+                    seen = contact
+                else:
                     seen = self._stage("read", size, until, elapsed, lambda: self.matcher.read(contact, options["at"]))
                 found: list[Candidate] = self._stage(
                     "rank", 0, until, elapsed, lambda: self.matcher.match(seen, **options)
@@ -212,7 +222,7 @@ class Guarded:
                 if not all(math.isfinite(one.score) for one in found):
                     raise _Stop("error", "the model's scores are not finite")
                 ticket.answered()
-                return found
+                return seen, found
         except (_Stop, MatchError):
             raise
         except Exception as error:  # whatever a library raises, the router goes on; its text may hold the customer's
@@ -251,7 +261,7 @@ class Guarded:
             raise
         except Exception:  # not even the roster can be asked: what the caller has is all there is
             ids, unfiltered = list(queue or ())[:k], True
-        found = tuple(Candidate(csa_id, -float(i), None, None, ()) for i, csa_id in enumerate(ids))
+        found = _in_order(ids)
         elapsed["whole"] = elapsed.get("whole", 0.0) + self._clock() - begun
         return self._counted(found, reason, why, elapsed, unfiltered)
 
@@ -262,6 +272,7 @@ class Guarded:
         why: str | None,
         elapsed: Mapping[str, float],
         unfiltered: bool = False,
+        seen: Seen | None = None,
     ) -> Decision:
         with self._lock:
             self.counts.calls += 1
@@ -269,4 +280,8 @@ class Guarded:
             if reason is not None:
                 self.counts.fallbacks[reason] += 1
         matcher = self.matcher
-        return Decision(found, reason, why, matcher.bundle.manifest.id, matcher.snapshot.version, elapsed)
+        return Decision(found, reason, why, matcher.bundle.manifest.id, matcher.snapshot.version, elapsed, seen)
+
+
+def _in_order(ids: Sequence[str]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(csa_id, -float(i), None, None, ()) for i, csa_id in enumerate(ids))

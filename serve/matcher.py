@@ -170,6 +170,12 @@ class Matcher:
         with self._writing:
             return self._books().view()
 
+    def declared(self, csa_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What is declared of CSAs now, as rows of csas.parquet, and `channels`."""
+        with self._writing:
+            book = self._books()
+            return [{"csa_id": one, **book.entry(self._code(one)).declared.row()} for one in csa_ids]
+
     def waiting(
         self, k: int, eligible: Eligible = None, customer_id: str | None = None, queue: Sequence[str] | None = None
     ) -> list[str]:
