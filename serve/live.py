@@ -26,6 +26,7 @@ from serve.roster.declared import csas_table
 from serve.seen import Seen
 from serve.snapshot import Searched, Snapshot, surrogates
 from twotower.bundle.bundle import Bundle
+from twotower.bundle.tables import Roster
 from twotower.features.csa import CsaFeatures, of_past, past_columns
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
@@ -148,6 +149,19 @@ class Live:
         for part in (self._engine, self._rows, self._beliefs, self._vectors):
             part.grow(capacity)
 
+    def exported(self, book: Book) -> Roster:
+        """The CSAs of a book as a bundle holds them: who did not change to the bit as the bundle had them. Only before
+        hand-overs are told."""
+        roster, count, encoder = self._bundle.roster, len(book), self._bundle.csa_encoder
+        spread = np.zeros((count, *roster.spread.shape[1:]), np.float16)
+        spread[: len(roster)] = roster.spread
+        moved = np.array(sorted(self._unindexed), np.int64)
+        spread[moved] = encoder.spread(self._features[moved], self._identity[moved])
+        parts = (self._features, self._identity, book.bitmaps.mask())
+        return Roster(
+            tuple(book.ids), self._encoded[:count], spread, self._own[:count], *(part[:count] for part in parts)
+        )
+
     def refresh(self, moment: int) -> Snapshot:
         """Everyone as of a moment, not earlier than `moment` of this, and what nominates candidates built anew."""
         priors, features, identity = Priors(), self._features, self._identity
@@ -182,8 +196,8 @@ class Live:
             profile, memory = (np.stack(part) for part in zip(*asked, strict=True))
             queries = history_queries(memory, self._bundle.join.default)
         return (
-            _as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
-            _as_deep(build_history_index(history, queries), before.history.index, len(asked)),
+            as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
+            as_deep(build_history_index(history, queries), before.history.index, len(asked)),
         )
 
     def _worked(self, code: int, at: int, change: int) -> bool:
@@ -235,7 +249,7 @@ class Live:
         )
 
 
-def _as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
+def as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
     """An index that looks no less far than the one before, where few contacts told how far is needed."""
     if asked >= QUERIES or built.choice.kind != before.choice.kind or built.choice.effort >= before.choice.effort:
         return built

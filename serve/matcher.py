@@ -40,6 +40,7 @@ from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
+from twotower.bundle.tables import Roster
 from twotower.clock import NULL_TIME, format_time
 from twotower.features.customer import CustomerRows
 from twotower.index.build import QUERIES
@@ -169,6 +170,11 @@ class Matcher:
         """Who is in the roster now, for people and tools."""
         with self._writing:
             return self._books().view()
+
+    def exported(self) -> Roster:
+        """The CSAs as a bundle holds them, with all changes of the roster. Only before hand-overs are told."""
+        with self._writing:
+            return self._started().exported(self._books())
 
     def declared(self, csa_ids: Sequence[str]) -> list[dict[str, Any]]:
         """What is declared of CSAs now, as rows of csas.parquet, and `channels`."""

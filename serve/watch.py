@@ -71,12 +71,14 @@ class BundleWatch(FileWatch, Generic[Loaded]):
         return self.path / NAME
 
 
-def roster_changes(matcher: Matcher, path: str | Path, at: int | None = None) -> list[RosterChange]:
+def roster_changes(
+    matcher: Matcher, path: str | Path, at: int | None = None, most_gone: float = MOST_GONE
+) -> list[RosterChange]:
     """What a `csas.parquet` says of the roster at a moment (µs, by default now) that is not so yet.
 
     Who is in it and works is to be there as it declares, in the columns that it has; who is not, or has left, leaves.
-    Raises DataError where the file cannot be read, and where more than half of those who are there would leave: then it
-    is more likely that the file is not whole.
+    A day of hiring that is null says nothing. Raises DataError where the file cannot be read, and where a larger share
+    than `most_gone` of those who are there would leave: then it is more likely that the file is not whole.
     """
     wanted = read_roster_file(path, time.time_ns() // 1000 if at is None else at)
     view = dict(matcher.roster())
@@ -89,10 +91,10 @@ def roster_changes(matcher: Matcher, path: str | Path, at: int | None = None) ->
             changes.append(Change(csa_id, differs))
     active = [csa_id for csa_id, csa in view.items() if csa.active]
     gone = [csa_id for csa_id in active if csa_id not in wanted]
-    if len(gone) > MOST_GONE * len(active):
+    if len(gone) > most_gone * len(active):
         raise DataError(
-            f"{path}: {len(gone)} of {len(active)} CSAs who are there are not in it; let them leave by /v1/roster if "
-            "that is so"
+            f"{path}: {len(gone)} of {len(active)} CSAs who are there are not in it or have left, more than a share of "
+            f"{most_gone:g}; is the file whole?"
         )
     return [*changes, *(Leave(csa_id) for csa_id in gone)]
 
@@ -104,7 +106,10 @@ def read_roster_file(path: str | Path, moment: int) -> dict[str, dict[str, Any]]
     rows = csas.declared_at(moment)
     who = csas.ids.filter(pa.array(csas.active_at(moment)))
     declared = declared_of(rows.filter(pc.is_in(rows["csa_id"], who)))
-    return {csa_id: one.row(columns) for csa_id, one in declared.items()}
+    return {
+        csa_id: one.row(name for name in columns if name != "hired_at" or one.hired_at is not None)
+        for csa_id, one in declared.items()
+    }
 
 
 def read_csas(path: str | Path) -> tuple[Csas, list[str]]:
