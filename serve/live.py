@@ -157,9 +157,14 @@ class Live:
         spread[: len(roster)] = roster.spread
         moved = np.array(sorted(self._unindexed), np.int64)
         spread[moved] = encoder.spread(self._features[moved], self._identity[moved])
-        parts = (self._features, self._identity, book.bitmaps.mask())
         return Roster(
-            tuple(book.ids), self._encoded[:count], spread, self._own[:count], *(part[:count] for part in parts)
+            tuple(book.ids),
+            self._encoded[:count],
+            spread,
+            self._own[:count],
+            self._features[:count],
+            self._identity[:count],
+            book.bitmaps.mask()[:count],
         )
 
     def refresh(self, moment: int) -> Snapshot:
