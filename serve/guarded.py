@@ -280,7 +280,7 @@ class Guarded:
             if reason is not None:
                 self.counts.fallbacks[reason] += 1
         matcher = self.matcher
-        return Decision(found, reason, why, matcher.bundle.manifest.id, matcher.snapshot.version, elapsed, seen)
+        return Decision(found, reason, why, matcher.bundle_id, matcher.snapshot.version, elapsed, seen)
 
 
 def _in_order(ids: Sequence[str]) -> tuple[Candidate, ...]:

@@ -263,6 +263,11 @@ class Matcher:
         return self._snapshot.codes[csa_id]
 
     @property
+    def bundle_id(self) -> str:
+        """The bundle's id, which its manifest computes anew each time."""
+        return self._id
+
+    @property
     def snapshot(self) -> Snapshot:
         """The present view of the roster and its memory."""
         return self._snapshot

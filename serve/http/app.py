@@ -164,7 +164,7 @@ class Routes:
                     }
                     for contact, (decision_id, chosen, decision) in zip(contacts, done, strict=True)
                 ],
-                "model": matcher.bundle.manifest.id,
+                "model": matcher.bundle_id,
                 "roster_version": max(decision.roster_version for *_, decision in done),
             }
         )

@@ -38,7 +38,7 @@ class Learner:
 
     def learn(self, fact: Feedback, seen: Seen) -> bool:
         """A hand-over of a contact that this process saw; False where nothing was learnt."""
-        if fact.moment is None or seen.bundle != self.matcher.bundle.manifest.id:
+        if fact.moment is None or seen.bundle != self.matcher.bundle_id:
             return False
         return self._ended(fact.key, seen, fact.moment, fact.outcome, tell_customers=True)
 

@@ -78,7 +78,7 @@ class Service:
         self._writers = ThreadPoolExecutor(WRITERS, "write")
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._seen_lock = threading.Lock()
-        self.metrics.serves(serving.matcher.bundle.manifest.id)
+        self.metrics.serves(serving.matcher.bundle_id)
 
     def close(self) -> None:
         """Write what waits and let go of everything."""
@@ -224,7 +224,7 @@ class Service:
     def swap(self, serving: Serving) -> None:
         """Serve another bundle from the next request on."""
         self.serving = serving
-        self.metrics.serves(serving.matcher.bundle.manifest.id)
+        self.metrics.serves(serving.matcher.bundle_id)
 
     def _stale(
         self, serving: Serving, contact: Mapping[str, Any], k: int, queue: Sequence[str] | None, why: str

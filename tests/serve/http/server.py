@@ -29,7 +29,11 @@ class Served:
             self.port = free.getsockname()[1]
         self.token, self.log = token, log
         secure = () if token is not None else ("--insecure-loopback",)
-        self.command = [sys.executable, "-c", MAIN, str(bundle), "--port", str(self.port), *secure, *options]
+        # A machine that tests is busy: nothing is to be late because of that.
+        patient = ("--budget-ms", "20000", "--deadline-ms", "20000")
+        self.command = [
+            sys.executable, "-c", MAIN, str(bundle), "--port", str(self.port), *patient, *secure, *options,
+        ]  # fmt: skip
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
