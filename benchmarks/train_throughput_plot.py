@@ -1,19 +1,26 @@
-"""Contacts a second against batch and roster as SVG text; the same bytes for the same rows."""
+"""Contacts a second against batch and roster as SVG text; the same bytes for the same rows.
+
+python benchmarks/train_throughput_plot.py docs/results/train_*.json --output docs/results/train_throughput.svg
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from evaluation.report_plots import MISSED, MODEL, OTHER
+from twotower.files import atomic_write
 
 COLOURS = {"static": MODEL, "transformer": MISSED}
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
-    """Left: contacts a second against the batch, ours solid, the peer's dashed; right: against the roster, with peak
-    memory.
+    """Left: contacts a second against the batch, ours solid, the peer's dashed; right: against the roster, with
+    the memory that training takes beside the log.
 
     rows: of the record; those of parts `batches …` and `rosters …` are drawn.
     """
@@ -56,9 +63,28 @@ def _rosters(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
             csas = [row["csas"] for row in mine]
             speed = [row["contacts_per_s"] for row in mine]
             axes.plot(csas, speed, line, marker="o", markersize=3, color=MODEL, label=device)
-            memory.plot(csas, [row["peak_bytes"] / 1e6 for row in mine], line, color=OTHER, linewidth=0.9)
+            memory.plot(
+                csas,
+                [(row["peak_bytes"] - row["before_bytes"]) / 1e6 for row in mine],
+                line,
+                color=OTHER,
+                linewidth=0.9,
+            )
     axes.set_xscale("log")
     axes.set_xlabel("CSAs in the roster")
-    axes.set_title("contacts a second, static; grey: peak memory, MB")
+    axes.set_title("contacts a second, static; grey: memory beside the log, MB")
     if rows:
         axes.legend(frameon=False)
+
+
+def main() -> None:
+    """Draw what several runs of `train_throughput.py` wrote."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("records", type=Path, nargs="+", help="JSON files of --output")
+    parser.add_argument("--output", type=Path, required=True, help="SVG file to write")
+    args = parser.parse_args()
+    atomic_write(args.output, plot([row for path in args.records for row in json.loads(path.read_text())["rows"]]))
+
+
+if __name__ == "__main__":
+    main()

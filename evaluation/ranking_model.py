@@ -30,7 +30,9 @@ class ModelRanker:
     _last: tuple[bytes, Scores, Scores | None] | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, bundle: str | Path, log: Log, rank: Rank | None = None, name: str | None = None) -> ModelRanker:
+    def load(
+        cls, bundle: str | Path, log: Log, rank: Rank | None = None, name: str | None = None, digest: str | None = None
+    ) -> ModelRanker:
         """Open a bundle beside a log.
 
         Args:
@@ -38,11 +40,12 @@ class ModelRanker:
             log: a whole log.
             rank: what a rank means; None: the bundle's default.
             name: how tables call it; None: the folder's name.
+            digest: that the bundle must have; None: any.
 
         Raises:
             BundleError: the bundle cannot be trusted.
         """
-        matcher = Matcher.load(bundle)
+        matcher = Matcher.load(bundle, digest)
         manifest = matcher.bundle.manifest
         rolling = RollingMatcher(matcher, log)
         until = int(manifest.window["until"])

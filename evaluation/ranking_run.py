@@ -81,6 +81,7 @@ def evaluate(
     rank: Rank | None = None,
     peers: Sequence[str | Path] = (),
     seed: int = 0,
+    digest: str | None = None,
 ) -> Evaluation:
     """Judge a bundle on a data set, beside rolling baselines computed here.
 
@@ -91,6 +92,7 @@ def evaluate(
         rank: what a rank means; None: the bundle's default.
         peers: further bundles to put beside the first.
         seed: of the bootstrap and of the lots between ties.
+        digest: that the bundle must have; peers are not asked for theirs.
 
     Raises:
         TwoTowerError: the tables or a bundle cannot be read, or `start` leaves nothing to test.
@@ -98,7 +100,8 @@ def evaluate(
     log = Log.load(data)
     split = split_log(log, start)
     names = _names([bundle, *peers])
-    models = [ModelRanker.load(path, log, rank, name) for path, name in zip([bundle, *peers], names, strict=True)]
+    asked = zip([bundle, *peers], names, [digest, *(None for _ in peers)], strict=True)
+    models = [ModelRanker.load(path, log, rank, name, wanted) for path, name, wanted in asked]
     truth = Path(data) if (Path(data) / "truth.parquet").is_file() else None
     begins = int(log.contacts.arrived_at[split.start])
     warnings = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from twotower.bundle.origin import add_options, expected
 from twotower.cli import Report, Verb
 
 
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--peer", action="append", default=[], metavar="BUNDLE", help="another bundle beside it; may be repeated"
     )
     parser.add_argument("--output", metavar="DIR", help="new folder for report.html and metrics.json")
+    add_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the intervals and of lots between ties (default 0)")
 
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> Report:
     if args.output is not None and Path(args.output).exists():
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
     start = None if args.start is None else parse_time(args.start, "--from")
-    found = evaluate(args.bundle, args.data, start, args.rank, args.peer, args.seed)
+    found = evaluate(args.bundle, args.data, start, args.rank, args.peer, args.seed, expected(args))
     text, data = text_report(found), json_report(found)
     if args.output is not None:
         write_report(found, args.output)

@@ -15,6 +15,7 @@ import numpy as np
 
 from export.card import model_card
 from export.quantise import Judge, apply_gate, encode_probe
+from export.reduced import write_reduced
 from export.run import ExportError, Run
 from twotower.bundle.manifest import FORMAT, Manifest, describe_files
 from twotower.bundle.sessions import CSA_INPUTS, CSA_OUTPUTS, CsaEncoder, open_session
@@ -22,6 +23,7 @@ from twotower.bundle.tables import Roster, write_history, write_roster
 from twotower.files import atomic_directory, sha256_file
 from twotower.index.build import build_history_index, build_profile_index, write_index
 from twotower.index.history import history_queries, history_vectors, staleness_rate
+from twotower.index.standins import fit_standins, write_standins
 from twotower.index.vectors import VectorIndex
 from twotower.scoring.memory import Memory
 
@@ -48,7 +50,8 @@ def export_bundle(run_folder: str | Path, output: str | Path, quantise: bool = F
         if quantise:
             quantisation = apply_gate(folder, judge)
         profiles, history = _write_indexes(run, roster, folder)
-        fields = _fields(run, roster, {"profiles": profiles, "history": history}, quantisation)
+        reduced = write_reduced(run, roster, judge, folder)
+        fields = _fields(run, roster, {"profiles": profiles, "history": history}, quantisation, reduced)
         (folder / "MODEL_CARD.md").write_text(model_card(run, fields), encoding="utf-8")
         manifest = Manifest(**fields, files=describe_files(folder))
         manifest.write(folder)
@@ -68,15 +71,12 @@ def write_towers(run: Run, folder: Path) -> None:
 
 
 def _roster(run: Run, folder: Path) -> Roster:
-    """Profile vectors by the exported graph; `roster.parquet` and the plain vector file for other languages."""
+    """Profile vectors by the exported graph; `roster.parquet`."""
     encoder = CsaEncoder(open_session(folder / "csa_tower.onnx", CSA_INPUTS, CSA_OUTPUTS))
     given = run.features, run.identity
     vectors, own = encoder.encode(*given)
     roster = Roster(run.csa_ids, vectors, encoder.spread(*given), own, *given, run.active)
     write_roster(roster, folder / "roster.parquet")
-    with (folder / "vectors.npy").open("wb") as file:
-        np.save(file, roster.vectors, allow_pickle=False)
-    (folder / "vectors.ids.txt").write_text("".join(f"{i}\n" for i in roster.ids), encoding="utf-8")
     return roster
 
 
@@ -93,12 +93,19 @@ def _write_indexes(run: Run, roster: Roster, folder: Path) -> tuple[VectorIndex,
     asked = none if queries is None else history_queries(queries.memory, run.join.default)
     history = build_history_index(history_vectors(run.history, until, rate), asked)
     write_history(run.history, run.csa_ids, run.contact_ids, folder / "history.parquet")
+    write_standins(fit_standins(run.join, roster.vectors, run.history, until), folder / "standins.npz")
     write_index(profiles, folder / "profiles.faiss")
     write_index(history, folder / "history.faiss")
     return profiles, history
 
 
-def _fields(run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisation: dict[str, Any]) -> dict[str, Any]:
+def _fields(
+    run: Run,
+    roster: Roster,
+    indexes: dict[str, VectorIndex],
+    quantisation: dict[str, Any],
+    reduced: dict[str, Any],
+) -> dict[str, Any]:
     """The manifest's fields but `files`."""
     facts = run.facts
     return {
@@ -121,6 +128,7 @@ def _fields(run: Run, roster: Roster, indexes: dict[str, VectorIndex], quantisat
         "metrics": facts.get("metrics", {}),
         "indexes": {name: index.choice.to_json() for name, index in indexes.items()},
         "quantisation": quantisation,
+        "reduced": reduced,
     }
 
 

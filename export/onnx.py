@@ -102,7 +102,7 @@ def check_parity(part: str, session: Any, tower: nn.Module, feeds: Arrays, outpu
         pair = (wanted.numpy(), found)
         # Complexity and outcomes are numbers side by side, not a direction: the risks are small beside the time.
         numbers = name in ("complexity", "outcomes")
-        distance = _distance(*(rows.ravel() for rows in pair)) if numbers else _distance(*pair)
+        distance = row_distance(*(rows.ravel() for rows in pair)) if numbers else row_distance(*pair)
         if not distance <= TOLERANCE:
             batch = len(next(iter(feeds.values())))
             raise ExportError(
@@ -111,7 +111,7 @@ def check_parity(part: str, session: Any, tower: nn.Module, feeds: Arrays, outpu
             )
 
 
-def _distance(wanted: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
+def row_distance(wanted: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
     """Largest 1 − cosine over rows; where rows are numbers or zero vectors, the largest difference."""
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return float("inf")

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> Report:
     for name, choice in manifest.indexes.items():
         measured = "exact" if choice["kind"] == "flat" else f"recall {choice['recall']:.3f} at {choice['at']}"
         lines.append(f"  index {name}: {choice['kind']}, {measured}")
+    lines.append(f"  reduced mode: {manifest.reduced['graph']}")
     if args.quantize:
         kept = manifest.quantisation
         lines.append(f"  int8 asked, {kept['kept']} kept: {kept['reason']}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from serve.snapshot import Snapshot
 from twotower.scoring.join import Scored
-from twotower.scoring.outcomes import Expected, expected_of
+from twotower.scoring.outcomes import Expected
 
 REASONS = 3
 # Parts below this share of the whole explain nothing.
@@ -39,7 +42,7 @@ class Candidate:
     score: float
     p_resolved: float | None
     uncertainty: float | None
-    reasons: tuple[Reason, ...]
+    reasons: Sequence[Reason]
     expected: Expected = field(default_factory=Expected)
     logit: float | None = None
 
@@ -72,18 +75,64 @@ class Ranked:
         return None if self.scored.logit is None else self.scored.logit[self.places]
 
 
+class Reasons(Sequence[Reason]):
+    """The reasons of one candidate. Those of an answer are worked out together when the first of them is read, since a
+    router reads few."""
+
+    def __init__(self, answer: _Answer, place: int) -> None:
+        self._answer, self._place = answer, place
+
+    @overload
+    def __getitem__(self, index: int) -> Reason: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Reason]: ...
+
+    def __getitem__(self, index: int | slice) -> Reason | Sequence[Reason]:
+        return self._answer.reasons[self._place][index]
+
+    def __len__(self) -> int:
+        return len(self._answer.reasons[self._place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+class _Answer:
+    """What all candidates of an answer share."""
+
+    def __init__(self, ranked: Ranked) -> None:
+        self._ranked = ranked
+
+    @cached_property
+    def reasons(self) -> list[tuple[Reason, ...]]:
+        return explain(self._ranked)
+
+
 def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
     """The best k of one contact, best first."""
-    reasons, found = explain(ranked), []
-    for i, (code, score) in enumerate(zip(ranked.codes, ranked.score, strict=True)):
-        p, uncertainty, logit = (_at(values, i) for values in (ranked.p_resolved, ranked.uncertainty, ranked.logit))
-        expected = expected_of(p, ranked.expected[i])
-        found.append(Candidate(snapshot.ids[code], float(score), p, uncertainty, reasons[i], expected, logit))
-    return found
+    answer, ids, many = _Answer(ranked), snapshot.ids, len(ranked.codes)
+    codes, scores = ranked.codes.tolist(), ranked.score.tolist()
+    resolved, uncertainty, logits = (
+        _listed(one, many) for one in (ranked.p_resolved, ranked.uncertainty, ranked.logit)
+    )
+    # What is not itself is NaN.
+    expected = [[None if value != value else value for value in row] for row in ranked.expected.tolist()]
+    return [
+        Candidate(ids[codes[i]], scores[i], resolved[i], uncertainty[i], Reasons(answer, i),
+                  Expected(resolved[i], *expected[i]), logits[i])
+        for i in range(many)
+    ]  # fmt: skip
 
 
-def _at(values: npt.NDArray[np.float32] | None, i: int) -> float | None:
-    return None if values is None else float(values[i])
+def _listed(values: npt.NDArray[np.float32] | None, many: int) -> list[Any]:
+    return [None] * many if values is None else values.tolist()
 
 
 def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:

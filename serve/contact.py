@@ -74,9 +74,11 @@ def eligible_codes(ids: Iterable[str], codes: Mapping[str, int]) -> list[int]:
     """Distinct ascending codes of CSA ids. Raises MatchError naming those that the roster does not hold."""
     if isinstance(ids, str):
         raise MatchError("eligible: a list of csa_id expected, got one text")
-    wanted = set(ids)
-    if unknown := sorted(str(i) for i in wanted if i not in codes):
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        named = ", ".join(repr(i) for i in unknown[:5])
-        raise MatchError(f"eligible: unknown csa_id {named}{more}; the roster of this bundle does not hold them")
-    return sorted(codes[i] for i in wanted)
+    wanted = ids if isinstance(ids, list | tuple) else list(ids)
+    found = list(map(codes.get, wanted))
+    if None not in found:
+        return sorted(set(found))  # type: ignore[arg-type]
+    unknown = sorted({str(i) for i, code in zip(wanted, found, strict=True) if code is None})
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    named = ", ".join(repr(i) for i in unknown[:5])
+    raise MatchError(f"eligible: unknown csa_id {named}{more}; the roster of this bundle does not hold them")

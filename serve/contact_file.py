@@ -42,6 +42,15 @@ class ContactBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, i: int) -> ContactBatch:
+        """The contact at a position, alone."""
+        one, row = slice(i, i + 1), None if self.eligible is None else self.eligible.row(i)
+        eligible = None
+        if row is not None:
+            eligible = Ragged(np.array([0, len(row)]), row, np.zeros(1, np.bool_))
+        columns = {name: values[one] for name, values in self.columns.items()}
+        return ContactBatch(self.ids[one], columns, self.arrived_at[one], self.customer_id[one], eligible)
+
 
 class ContactFile:
     """A file of contacts to match.

@@ -72,6 +72,11 @@ class Live:
         """Just after everything that was told, or the moment of the last refresh, µs."""
         return self._engine.moment
 
+    @property
+    def features(self) -> Floats:
+        """What the CSA tower reads of everyone (J, G), as of the last change; not to be written to."""
+        return self._features
+
     def ended(self, code: int, seen: Seen, outcome: Outcome) -> Snapshot:
         """The roster after the outcome of a hand-over became known."""
         self._engine.update(self._known(code, seen, outcome))

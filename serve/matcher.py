@@ -2,8 +2,7 @@
 
 Notable: one reference holds an immutable snapshot, which a call reads once, so readers never lock and a roster change
 can swap it between calls. The towers and indexes run on one thread a call; concurrency comes from the callers. Scores
-are those of `twotower.scoring.Join`, the same that training fitted. What is known of a contact's customer comes from
-outside the bundle (`serve/customers.py`), as of the contact's arrival; a stranger is matched as if there were no store.
+are those of `twotower.scoring.Join`, the same that training fitted. How contacts are read says `serve/reading.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from serve.answer import Candidate, Ranked, as_candidates
 from serve.assign import assign_greedily
@@ -30,6 +29,9 @@ from serve.customers_rows import MemoryOfOne
 from serve.live import Live
 from serve.nominate import nominated
 from serve.outcome import Outcome
+from serve.pairs import TOP, Explanation, explain_pair
+from serve.pairs_live import pair_of
+from serve.reading import ContactReader
 from serve.roster.book import Book, key_of
 from serve.roster.changes import RosterChange
 from serve.roster.declared import declared_of
@@ -39,11 +41,8 @@ from serve.roster.waiting import waiting
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
-from twotower.bundle.sessions import Encoded
 from twotower.bundle.tables import Roster
-from twotower.clock import NULL_TIME, format_time
-from twotower.features.customer import CustomerRows
-from twotower.index.build import QUERIES
+from twotower.clock import format_time
 from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
 from twotower.scoring.utility import Utility
@@ -56,23 +55,18 @@ OTHER_BUNDLE = (
 )
 
 
-class Matcher:
+class Matcher(ContactReader):
     """Ranks CSAs for contacts from one bundle. Safe to call from several threads."""
 
     def __init__(self, bundle: Bundle, customers: Customers | None = None, secret: bytes | None = None) -> None:
-        self.bundle = bundle
-        self.customers = customers
-        self._encoder = bundle.contact_encoder
+        super().__init__(bundle, customers)
         self._join = bundle.join
-        self._id = bundle.manifest.id
-        self._until = int(bundle.manifest.window["until"])
         self._snapshot = Snapshot.from_bundle(bundle)
         self._live: Live | None = None
-        self._asked: deque[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque(maxlen=QUERIES)
         self._writing = threading.Lock()
         self._book: Book | None = None
         self._secret = secrets.token_bytes(32) if secret is None else secret
-        self._reads_past = bundle.schema.has("frequency", "style", "relationship")
+        pa.default_memory_pool().release_unused()  # what reading the tables took, once more what they hold
         if customers is not None and customers.bundle != self._id:
             _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
@@ -245,12 +239,6 @@ class Matcher:
                 )
             self._snapshot = live.refresh(moment)
 
-    def _own(self, contact: Mapping[str, Any] | Seen, at: datetime | int | None = None) -> Seen:
-        """A contact as this bundle's towers read it: what another bundle's made of it is read anew."""
-        if isinstance(contact, Seen):
-            return contact if contact.bundle == self._id else self.read(contact.fields, at)
-        return self.read(contact, at)
-
     def _started(self) -> Live:
         """The writer's side, made when something first changes: a copy of all that may change."""
         if self._live is None:
@@ -268,6 +256,11 @@ class Matcher:
         return self._id
 
     @property
+    def latest(self) -> int:
+        """The latest moment (µs) that anything was told of."""
+        return self._until if self._live is None else max(self._until, self._live.moment)
+
+    @property
     def snapshot(self) -> Snapshot:
         """The present view of the roster and its memory."""
         return self._snapshot
@@ -276,19 +269,6 @@ class Matcher:
     def default_rank(self) -> Rank:
         """What a rank means unless a call says otherwise."""
         return self._join.default
-
-    def read(self, contact: Mapping[str, Any], at: datetime | int | None = None) -> Seen:
-        """What the towers make of a contact, for `match` now and for `ended` when its hand-over ends.
-
-        contact, at: as in `match`. Raises MatchError as it does.
-        """
-        found = clean(contact)
-        past, told = self._known([found["customer_id"]], [found["arrived_at"]], at)
-        for name, [value] in told.items():
-            found[name] = value if found[name] is None else found[name]
-        encoded, row, categories = self._encoder.read_one(found, past)
-        self._asked.append((encoded.profile[0], encoded.memory[0]))
-        return Seen(self._id, found, row, categories, encoded)
 
     def match(
         self,
@@ -318,6 +298,29 @@ class Matcher:
         vectors = self.vectors(seen.encoded, [seen.fields["arrived_at"]], at, who)
         return as_candidates(snapshot, self.rank(vectors, k, codes, rank, snapshot, utility))
 
+    def explain(
+        self,
+        contact: Mapping[str, Any] | Seen,
+        csa_id: str,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+        top: int = TOP,
+    ) -> Explanation:
+        """Why a CSA, eligible or not, has their score for a contact.
+
+        contact, rank, at: as in `match`; top: past hand-overs that are told one by one, of each kind. The answer is
+        about one person and to be handled so (docs/explanations.md). Raises MatchError as `match` does, and for a CSA
+        who is not in the roster.
+        """
+        seen, meaning, view, code = self._own(contact, at), self.meaning(rank), self._snapshot, self._code(csa_id)
+        customer, arrived = [seen.fields["customer_id"]], [seen.fields["arrived_at"]]
+        vectors = self.vectors(seen.encoded, arrived, at, self._codes(customer))
+        one, memory, _ = self._met(vectors, view)
+        read = self._encoder.inputs(seen.fields, self._known(customer, arrived, at)[0])
+        features = self.bundle.roster.features if self._live is None else self._live.features
+        pair = pair_of(self.bundle, view, one, memory, read, code, features, seen.fields["contact_id"])
+        return explain_pair(self._join, meaning, pair, top)
+
     def match_batch(
         self,
         contacts: Sequence[Mapping[str, Any] | Seen],
@@ -341,68 +344,6 @@ class Matcher:
             one = vectors.take(np.array([i]))
             ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot, utility)))
         return ranked
-
-    def encode(
-        self,
-        columns: Mapping[str, Any],
-        customer_ids: Sequence[str | None],
-        arrived_at: Sequence[int | None],
-        at: datetime | int | None = None,
-    ) -> ContactVectors:
-        """Vectors of contacts (N,) given as columns for the contact encoder, with what is known of their customers."""
-        past, told = self._known(customer_ids, arrived_at, at)
-        columns = {**columns, **{name: _filled(columns.get(name), values) for name, values in told.items()}}
-        encoded = self._encoder.encode(columns, past, quiet=True)
-        return self.vectors(encoded, arrived_at, at, self._codes(customer_ids))
-
-    def vectors(
-        self,
-        encoded: Encoded,
-        arrived_at: Sequence[int | None],
-        at: datetime | int | None = None,
-        customer: npt.NDArray[np.int32] | None = None,
-    ) -> ContactVectors:
-        """Encoded contacts with the moments they are matched at; customer: positions of `customers`, None: all
-        strangers."""
-        return ContactVectors(
-            encoded.profile,
-            encoded.memory,
-            encoded.level,
-            encoded.base,
-            self.times(arrived_at, at)[1],
-            np.full(len(encoded), -1, dtype=np.int32) if customer is None else customer,
-            encoded.outcomes,
-        )
-
-    def times(
-        self, arrived_at: Sequence[int | None], at: datetime | int | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """When contacts count as arrived, i8[N], and the moments i8[N] that they are matched at, not earlier."""
-        fixed = None if at is None else moment_of(at, "at")
-        now = self._until if self._live is None else max(self._until, self._live.moment)
-        moments = [fixed if fixed is not None else now if t is None else t for t in arrived_at]
-        arrived = [moment if t is None else min(t, moment) for t, moment in zip(arrived_at, moments, strict=True)]
-        return np.array(arrived, dtype=np.int64), np.array(moments, dtype=np.int64)
-
-    def _codes(self, customer_ids: Sequence[str | None]) -> npt.NDArray[np.int32]:
-        """Positions of contacts' customers (N,), −1 for strangers."""
-        if self.customers is None:
-            return np.full(len(customer_ids), -1, dtype=np.int32)
-        return self.customers.codes(customer_ids)
-
-    def _known(
-        self, customer_ids: Sequence[str | None], arrived_at: Sequence[int | None], at: datetime | int | None
-    ) -> tuple[CustomerRows | None, dict[str, list[Any]]]:
-        """The past of contacts' customers (None where all are strangers or no tower reads it), and what else the store
-        tells of them, as columns of contacts, without any where all are strangers."""
-        who = self._codes(customer_ids)
-        if self.customers is None or not (who >= 0).any():
-            return None, {}
-        past = None
-        if self._reads_past:
-            past = self.customers.past(who, *self.times(arrived_at, at))
-        since = [None if moment == NULL_TIME else moment for moment in self.customers.since(who).tolist()]
-        return past, {"customer_since": since, "customer_language": self.customers.languages(who)}
 
     def rank(
         self,
@@ -455,12 +396,3 @@ class Matcher:
         if pairs.rows is None:
             return contact, view.memory, pairs.codes
         return replace(contact, customer=np.zeros(1, np.int32)), MemoryOfOne(view.memory, pairs.rows), pairs.codes
-
-
-def _filled(given: Any, known: list[Any]) -> list[Any]:
-    """A column (N,) of contacts, None where it is absent, with its gaps filled from what is known."""
-    if given is None:
-        return known
-    values = given.to_pylist() if hasattr(given, "to_pylist") else given
-    # What is not itself is NaN.
-    return [other if one is None or one != one else one for one, other in zip(values, known, strict=True)]

@@ -76,6 +76,14 @@ class Roll:
         """What they add to outcomes (J, T) (`twotower/scoring/outcomes.py`)."""
         return self._at(arrived_at)[2]
 
+    def features(self, arrived_at: int) -> Floats:
+        """What the CSA tower reads of everyone (J, G) as of that snapshot; computed anew, for explanations."""
+        step = self._schema.granularity_us
+        moment = max(arrived_at // step * step, self._first)
+        self._kept.pop(moment, None)
+        self._at(moment)
+        return self._features.at(moment, self._engine)
+
     def _at(self, arrived_at: int) -> tuple[Floats, Spread, Floats]:
         step = self._schema.granularity_us
         moment = max(arrived_at // step * step, self._first)

@@ -17,6 +17,7 @@ from serve.answer import Ranked
 from serve.contact import MatchError
 from serve.matcher import Matcher
 from serve.roll import Roll
+from twotower.bundle.bundle import Bundle
 from twotower.bundle.sessions import Encoded
 from twotower.features.contact import ContactRows
 from twotower.features.schema import log_columns
@@ -43,6 +44,11 @@ class RollingMatcher:
         self._until = int(self._bundle.manifest.window["until"])
         kernels = [kernel for weights in self._join.ranks.values() for kernel in weights.kernels]
         self._with_pairs = any(kernel.scope == "pair" for kernel in kernels)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The matcher's bundle."""
+        return self._bundle
 
     @property
     def default_rank(self) -> Rank:
@@ -95,7 +101,7 @@ class RollingMatcher:
     def score(self, contact: ContactVectors, candidates: Positions, rank: Rank | None = None) -> Scored:
         """The join of one contact (ContactVectors of length 1, customers as coded in the log) with candidates i8[C]."""
         moment = int(contact.arrived_at[0])
-        roll = self._roll(moment)
+        roll = self.roll(moment)
         meaning = self._join.default if rank is None else rank
         if meaning not in self._join.ranks:
             raise MatchError(f"this bundle does not rank by {meaning!r}; it has {', '.join(sorted(self._join.ranks))}")
@@ -104,7 +110,7 @@ class RollingMatcher:
     def worth(self, contact: ContactVectors, candidates: Positions, utility: Utility) -> Scored:
         """The utility of one contact with candidates i8[C]. Raises BundleError as `Join.worth` does."""
         moment = int(contact.arrived_at[0])
-        roll = self._roll(moment)
+        roll = self.roll(moment)
         vectors, own = roll.profiles(moment)[candidates], roll.own(moment)[candidates]
         return self._join.worth(utility, contact, roll.memory, candidates, vectors, own)
 
@@ -127,13 +133,13 @@ class RollingMatcher:
     def expected(self, contact: ContactVectors, candidates: Positions) -> Floats:
         """Expected outcomes (C, T) of one contact with candidates i8[C], NaN where there is no head."""
         moment = int(contact.arrived_at[0])
-        roll = self._roll(moment)
+        roll = self.roll(moment)
         return self._join.expected(contact, roll.profiles(moment)[candidates], roll.own(moment)[candidates])
 
     def deviations(self, contact: ContactVectors, candidates: Positions) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for one contact."""
         moment = int(contact.arrived_at[0])
-        return self._roll(moment).spread(moment).deviations(contact.profile[0], candidates)
+        return self.roll(moment).spread(moment).deviations(contact.profile[0], candidates)
 
     def _matrix(self, positions: Positions, rank: Rank | None, blank: float, what: str, pick: object) -> Floats:
         out = np.full((len(positions), len(self.log.csas)), blank, dtype=np.float32)
@@ -144,7 +150,8 @@ class RollingMatcher:
                 out[i, codes] = pick(self.score(vectors.take(np.array([i])), codes, rank))  # type: ignore[operator]
         return out
 
-    def _roll(self, moment: int) -> Roll:
+    def roll(self, moment: int) -> Roll:
+        """The history that answers for a moment."""
         return self._resumed if moment >= self._until else self._replayed
 
     @cached_property

@@ -21,9 +21,10 @@ from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
 from twotower.index.history import history_queries
-from twotower.index.vectors import SELECTIVITY, VectorIndex, exact_search
+from twotower.index.standins import fit_standins
+from twotower.index.vectors import SELECTIVITY, VectorIndex
 from twotower.scoring.join import ContactVectors, Join, Rank
-from twotower.scoring.memory import Memory, ranges
+from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
 
 Codes = npt.NDArray[np.int64]
@@ -34,10 +35,12 @@ Floats = npt.NDArray[np.float32]
 EXACT_CSAS = 256
 EXACT_HISTORY = 8_192
 # Sizes of the two searches; `benchmarks/retrieval.py` prints the recall of the joint ranking that they reach.
-FROM_SURROGATE, WIDE = 64, 192
+# At least so many, and so many for each CSA that is asked for: of everyone, and under a tight mask.
+FROM_SURROGATE, NOMINATED = 64, 4
+TIGHT, TIGHT_NOMINATED = 128, 3
 FROM_HISTORY_ROWS = 96
-# Components (CSAs × width) up to which the stand-in is scanned: about half a millisecond.
-SURROGATE_COMPONENTS = 6_000_000
+# Components (CSAs × width) up to which the stand-in of everyone is scanned: about half a millisecond.
+SCANNED_COMPONENTS = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,6 @@ class Snapshot:
         roster, rows = bundle.roster, bundle.history
         if np.any(np.diff(rows.csa) < 0):
             raise BundleError(f"{bundle.path}: history.parquet is not sorted by CSA; export the bundle again")
-        moment = int(bundle.manifest.window["until"])
         return cls.of(
             roster.ids,
             roster.active,
@@ -106,7 +108,7 @@ class Snapshot:
             rows,
             bundle.index("profiles"),
             bundle.index("history"),
-            surrogates(bundle.join, roster.vectors, rows, moment),
+            {rank: Surrogate(bundle.standins[rank]) for rank in bundle.join.ranks if rank in bundle.standins},
         )
 
     @classmethod
@@ -170,16 +172,18 @@ class Snapshot:
             allowed[eligible] = True
         named = self.unindexed if also is None else np.concatenate([self.unindexed, also])
         named = named if allowed is None else named[allowed[named]]
-        most = max(FROM_SURROGATE, 2 * k)
-        if rank not in self.surrogates:
+        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
+        most = max(TIGHT, TIGHT_NOMINATED * k) if tight else max(FROM_SURROGATE, NOMINATED * k)
+        stand_in = self.surrogates.get(rank)
+        if stand_in is None or (stand_in.components > SCANNED_COMPONENTS and not tight):
             best, _ = self.profiles.search(contact.profile, most, _part(allowed, len(self.profiles)))
             return self._union(best[0], self._like_work(contact, rank, allowed), named)
-        # Under a tight mask the history of the nominated few is scanned: cheaper than searching it all under the mask.
-        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
-        stand_in = self.surrogates[rank]
-        near = stand_in.search(contact, max(most, WIDE) if tight else most, _part(allowed, len(stand_in)))
-        like = self._like_work_of(contact, rank, near[0]) if tight else self._like_work(contact, rank, allowed)
-        return self._union(near[0][:most], like, named)
+        # Under a tight mask to score some more costs less than to search what they remember.
+        near = stand_in.search(contact, most, _part(allowed, len(stand_in)))[0]
+        if tight:
+            return self._union(near, self._fresh(history_queries(contact.memory, rank), allowed), named)
+        like = self._like_work(contact, rank, allowed)
+        return self._union(near, like, named)
 
     def _union(self, *parts: Codes) -> Codes:
         """Distinct codes, ascending; by a mask, several times faster than sorting."""
@@ -200,17 +204,6 @@ class Snapshot:
         mask = None if allowed is None else np.repeat(allowed[: len(found.starts) - 1], np.diff(found.starts))
         rows, _ = found.index.search(queries, FROM_HISTORY_ROWS, mask)
         return np.concatenate([self._owners(rows[0]), self._fresh(queries, allowed)])
-
-    def _like_work_of(self, contact: ContactVectors, rank: Rank, codes: Codes) -> Codes:
-        """The same among the hand-overs of some CSAs."""
-        found, queries, ordered = self.history, history_queries(contact.memory, rank), np.sort(codes)
-        rows, _ = ranges(found.starts[ordered], found.starts[ordered + 1])
-        k = min(FROM_HISTORY_ROWS, len(rows))
-        if k:
-            rows = exact_search(found.index.vectors, queries, k, rows)[0][0]
-        mask = np.zeros(len(self.active), dtype=np.bool_)
-        mask[codes] = True
-        return np.concatenate([self._owners(rows), self._fresh(queries, mask)])
 
     def _owners(self, rows: npt.NDArray[np.int64]) -> Codes:
         return self.history.csa[rows[self.history.good[rows]]].astype(np.int64)
@@ -245,7 +238,5 @@ def _largest(values: Floats, k: int) -> Codes:
 
 
 def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:
-    """The linear stand-in for every rank's score as of a moment; none where the roster is too large to scan."""
-    if len(profiles) * (profiles.shape[1] + rows.vector.shape[1] + 1) > SURROGATE_COMPONENTS:
-        return {}
-    return {rank: Surrogate(weights, profiles, rows, moment) for rank, weights in join.ranks.items()}
+    """The linear stand-in for every rank's score as of a moment; none where the roster is too large."""
+    return {rank: Surrogate(one) for rank, one in fit_standins(join, profiles, rows, moment).items()}

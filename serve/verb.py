@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from twotower.bundle.origin import add_options, expected
 from twotower.cli import Report, Verb
 from twotower.errors import ConfigError
 
@@ -19,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--utility", metavar="W", help="rank by stated weights: resolved=1,csat=0.1 or a .yaml file")
     parser.add_argument("--k", type=int, default=10, help="candidates per contact (default 10)")
     parser.add_argument("--output", required=True, metavar="FILE", help="Parquet file to write")
-    parser.add_argument("--digest", metavar="ID", help="refuse a bundle whose id is another")
+    add_options(parser, "--digest")
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> Report:
         raise ConfigError("--secret: is for --customers FILE, which is not given")
     customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
     utility = None if args.utility is None else read_utility(args.utility)
-    given = args.contacts, args.output, args.data, args.rank, args.k, args.digest
+    given = args.contacts, args.output, args.data, args.rank, args.k, expected(args)
     done = match_file(args.bundle, *given, customers, utility)
     by = repr(done.rank) if utility is None else " ".join(f"{name}={w:g}" for name, w in utility.weights.items())
     text = f"{done.contacts} contacts matched by {by}: {done.rows} rows in {args.output}"

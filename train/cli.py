@@ -14,10 +14,12 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from train.checkpoints import SafeCheckpoints
+from train.class_paths import hold_class_paths, refused_path
 from train.data import MatcherData
 from train.distil_teacher import named
 from train.interrupted import SaveOften
@@ -71,11 +73,12 @@ def build_cli(
     """Parse options and build data module, module and trainer.
 
     configs: YAML as in `configs/`, later ones win; folder: the tables; work: where checkpoints go. Raises ConfigError,
-    one line, for an unknown option or a value of the wrong type.
+    one line, for an unknown option, a value of the wrong type and a class path that is not allowed.
     """
     for config in configs:
         if not config.is_file():
             raise ConfigError(f"--config {config}: no such file; configurations are in configs/")
+    hold_class_paths(configs, options)
     given = [f"--config={config}" for config in configs]
     fixed = [f"--data.folder={folder}", f"--checkpoint.dirpath={work}", f"--trainer.default_root_dir={work}"]
     if until is not None:
@@ -95,8 +98,9 @@ def build_cli(
             },
             parser_kwargs={"exit_on_error": False},
         )
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise ConfigError(f"option or configuration: {str(error).strip().splitlines()[0]}") from None
+    except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
+        said = refused_path(str(error)) or str(error).strip().splitlines()[0]
+        raise ConfigError(f"option or configuration: {said}") from None
 
 
 def every_epoch(work: Path) -> ModelCheckpoint:

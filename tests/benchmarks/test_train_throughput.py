@@ -197,7 +197,16 @@ def test_the_plot_has_the_same_bytes_for_the_same_rows(sides):
         {"part": "batches static cpu", "tower": "static", "device": "cpu", "batch": batch, "ours": one, "peer": None}
         for batch in (8, 32)
     ]
-    rows += [{"part": "rosters cpu", "device": "cpu", "csas": 50, "contacts_per_s": 5.0, "peak_bytes": 10**9}]
+    rows += [
+        {
+            "part": "rosters cpu",
+            "device": "cpu",
+            "csas": 50,
+            "contacts_per_s": 5.0,
+            "peak_bytes": 10**9,
+            "before_bytes": 10**8,
+        }
+    ]
     rows += [{"part": "rosters cuda", "not_measured": "no GPU"}, {"part": "static cpu", "batch": 4}]
     svg = plot(rows)
     assert svg == plot(rows)

@@ -109,3 +109,13 @@ def test_model_and_baselines_have_the_same_candidates(bundle: Path, data: Path) 
     mask = candidate_mask(log, positions)
     assert mask is not None
     assert np.array_equal(np.isfinite(ModelRanker.load(bundle, log).scores(log, positions)), mask)
+
+
+def test_the_bundle_is_the_expected_one_and_peers_are_not_asked(bundle: Path, data: Path) -> None:
+    digest = Matcher.load(bundle).bundle.manifest.id
+    with pytest.raises(BundleError, match="expected 000000000000"):
+        evaluate(bundle, "--data", data, "--expect-digest", "0" * 64)
+    with pytest.raises(ConfigError, match="whose"):
+        evaluate(bundle, "--data", data, "--signature", "none", "--public-key", "")
+    report = evaluate(bundle, "--data", data, "--peer", bundle, "--expect-digest", digest)
+    assert report.data["contacts"] + report.data["without"] == 16

@@ -144,16 +144,16 @@ def test_a_disagreeing_graph_stops_the_export(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_graph_that_gives_no_number_is_far_away(bad: float) -> None:
-    assert module._distance(np.ones((2, 3)), np.array([[1, 1, 1], [1, bad, 1]])) == np.inf
+    assert module.row_distance(np.ones((2, 3)), np.array([[1, 1, 1], [1, bad, 1]])) == np.inf
 
 
 def test_distance_is_that_of_direction_for_vectors_and_of_value_for_numbers() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((5, 4))
-    assert module._distance(rows, rows) == pytest.approx(0, abs=1e-12)
-    assert module._distance(rows, -rows) == pytest.approx(2)
-    assert module._distance(np.zeros((1, 4)), np.full((1, 4), 0.5)) == pytest.approx(0.5)
-    assert module._distance(np.array([1.0, 2.0]), np.array([1.0, 2.5])) == pytest.approx(0.25)
+    assert module.row_distance(rows, rows) == pytest.approx(0, abs=1e-12)
+    assert module.row_distance(rows, -rows) == pytest.approx(2)
+    assert module.row_distance(np.zeros((1, 4)), np.full((1, 4), 0.5)) == pytest.approx(0.5)
+    assert module.row_distance(np.array([1.0, 2.0]), np.array([1.0, 2.5])) == pytest.approx(0.25)
 
 
 def test_a_category_without_values_exports(schema: FeatureSchema, tmp_path: Path) -> None:
@@ -195,3 +195,17 @@ def test_a_code_may_differ_where_a_vector_may_not(schema: FeatureSchema, exporte
     for name in ("intent_p", "complexity", "outcomes"):
         with pytest.raises(ExportError, match=f"output '{name}' is 0.0"):
             check_parity("contact_tower", Turned(name, 0.01), model.contact_tower, feeds, CONTACT_OUTPUTS)
+
+
+def test_a_number_that_is_missing_is_read_as_the_mean(exported: tuple[TwoTower, Path], schema: FeatureSchema) -> None:
+    """By the graph too: explanations leave families of numbers out so."""
+    model, folder = exported
+    feeds = module._example(model, schema, "contact_tower", 1, 5)
+    session, tower = open_session(folder / "contact_tower.onnx", CONTACT_INPUTS, CONTACT_OUTPUTS), model.contact_tower
+    plain = tower.plain
+    given = session.run(["profile"], feeds)[0]
+    feeds["numbers"][:, :plain] = tower.standardise.mean[:plain].numpy()
+    mean = session.run(["profile"], feeds)[0]
+    feeds["numbers"][:, :plain] = np.nan
+    np.testing.assert_allclose(session.run(["profile"], feeds)[0], mean, rtol=1e-5, atol=2e-6)
+    assert np.abs(given - mean).max() > 0.01

@@ -229,11 +229,11 @@ def test_who_served_a_customer_before_is_scored_whatever_the_searches_find(
     selectivity: float,
 ) -> None:  # fmt: skip
     """Many good hand-overs to a CSA whom the searches, which nominate a single one, do not find."""
-    monkeypatch.setattr(snapshots, "SURROGATE_COMPONENTS", scan)
+    monkeypatch.setattr(snapshots, "SCANNED_COMPONENTS", scan)
     monkeypatch.setattr(snapshots, "SELECTIVITY", selectivity)
     ranked = [c.csa_id for c in plain.match(late[0], k=20, rank="handled")]
     monkeypatch.setattr(snapshots, "EXACT_CSAS", 0)
-    for name in ("FROM_SURROGATE", "WIDE", "FROM_HISTORY_ROWS"):
+    for name in ("FROM_SURROGATE", "TIGHT", "FROM_HISTORY_ROWS"):
         monkeypatch.setattr(snapshots, name, 1)
     one, narrow = {**late[0], "customer_id": "anna"}, Matcher.load(bundle)
     vectors = narrow.vectors(narrow.bundle.contact_encoder.encode_one(one), [one["arrived_at"]])

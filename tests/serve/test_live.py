@@ -102,7 +102,7 @@ def test_after_a_refresh_features_and_vectors_are_those_of_a_snapshot(whole_bund
     view = matcher.snapshot
     np.testing.assert_array_equal(view.vectors_of(np.arange(len(view.ids))), vectors[:-1])
     rolled = roll.spread(END)
-    np.testing.assert_array_equal(view.spread.trained, rolled.trained[:-1])
+    np.testing.assert_array_equal(view.spread.trained.parts, rolled.trained.parts[:-1])
     taught = [code for code, root in enumerate(view.spread.roots) if root is not None]
     assert taught == [code for code, root in enumerate(rolled.roots) if root is not None]
     assert taught  # outcomes have taught something
@@ -219,7 +219,7 @@ def test_work_of_today_is_found_among_many(folder: Path, monkeypatch: pytest.Mon
     """With every search down to a single row, the CSA behind it is who has just done the like."""
     for name in ("EXACT_CSAS", "EXACT_HISTORY"):
         monkeypatch.setattr(snapshots, name, 0)
-    for name in ("FROM_SURROGATE", "FROM_HISTORY_ROWS", "WIDE"):
+    for name in ("FROM_SURROGATE", "FROM_HISTORY_ROWS", "TIGHT"):
         monkeypatch.setattr(snapshots, name, 1)
     matcher = Matcher.load(folder)
     seen = matcher.read({"intent_text": "invoice invoice invoice"})

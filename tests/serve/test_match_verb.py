@@ -167,6 +167,8 @@ def test_options_a_bundle_cannot_serve_are_one_line(
         (["--rank", "handled"], "it ranks by success"),
         (["--k", "0"], "--k: at least 1 expected"),
         (["--digest", "f" * 64], "expected ffffffffffff"),
+        (["--expect-digest", "f" * 64], "expected ffffffffffff"),
+        (["--signature", tmp_path / "none", "--public-key", tmp_path / "none"], "cannot be read"),
     ):
         assert run(bundle, *rest, *options) == 1
         assert message in capsys.readouterr().err

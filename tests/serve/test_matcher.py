@@ -161,14 +161,14 @@ def test_searched_candidates_hold_k_and_nobody_ineligible(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, scan: int, selectivity: float
 ) -> None:
     """Searches as wide as the roster find what scoring everyone finds; narrow ones still find k of the eligible."""
-    monkeypatch.setattr(module, "SURROGATE_COMPONENTS", scan)
+    monkeypatch.setattr(module, "SCANNED_COMPONENTS", scan)
     monkeypatch.setattr(module, "SELECTIVITY", selectivity)
     matcher = Matcher.load(bundle_folder)
     eligible = ["csa-01", "csa-04", "csa-06", "csa-09"]
     exact = [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)]
     monkeypatch.setattr(module, "EXACT_CSAS", 0)
     assert [matcher.match(CONTACT, k=4, rank="handled", eligible=e) for e in (None, eligible)] == exact
-    for name in ("FROM_SURROGATE", "WIDE", "FROM_HISTORY_ROWS"):
+    for name in ("FROM_SURROGATE", "TIGHT", "FROM_HISTORY_ROWS"):
         monkeypatch.setattr(module, name, 1)
     for k in (1, 2, 4):
         found = matcher.match(CONTACT, k=k, rank="handled", eligible=eligible)

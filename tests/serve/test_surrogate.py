@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.surrogate import Surrogate, surrogate_queries, surrogate_vectors
+from serve.surrogate import Surrogate
 from twotower.clock import DAY, NEVER
+from twotower.index.standins import compressed
 from twotower.scoring.join import ContactVectors, Join, RankWeights
 from twotower.scoring.kernels import Kernel
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
+from twotower.scoring.standin import surrogate_queries, surrogate_vectors
 
 CSAS, WIDTH, NOW = 200, 8, 1000 * DAY
 
@@ -63,6 +65,11 @@ RESIDUALS = RankWeights(
 )
 
 
+def standing(profiles: np.ndarray, rows: HistoryRows) -> Surrogate:
+    """The stand-in of the masses, as it is searched."""
+    return Surrogate(compressed(surrogate_vectors(MASSES, profiles, rows, NOW)))
+
+
 def test_for_one_kind_of_work_the_bound_is_the_score() -> None:
     """Where a CSA's rows are one vector, Jensen's inequality is an equality (but for ε)."""
     rows, profiles, rng = centre(same_work=True)
@@ -103,7 +110,7 @@ def test_searching_keeps_the_order_of_the_products() -> None:
     rows, profiles, rng = centre(same_work=False)
     many = contacts(20, rng)
     products = surrogate_queries(many) @ surrogate_vectors(MASSES, profiles, rows, NOW).T
-    found = Surrogate(MASSES, profiles, rows, NOW).search(many, 30)
+    found = standing(profiles, rows).search(many, 30)
     for i in range(20):
         assert len(np.intersect1d(found[i], np.argsort(-products[i])[:30])) >= 28
 
@@ -111,13 +118,13 @@ def test_searching_keeps_the_order_of_the_products() -> None:
 def test_searching_keeps_to_the_mask_and_its_size() -> None:
     rows, profiles, rng = centre(same_work=False)
     allowed = np.arange(CSAS) % 50 == 3
-    found = Surrogate(MASSES, profiles, rows, NOW).search(contacts(3, rng), 30, allowed)
+    found = standing(profiles, rows).search(contacts(3, rng), 30, allowed)
     assert sorted(found[0].tolist()) == [3, 53, 103, 153]
 
 
 def test_a_roster_without_any_history_can_be_searched() -> None:
     rows, profiles, rng = centre(same_work=False)
     empty = rows.take(np.zeros(0, np.int64))
-    assert Surrogate(MASSES, profiles, empty, NOW).search(contacts(1, rng), 5).shape == (1, 5)
-    alone = Surrogate(MASSES, profiles[:1], empty, NOW)
+    assert standing(profiles, empty).search(contacts(1, rng), 5).shape == (1, 5)
+    alone = standing(profiles[:1], empty)
     assert alone.search(contacts(1, rng), 5).tolist() == [[0]]

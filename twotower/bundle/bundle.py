@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twotower.bundle.sessions import ContactEncoder, CsaEncoder
     from twotower.features.engine.csa import CsaHistory
     from twotower.features.schema import FeatureSchema
+    from twotower.index.standins import StandIn
     from twotower.index.vectors import VectorIndex
     from twotower.scoring.join import Join
     from twotower.scoring.rows import HistoryRows
@@ -79,6 +80,13 @@ class Bundle:
     def roster(self) -> Roster:
         """The CSAs with their profile vectors and features."""
         return read_roster(self.file("roster.parquet"))
+
+    @cached_property
+    def standins(self) -> dict[str, StandIn]:
+        """Stand-ins for the joint score by rank; none where the roster is too large to scan."""
+        from twotower.index.standins import read_standins
+
+        return read_standins(self.file("standins.npz"), len(self.roster))
 
     @cached_property
     def declared(self) -> pa.Table:

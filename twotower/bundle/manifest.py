@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from twotower.errors import BundleError
 from twotower.files import sha256_file
 
 FORMAT = 3
+# Of a file: no folder, nothing hidden, and no letters that file systems write in several ways.
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
 NAME = "manifest.json"
 # What a router cannot do without. Further files are allowed and checked when the manifest lists them.
 REQUIRED = (
@@ -27,6 +30,7 @@ REQUIRED = (
     "profiles.faiss",
     "roster.parquet",
     "csas.parquet",
+    "standins.npz",
     "history.faiss",
     "history.parquet",
     "features.state",
@@ -43,7 +47,8 @@ class Manifest:
     `per_csa` rows remembered, `granularity_s` of CSA feature snapshots, `staleness_rate` of the history index.
     `window`: `from` and `until` of the data, µs UTC. `metrics`: measured by the run. `indexes`: structure, effort and
     measured recall of `profiles.faiss` and `history.faiss`. `quantisation`: what was asked, the gate's figures and what
-    was kept. `files`: `sha256` and `bytes` by name.
+    was kept. `reduced`: for routers in other languages, the name of the graph that takes texts or why there is none,
+    what `vectors.npy` holds, and what ranking by these two alone loses. `files`: `sha256` and `bytes` by name.
     """
 
     format: int
@@ -56,6 +61,7 @@ class Manifest:
     metrics: dict[str, Any]
     indexes: dict[str, Any]
     quantisation: dict[str, Any]
+    reduced: dict[str, Any]
     files: dict[str, dict[str, Any]]
 
     @property
@@ -76,17 +82,21 @@ class Manifest:
         if not path.is_file():
             raise BundleError(f"{folder}: not a bundle (no {NAME}); name a folder that `twotower export` wrote")
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(path.read_bytes(), object_pairs_hook=_distinct)
             claimed = data.pop("id")
             version = data["format"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise BundleError(f"{path}: damaged, not a readable manifest; export the bundle again") from None
         if version != FORMAT:
             raise BundleError(f"{path}: bundle format {version!r}, this version reads {FORMAT}; use a matching version")
         if set(data) != {field.name for field in fields(cls)}:
             raise BundleError(f"{path}: damaged, fields missing or unknown; export the bundle again")
         manifest = cls(**data)
-        if manifest.id != claimed:
+        try:
+            same = manifest.id == claimed
+        except ValueError:  # numbers that JSON does not know
+            same = False
+        if not same:
             raise BundleError(f"{path}: changed since it was written (its id does not match); export the bundle again")
         return manifest
 
@@ -98,14 +108,41 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every listed file with its size and checksum. Raises BundleError naming the first that differs."""
+    """Compare every listed file with its size and checksum. Raises BundleError naming the first that differs, and where
+    the list names something other than plain files of the folder."""
+    check_names(folder, manifest.files)
     if missing := [name for name in REQUIRED if name not in manifest.files]:
         raise BundleError(f"{folder}: its manifest does not list {missing[0]}; export the bundle again")
+    inside = folder.resolve()
     for name, facts in sorted(manifest.files.items()):
         path = folder / name
-        if Path(name).name != name:
-            raise BundleError(f"{folder}: its manifest lists {name!r}, which is not a plain file name; do not trust it")
         if not path.is_file():
             raise BundleError(f"{path}: missing from the bundle; copy or export it again")
+        if path.is_symlink() and path.resolve().parent != inside:
+            raise BundleError(f"{path}: a link to outside of the bundle; do not trust it, or copy the file itself")
         if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
             raise BundleError(f"{path}: changed since the bundle was written (checksum); copy or export it again")
+
+
+def check_names(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Raises BundleError where a name is not a plain one of the folder, on whatever file system it comes to lie, or
+    what is said of a file is not its size and checksum."""
+    if not isinstance(files, dict):
+        raise BundleError(f"{folder}: its manifest lists no files; export the bundle again")
+    seen = {NAME}
+    for name, facts in files.items():
+        if not PLAIN.fullmatch(name):
+            raise BundleError(f"{folder}: its manifest lists {name!r}, which is not a plain file name; do not trust it")
+        if name.lower() in seen:
+            raise BundleError(f"{folder}: its manifest lists {name!r} twice, or by another case; do not trust it")
+        seen.add(name.lower())
+        if not (isinstance(facts, dict) and set(facts) == {"bytes", "sha256"} and isinstance(facts["bytes"], int)):
+            raise BundleError(f"{folder}: its manifest does not give size and checksum of {name}; export it again")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError where a key stands twice, as readers differ on which of them counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found

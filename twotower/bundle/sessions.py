@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,14 @@ class Encoded:
         return len(self.level)
 
 
+class ContactInputs(NamedTuple):
+    """What the contact tower reads of B contacts: `tokens` i8 (B, L), `categories` i8 (B, C), `numbers` f4 (B, F)."""
+
+    tokens: Integers
+    categories: Integers
+    numbers: Floats
+
+
 class ContactEncoder:
     """Raw contact columns in, the contact tower's vectors out."""
 
@@ -95,10 +103,33 @@ class ContactEncoder:
         self, contact: Mapping[str, Any], past: CustomerRows | None = None
     ) -> tuple[Encoded, ContactRows, Integers]:
         """`encode_one`, and what it read on the way: the contact's row and its category codes (1, C)."""
+        read, rows = self._inputs(contact, past)
+        return Encoded(*self._run(*read)), rows, read.categories
+
+    def inputs(self, contact: Mapping[str, Any], past: CustomerRows | None = None) -> ContactInputs:
+        """What the tower would read of one contact; arguments as those of `encode_one`."""
+        return self._inputs(contact, past)[0]
+
+    def inputs_of(self, columns: Mapping[str, Any], past: CustomerRows | None = None) -> ContactInputs:
+        """The same of contacts given as columns, as in `encode`."""
+        return ContactInputs(
+            self._tokenizer.encode(self._texts(columns)), *self._schema.contact_inputs(self._schema.rows(columns), past)
+        )
+
+    def words(self, text: str) -> Integers:
+        """Tokens (1, L) of a text."""
+        return self._tokenizer.encode([text])
+
+    def profile(self, read: ContactInputs) -> Floats:
+        """The profile vector (P,) of one contact from what is read of it."""
+        feeds = {**read._asdict(), "numbers": _aligned(read.numbers)}
+        found: Floats = self._session.run(("profile",), feeds)[0][0]
+        return found
+
+    def _inputs(self, contact: Mapping[str, Any], past: CustomerRows | None) -> tuple[ContactInputs, ContactRows]:
         columns = {name: [value] for name, value in contact.items()} or {"intent_text": [None]}
         tokens, rows = self._tokenizer.encode(self._texts(columns)), self._schema.rows(columns)
-        categories, numbers = self._schema.contact_inputs(rows, past)
-        return Encoded(*self._run(tokens, categories, numbers)), rows, categories
+        return ContactInputs(tokens, *self._schema.contact_inputs(rows, past)), rows
 
     def encode(self, columns: Mapping[str, Any], past: CustomerRows | None = None, quiet: bool = False) -> Encoded:
         """Vectors of many contacts; columns of equal length N, lists or Arrow arrays; past: of their customers.

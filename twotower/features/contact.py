@@ -109,6 +109,17 @@ def strings(columns: Columns, name: str) -> pa.Array:
     return pa.array([None if v is None else clean(v) for v in values], pa.large_string())
 
 
+def told(columns: Columns, name: str) -> list[str | None] | None:
+    """The column where it is a router's few in a plain list, texts clean; None where Arrow has to be asked."""
+    values = columns.get(name)
+    if values is None:
+        count = size(columns)
+        return [None] * count if count <= FEW else None
+    if not isinstance(values, list) or len(values) > FEW:
+        return None
+    return [None if value is None else clean(value) for value in values]
+
+
 def numeric(columns: Columns, name: str) -> npt.NDArray[np.float64]:
     """The column as float64 (N,), NaN where null or absent."""
     values = columns.get(name)
@@ -186,13 +197,16 @@ def _hour(function: Callable[[Doubles], Doubles]) -> Compute:
 
 
 def _known(rows: ContactRows) -> npt.NDArray[np.bool_]:
+    values = told(rows.columns, "customer_id")
+    if values is not None:
+        return np.array([value is not None for value in values], dtype=np.bool_)
     valid: npt.NDArray[np.bool_] = pc.is_valid(strings(rows.columns, "customer_id")).to_numpy(zero_copy_only=False)
     return valid
 
 
 def _tenure(rows: ContactRows) -> Doubles:
     days = (numeric(rows.columns, "arrived_at") - numeric(rows.columns, "customer_since")) / DAY
-    elapsed: Doubles = np.nan_to_num(np.maximum(days, 0))
+    elapsed: Doubles = np.where(days > 0, days, 0)
     return np.log1p(elapsed)
 
 
@@ -263,13 +277,22 @@ def contact_numbers(rows: ContactRows, features: Sequence[Feature[ContactRows]])
     return table(tuple(features), rows, len(rows), None)
 
 
-def contact_categories(rows: ContactRows, vocabularies: Mapping[str, Sequence[str]]) -> npt.NDArray[np.int64]:
-    """Codes (N, C) int64, one column a category: 1 + the position in its vocabulary, 0 for null or unseen."""
+def contact_categories(rows: ContactRows, codes: Mapping[str, Mapping[str, int]]) -> npt.NDArray[np.int64]:
+    """Codes (N, C) int64, one column a category, by `codes` of its values (1, 2, … in order); 0 for null or unseen."""
     coded = []
-    for name, vocabulary in vocabularies.items():
-        found = pc.index_in(category(rows, name), pa.array(vocabulary, pa.large_string()))
+    for name, of in codes.items():
+        few = rows.languages if name == "language" and len(rows) <= FEW else told(rows.columns, name)
+        if few is not None:
+            coded.append(np.array([0 if value is None else of.get(value, 0) for value in few], dtype=np.int64))
+            continue
+        found = pc.index_in(category(rows, name), pa.array(list(of), pa.large_string()))
         coded.append(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1)
     return np.column_stack(coded) if coded else np.zeros((len(rows), 0), dtype=np.int64)
+
+
+def codes_of(values: Sequence[str]) -> dict[str, int]:
+    """Codes of a vocabulary: 1 + the position in it."""
+    return {value: i + 1 for i, value in enumerate(values)}
 
 
 def category(rows: ContactRows, name: str) -> pa.Array:

@@ -24,7 +24,15 @@ import pyarrow.compute as pc
 from twotower.clock import DAY
 from twotower.errors import BundleError, ConfigError
 from twotower.features import contact, customer
-from twotower.features.contact import CATEGORIES, Columns, ContactRows, category, contact_categories, contact_numbers
+from twotower.features.contact import (
+    CATEGORIES,
+    Columns,
+    ContactRows,
+    category,
+    codes_of,
+    contact_categories,
+    contact_numbers,
+)
 from twotower.features.csa import CSA, base_languages
 from twotower.features.customer import CustomerRows
 from twotower.features.engine.customers import CustomerHistory
@@ -162,7 +170,12 @@ class FeatureSchema:
 
     def codes(self, rows: ContactRows) -> Codes:
         """Category codes (N, C) of contacts; the heads read them whether the towers read labels or not."""
-        return contact_categories(rows, self.categories)
+        return contact_categories(rows, self._category_codes)
+
+    @cached_property
+    def _category_codes(self) -> dict[str, dict[str, int]]:
+        """Codes by value, of each category."""
+        return {name: codes_of(values) for name, values in self.categories.items()}
 
     def contact_inputs(self, columns: Columns | ContactRows, past: CustomerRows | None = None) -> tuple[Codes, Floats]:
         """(categories (N, C) int64, numbers (N, F) float32) of contacts; past: of their customers, None: not known."""
@@ -172,6 +185,12 @@ class FeatureSchema:
         if of_customer:
             parts.append(table(of_customer, nobody(len(rows)) if past is None else past, len(rows), self))
         return self.codes(rows), np.concatenate(parts, axis=1)
+
+    def neutral(self, rows: int) -> dict[str, npt.NDArray[Any]]:
+        """`categories` (B, C) and `numbers` (B, F) of contacts of whom only the text is known."""
+        numbers = np.full((rows, len(self.numbers)), np.nan, np.float32)
+        numbers[:, len(self.numbers) - self.relationship :] = 0
+        return {"categories": np.zeros((rows, len(self.categories)), np.int64), "numbers": numbers}
 
     def identity_of(self, csa_ids: Sequence[str] | pa.Array) -> Codes:
         """Identity codes (J,) of CSA ids, 0 for those without an identity embedding."""

@@ -116,7 +116,7 @@ def exact_search(vectors: Floats, queries: Floats, k: int, rows: Rows) -> tuple[
 
     vectors (N, D), queries (B, D), rows (M,) ascending with k <= M; returns rows int64 (B, k) and products (B, k).
     """
-    part = vectors if len(rows) == len(vectors) else vectors[rows]
+    part = vectors if len(rows) == len(vectors) else np.take(vectors, rows, axis=0)
     products = queries @ part.T
     best = np.argpartition(products, len(rows) - k, axis=1)[:, len(rows) - k :] if k < len(rows) else None
     places = np.broadcast_to(np.arange(len(rows)), products.shape) if best is None else np.sort(best, axis=1)

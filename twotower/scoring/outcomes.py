@@ -114,8 +114,3 @@ class Outcomes:
             raise BundleError(f"outcomes are {', '.join(map(str, fields['order']))}, expected {', '.join(NAMES)}")
         found = (fields["heads"][name] for name in NAMES)
         return cls(tuple(None if one is None else Head(float(one["fit"]), float(one["variance"])) for one in found))
-
-
-def expected_of(resolved: float | None, values: Floats) -> Expected:
-    """One pair's values (T,) as they are answered; NaN is None."""
-    return Expected(resolved, *(None if math.isnan(value) else float(value) for value in values.tolist()))

@@ -8,14 +8,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 
-def deviations(profile: Floats, factors: npt.NDArray[np.floating]) -> Floats:
+def deviations(profile: Floats, factors: npt.NDArray[np.number]) -> Floats:
     """Posterior standard deviations (C,) of profile · vector, for one contact (P,) and C candidates.
 
     factors (C, S, P): S − 1 rows of which each is one direction of a vector's error, and a last row of deviations of
     single components (`towers/spread.py`).
     """
     rows = factors.astype(np.float32)
-    along = rows[:, :-1] @ profile
+    count, size, width = rows.shape
+    along = (rows.reshape(-1, width) @ profile).reshape(count, size)[:, :-1]
     alone = rows[:, -1] * profile
-    found: Floats = np.sqrt((along**2).sum(axis=1) + (alone**2).sum(axis=1))
+    found: Floats = np.sqrt((along * along).sum(axis=1) + (alone * alone).sum(axis=1))
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from twotower.errors import ConfigError
 from twotower.progress import track
+from twotower.text.wordpiece import WordPieces
 
 # Past this many characters a text cannot reach the token limit of any tower here; cutting first keeps a
 # one-megabyte transcript from costing a second.
@@ -130,19 +132,33 @@ class Tokenizer:
         found: int | None = self._backend.token_to_id(token)
         return found
 
+    def decode(self, ids: Sequence[int] | npt.NDArray[np.int64]) -> str:
+        """The text that ids stand for, as far as they tell it: special tokens, case and spacing are lost."""
+        return str(self._backend.decode(list(ids), skip_special_tokens=True))
+
     def _cut(self, text: str) -> str:
         return text[: self.max_tokens * CHARACTERS_PER_TOKEN]
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Right-padded token ids (B, L) int64; L is the longest of the batch, at least 1."""
         if len(texts) == 1:  # the router's case: no thread pool
-            return np.array([self._backend.encode(self._cut(texts[0])).ids or [self.pad_id]], dtype=np.int64)
+            return np.array([self._one(self._cut(texts[0])) or [self.pad_id]], dtype=np.int64)
         rows = [e.ids for e in self._backend.encode_batch_fast([self._cut(t) for t in texts])]
         width = max((len(r) for r in rows), default=1) or 1
         out = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         for i, ids in enumerate(rows):
             out[i, : len(ids)] = ids
         return out
+
+    def _one(self, text: str) -> list[int]:
+        ids = None if self._pieces is None else self._pieces.encode(text, self.max_tokens, self._backend)
+        found: list[int] = self._backend.encode(text).ids if ids is None else ids
+        return found
+
+    @cached_property
+    def _pieces(self) -> WordPieces | None:
+        """How single texts are cut sooner, where they can be."""
+        return WordPieces.of(self._backend)
 
     def encode_corpus(self, texts: Sequence[str], batch: int = 4096) -> TokenArrays:
         """Tokenise many texts into ragged arrays; equal texts are tokenised once."""

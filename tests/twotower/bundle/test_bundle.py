@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_a_truncated_manifest_is_refused(copy: Path) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     rewrite(copy, format=99)
-    assert "bundle format 99, this version reads 2" in refusal(copy)
+    assert "bundle format 99, this version reads 3" in refusal(copy)
 
 
 def test_an_unknown_feature_schema_is_refused(copy: Path) -> None:
@@ -96,6 +97,78 @@ def test_a_file_outside_the_folder_is_not_followed(copy: Path) -> None:
     files = {**describe_files(copy), "../secret": {"sha256": "0", "bytes": 0}}
     rewrite(copy, files=files)
     assert "not a plain file name" in refusal(copy)
+
+
+ODD_NAMES = (
+    "..", ".", "", "/etc/passwd", "../x", "a/../x", "./roster.parquet", "sub/file", "sub\\file", "C:file", "~x",
+    ".hidden", "a\0b", "a\nb", "é.bin", "ﬁle", "x" * 200, "Roster.parquet", "ROSTER.PARQUET", "manifest.json",
+    "Manifest.JSON",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_that_is_not_plain_or_stands_twice_is_refused(copy: Path, name: str) -> None:
+    """Though a file may lie there, with the checksum that the manifest says."""
+    facts = describe_files(copy)["roster.parquet"]
+    rewrite(copy, files={**describe_files(copy), name: facts})
+    assert "do not trust it" in refusal(copy)
+
+
+def test_a_link_to_outside_is_refused_and_one_inside_is_not(copy: Path, tmp_path: Path) -> None:
+    target = copy / "vectors.npy"
+    (tmp_path / "elsewhere").write_bytes(target.read_bytes())
+    target.rename(copy / "kept.npy")
+    target.symlink_to("kept.npy")
+    Bundle.open(copy)
+    target.unlink()
+    target.symlink_to(tmp_path / "elsewhere")
+    assert "vectors.npy: a link to outside of the bundle" in refusal(copy)
+    target.unlink()
+    target.symlink_to(target.name)
+    assert "vectors.npy" in refusal(copy)
+
+
+def test_a_bundle_behind_a_link_opens(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "champion").symlink_to(copy)
+    Bundle.open(tmp_path / "champion")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_refused(copy: Path, kind: str) -> None:
+    (copy / "vectors.npy").unlink()
+    if kind == "folder":
+        (copy / "vectors.npy").mkdir()
+    else:
+        os.mkfifo(copy / "vectors.npy")
+    assert "vectors.npy: missing from the bundle" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "facts", [None, [], {}, {"sha256": "0"}, {"bytes": "9", "sha256": "0"}, {"bytes": 9, "sha256": "0", "path": "/"}]
+)
+def test_a_file_without_size_and_checksum_is_refused(copy: Path, facts: Any) -> None:
+    rewrite(copy, files={**describe_files(copy), "vectors.npy": facts})
+    assert "does not give size and checksum of vectors.npy" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"id": "0", "format": 2, "format": 2}', "[" * 100_000, "[]", '{"id": "0", "format": 3}', "\xff"]
+)
+def test_a_manifest_that_is_none_is_one_line(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_bytes(text.encode("latin-1"))
+    assert "damaged" in refusal(copy)
+
+
+def test_a_key_that_stands_twice_is_refused(copy: Path) -> None:
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"vectors.npy": {', '"vectors.npy": {}, "vectors.npy": {'))
+    assert "not a readable manifest" in refusal(copy)
+
+
+def test_a_number_that_json_does_not_know_is_refused(copy: Path) -> None:
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"metrics": {', '"metrics": {"mrr": NaN, '))
+    assert "its id does not match" in refusal(copy)
 
 
 def test_a_manifest_that_lists_too_little_is_refused(copy: Path) -> None:
@@ -131,7 +204,9 @@ def test_customers_are_nowhere_in_the_bundle(bundle_folder: Path) -> None:
     assert not [p.name for p in bundle_folder.iterdir() if b"customer-3" in p.read_bytes()]
 
 
-def test_the_plain_vector_file_is_the_roster(bundle_folder: Path) -> None:
-    roster = Bundle.open(bundle_folder).roster
-    np.testing.assert_array_equal(np.load(bundle_folder / "vectors.npy"), roster.vectors)
-    assert (bundle_folder / "vectors.ids.txt").read_text().split() == list(roster.ids)
+def test_the_plain_vector_file_names_who_is_there(bundle_folder: Path) -> None:
+    bundle = Bundle.open(bundle_folder)
+    active = [one for one, there in zip(bundle.roster.ids, bundle.roster.active, strict=True) if there]
+    assert json.loads((bundle_folder / "ids.json").read_text()) == active
+    vectors = np.load(bundle_folder / "vectors.npy", allow_pickle=False)
+    assert vectors.shape == (len(active), bundle.manifest.reduced["width"])

@@ -18,6 +18,7 @@ from twotower.features.contact import (
     NUMBERS,
     Characters,
     ContactRows,
+    codes_of,
     contact_categories,
     contact_numbers,
     size,
@@ -105,15 +106,18 @@ def test_the_order_is_the_one_that_was_asked_for():
 def test_categories_are_coded_from_one_and_the_unknown_is_zero():
     vocabularies = {"channel": ["call", "chat"], "intent": ["refund"], "queue": []}
     columns = {"channel": ["chat", "call", "fax", None], "intent": pa.array(["refund", None, "x", "refund"])}
-    coded = contact_categories(ContactRows(columns), vocabularies)
+    codes = {name: codes_of(values) for name, values in vocabularies.items()}
+    coded = contact_categories(ContactRows(columns), codes)
     assert coded.tolist() == [[2, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+    many = {name: pa.concat_arrays([pa.array(column)] * 50) for name, column in columns.items()}
+    assert contact_categories(ContactRows(many), codes).tolist() == coded.tolist() * 50
     assert contact_categories(ContactRows(columns), {}).shape == (4, 0)
 
 
 def test_a_regional_tag_counts_as_its_base_language():
     rows = ContactRows({"language": ["pt-BR", "EN_gb", "zh-Hant-TW", "en"]})
     assert rows.languages == ["pt", "en", "zh", "en"]
-    assert contact_categories(rows, {"language": ["en", "pt"]}).tolist() == [[2], [1], [0], [1]]
+    assert contact_categories(rows, {"language": codes_of(["en", "pt"])}).tolist() == [[2], [1], [0], [1]]
 
 
 def test_a_language_that_is_not_given_is_identified_from_the_text():
@@ -121,7 +125,7 @@ def test_a_language_that_is_not_given_is_identified_from_the_text():
     rows = ContactRows({"language": [None, "und", "en", None], "intent_text": [german, french, german, None]})
     assert rows.languages == ["de", "fr", "en", None]
     assert ContactRows({"transcript": [french], "intent_text": [None]}).languages == ["fr"]
-    assert contact_categories(rows, {"language": ["de", "en"]}).tolist() == [[1], [0], [2], [0]]
+    assert contact_categories(rows, {"language": codes_of(["de", "en"])}).tolist() == [[1], [0], [2], [0]]
 
 
 def test_languages_that_the_centre_serves_are_told_apart_better_and_no_other_is_named():
@@ -145,7 +149,7 @@ def test_a_text_that_tells_no_language_is_in_the_customers_own():
     assert rows.tagged == [None, None, None, None, "en", None]
     assert rows.guessed == [None, None, None, None, None, "fr"]
     assert rows.of_customers == ["pt", "de", None, "de", "de", "de"]
-    assert contact_categories(rows, {"language": ["de", "en"]}).tolist() == [[0], [1], [0], [1], [2], [0]]
+    assert contact_categories(rows, {"language": codes_of(["de", "en"])}).tolist() == [[0], [1], [0], [1], [2], [0]]
     assert ContactRows({**columns, "customer_language": pa.array([None, *["und"] * 5])}).languages[:3] == [None] * 3
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from twotower.errors import BundleError, ConfigError
-from twotower.scoring.outcomes import NAMES, Expected, Head, Outcomes, expected_of
+from twotower.scoring.outcomes import NAMES, Head, Outcomes
 from twotower.scoring.utility import Utility, from_mapping, read_utility
 
 EXAMPLE = Path(__file__).parents[3] / "configs" / "utility.yaml"
@@ -52,11 +52,6 @@ def test_no_expectation_leaves_its_bounds():
     assert found[:, 0].tolist() == [5, 1]
     assert found[:, 1].tolist() == found[:, 3].tolist() == [1, 0]
     assert found[:, 2] == pytest.approx([365 * 86_400, 0], rel=1e-4)
-
-
-def test_what_is_answered_has_none_where_there_is_no_head():
-    answer = expected_of(0.75, np.array([4.0, np.nan, 300.0, np.nan], np.float32))
-    assert answer == Expected(resolved=0.75, csat=4.0, handle_time_s=300.0)
 
 
 def test_heads_are_read_as_they_were_written():

@@ -14,8 +14,10 @@ from tests.twotower.towers.conftest import CONFIG, PAD, SCHEMA, WIDTH, WORDS, fi
 from twotower.features.complexity import COMPLEXITY
 from twotower.features.customer import SIGNATURE, signatures
 from twotower.scoring.outcomes import TARGETS
+from twotower.towers import divergence
+from twotower.towers.divergence import kl_gaussian
 from twotower.towers.store import build
-from twotower.towers.two_tower import Standardise, TwoTower, kl_gaussian
+from twotower.towers.two_tower import Standardise, TwoTower
 
 
 def test_what_is_served_is_the_mean_of_the_members_logits(model, contacts, csas):
@@ -272,9 +274,14 @@ def test_identity_dropout_makes_strangers_while_training(model, csas):
     assert 0.4 < met[0].float().mean() < 0.6
 
 
-def test_the_divergence_is_that_of_the_distributions(model):
+def test_the_divergence_is_that_of_the_distributions(model, monkeypatch):
     mean, log_std = torch.randn(4, 3), torch.randn(4, 3)
     theirs = kl_divergence(Normal(mean, log_std.exp()), Normal(torch.zeros(4, 3), torch.full((4, 3), 0.7))).sum()
+    assert torch.allclose(kl_gaussian(mean, log_std, 0.7), theirs, rtol=1e-5)
+    given = [one.double().requires_grad_() for one in (mean, log_std)]
+    priors = torch.tensor([0.7, 0.2, 1.5], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda m, s: kl_gaussian(m, s, priors), given)
+    monkeypatch.setattr(divergence, "CELLS", 5)
     assert torch.allclose(kl_gaussian(mean, log_std, 0.7), theirs, rtol=1e-5)
     assert kl_gaussian(torch.zeros(2), torch.full((2,), 0.7).log(), 0.7).abs() < 1e-6
     assert model.divergence() > 0

@@ -1,0 +1,102 @@
+"""A linear stand-in for the joint score: one vector per CSA and one per contact, whose product ranks nearly alike.
+
+Notable: the join is nonlinear in the contact's memory vector x, but contacts lie close together, and over them each
+CSA's memory is nearly a linear function. It is fitted by ridge regression to the exact parts at remembered hand-overs
+drawn from everyone, which stand for the contacts to come:
+
+    (slope_a, level_a) = argmin Σ_m (f_a(x_m) − slope_a · x_m − level_a)² + λ |slope_a|²,     f_a = Σ_k w_k part_k(·, a)
+
+so that score(x, a) ≈ [profile(x), x, 1] · u_a. Parts that do not look at x (β = 0) are levels and exact. What tangents
+and Jensen's bound nominate instead, without a sample, says docs/decisions/0039. The router nominates by it
+(`serve/surrogate.py`); who has no more than a matrix product ranks by it (`export/reduced.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from twotower.clock import SECOND
+from twotower.scoring.join import ContactVectors, RankWeights
+from twotower.scoring.kernels import Kernel, empty_value, finish, segment_sums, similarity_weight
+from twotower.scoring.rows import HistoryRows
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+LEAST_SAMPLE, MOST_SAMPLE = 256, 1536
+PAIRS = 1 << 28  # of sampled contacts and remembered hand-overs; a second of arithmetic for each sharp kernel
+CELLS = 1 << 22  # looked at together
+RIDGE = 1e-3  # λ as a share of the sample
+
+
+def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
+    """Vectors u (J, P + Q + 1) for one meaning of a rank as of a moment; profiles (J, P), rows sorted by CSA."""
+    width = rows.vector.shape[1]
+    fitted = np.zeros((len(profiles), width + 1))
+    visible = rows.take(rows.visible(moment))
+    flat = [(k, w) for k, w in _weighed(weights) if k.sharpness == 0]
+    sharp = [(k, w) for k, w in _weighed(weights) if k.sharpness > 0]
+    sample = _sample(visible)
+    design = np.column_stack([sample, np.ones(len(sample))]).astype(np.float64)
+    penalty = np.diag([*np.full(width, RIDGE * len(sample)), 0.0])
+    solve = np.linalg.pinv(design.T @ design + penalty) @ design.T if len(sample) else None
+    for csas, some, starts in _blocks(visible, len(profiles), max(1, len(sample))):
+        fitted[csas, width] += _values(flat, visible, some, starts, np.zeros((1, width), np.float32), moment)[0]
+        if solve is not None and sharp:
+            fitted[csas] += (solve @ _values(sharp, visible, some, starts, sample, moment)).T
+        else:
+            fitted[csas, width] += sum(w * empty_value(k) for k, w in sharp)
+    return np.column_stack([weights.profile * profiles, fitted]).astype(np.float32)
+
+
+def surrogate_queries(contact: ContactVectors) -> Floats:
+    """The vectors (B, P + Q + 1) of contacts whose products with u stand in for their scores."""
+    return np.column_stack([contact.profile, contact.memory, np.ones(len(contact), dtype=np.float32)])
+
+
+def _weighed(weights: RankWeights) -> Iterator[tuple[Kernel, float]]:
+    """Kernels over a CSA's rows that have a weight."""
+    for kernel, weight in zip(weights.kernels, weights.kernel_weights, strict=True):
+        if kernel.scope == "csa" and weight != 0:
+            yield kernel, weight
+
+
+def _sample(rows: HistoryRows) -> Floats:
+    """Memory vectors (M, Q) of some of the rows, the same for the same rows."""
+    most = min(MOST_SAMPLE, max(LEAST_SAMPLE, PAIRS // max(1, len(rows))))
+    if len(rows) <= most:
+        return rows.vector
+    return rows.vector[np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))]
+
+
+def _blocks(rows: HistoryRows, csas: int, sample: int) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
+    """CSAs a part at a time: them, their rows, and where the rows of each begin among these (c + 1,)."""
+    starts = np.searchsorted(rows.csa, np.arange(csas + 1)).astype(np.int64)
+    most, first = max(1, CELLS // sample), 0
+    while first < csas:
+        last = int(np.searchsorted(starts, starts[first] + most, side="right")) - 1
+        last = min(csas, max(last, first + 1))
+        yield slice(first, last), slice(starts[first], starts[last]), starts[first : last + 1] - starts[first]
+        first = last
+
+
+def _values(
+    kernels: list[tuple[Kernel, float]], rows: HistoryRows, some: slice, starts: npt.NDArray[np.int64],
+    sample: Floats, moment: int,
+) -> Doubles:  # fmt: skip
+    """Σ_k w_k part_k (M, c) of contacts with memory vectors (M, Q) and the CSAs of some rows."""
+    total = np.zeros((len(sample), len(starts) - 1))
+    cosine = sample @ rows.vector[some].T
+    age_s = ((moment - rows.known_at[some]) / SECOND).astype(np.float32)
+    for kernel, weight in kernels:
+        counted = similarity_weight(kernel, cosine, age_s)
+        if kernel.statistic == "mass":
+            mass = residual = segment_sums(counted * rows.weight[some], starts)
+        else:
+            counted *= rows.outcome[some]
+            mass, residual = segment_sums(counted, starts), segment_sums(counted * rows.residual[some], starts)
+        total += weight * finish(kernel, mass, residual)
+    return total
