@@ -9,6 +9,7 @@ to look less far than the one before. The same bundle, file and moment give the 
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -31,10 +32,12 @@ from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.store import save_csas
 from twotower.files import atomic_directory, system_errors
 from twotower.index.build import QUERIES, build_profile_index, write_index
+from twotower.index.standins import fit_standins, write_standins
 from twotower.index.vectors import VectorIndex
+from twotower.scoring.standin import csa_vectors
 
 ANEW = (
-    "roster.parquet", "csas.parquet", "features.state", "profiles.faiss", "vectors.npy", "vectors.ids.txt",
+    "roster.parquet", "csas.parquet", "features.state", "profiles.faiss", "standins.npz", "vectors.npy", "ids.json",
     "MODEL_CARD.md",
 )  # fmt: skip
 CARD = "MODEL_CARD.md"
@@ -82,10 +85,11 @@ def rebuild(
                 build_profile_index(roster.vectors, _queries(bundle, declared)), bundle.index("profiles"), QUERIES - 1
             )
             write_index(profiles, folder / "profiles.faiss")
+            reduced = _write_reduced(bundle, roster, folder)
             _write_card(bundle, roster, facts, folder)
-            manifest = _manifest(bundle, profiles, facts, folder)
+            manifest = _manifest(bundle, profiles, facts, reduced, folder)
             manifest.write(folder)
-        Bundle.open(folder)
+        Matcher(Bundle.open(folder)).match({})  # what a router would refuse does not come to exist
     joined, changed, left = kinds
     return Rebuilt(joined, changed, left, int(roster.active.sum()), len(roster), manifest.id)
 
@@ -110,10 +114,23 @@ def _write_roster(bundle: Bundle, roster: Roster, declared: dict[str, Declared],
     history = CsaHistory.restored(saved.settings, saved.state())
     history.grow(len(roster))
     save_csas(history, folder / "features.state")
-    if "vectors.npy" in bundle.manifest.files:
-        with (folder / "vectors.npy").open("wb") as file:
-            np.save(file, roster.vectors, allow_pickle=False)
-        (folder / "vectors.ids.txt").write_text("".join(f"{i}\n" for i in roster.ids), encoding="utf-8")
+    until = int(bundle.manifest.window["until"])
+    write_standins(fit_standins(bundle.join, roster.vectors, bundle.history, until), folder / "standins.npz")
+
+
+def _write_reduced(bundle: Bundle, roster: Roster, folder: Path) -> dict[str, Any]:
+    """The plain vectors for routers in other languages, as the export writes them, where the bundle has them; the
+    manifest's `reduced`."""
+    facts = bundle.manifest.reduced
+    if "vectors.npy" not in bundle.manifest.files:
+        return facts
+    active, until = np.flatnonzero(roster.active), int(bundle.manifest.window["until"])
+    vectors = csa_vectors(bundle.join, roster.vectors, bundle.history, str(facts["vectors"]), until)[active]
+    with (folder / "vectors.npy").open("wb") as file:
+        np.save(file, np.ascontiguousarray(vectors), allow_pickle=False)
+    ids = [roster.ids[code] for code in active]
+    (folder / "ids.json").write_text(json.dumps(ids, indent=0) + "\n", encoding="utf-8")
+    return {**facts, "csas": len(ids)}
 
 
 def _queries(bundle: Bundle, declared: dict[str, Declared]) -> Floats:
@@ -140,10 +157,13 @@ def _write_card(bundle: Bundle, roster: Roster, facts: dict[str, Any], folder: P
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
-def _manifest(bundle: Bundle, profiles: VectorIndex, facts: dict[str, Any], folder: Path) -> Manifest:
+def _manifest(
+    bundle: Bundle, profiles: VectorIndex, facts: dict[str, Any], reduced: dict[str, Any], folder: Path
+) -> Manifest:
     before = bundle.manifest
     fields = {name: value for name, value in asdict(before).items() if name != "files"}
     fields["model"] = {**before.model, "rebuilt": facts}
+    fields["reduced"] = reduced
     fields["indexes"] = {**before.indexes, "profiles": profiles.choice.to_json()}
     fields["versions"] = {**before.versions, "faiss": version("faiss-cpu")}
     return Manifest(**fields, files=describe_files(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def test_who_did_not_change_stays_to_the_bit(folder: Path, roster: Path, tmp_pat
     assert made.roster.ids[: len(before.roster.ids)] == before.roster.ids
     for name in ("contact_tower.onnx", "history.parquet", "history.faiss", "calibration.json"):
         assert made.manifest.files[name] == before.manifest.files[name]
-    assert np.array_equal(np.load(tmp_path / "bundle" / "vectors.npy"), made.roster.vectors)
+    plain, ids = np.load(tmp_path / "bundle" / "vectors.npy"), (tmp_path / "bundle" / "ids.json").read_text()
+    assert json.loads(ids) == [one for one, on in zip(made.roster.ids, made.roster.active, strict=True) if on]
+    assert len(plain) == int(made.roster.active.sum()) == made.manifest.reduced["csas"]
     assert made.manifest.model["rebuilt"]["from"] == before.manifest.id
     assert "Roster rebuilt" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
 
