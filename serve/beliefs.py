@@ -46,7 +46,7 @@ class Factors:
         parts, scale = np.empty(trained.shape, np.int16), np.empty(len(trained), np.float32)
         for start in range(0, len(trained), 1024):
             some = trained[start : start + 1024].astype(np.float32)
-            largest = np.maximum(np.abs(some).max(axis=(1, 2), initial=0), np.finfo(np.float32).tiny)
+            largest = np.maximum(np.abs(some).max(axis=(1, 2), initial=0), MOST * np.finfo(np.float32).tiny)
             scale[start : start + 1024] = largest / MOST
             parts[start : start + 1024] = np.rint(some * (MOST / largest)[:, None, None])
         return cls(parts, scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from twotower.bundle.origin import add_options, expected
 from twotower.cli import Report, Verb
 from twotower.errors import ConfigError
 
@@ -16,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roster", required=True, metavar="FILE", help="Parquet file like csas.parquet")
     parser.add_argument("--output", required=True, metavar="BUNDLE", help="new folder for the bundle")
     parser.add_argument("--at", metavar="TIME", help="as of when the file's dated rows count; default: now")
-    parser.add_argument("--digest", metavar="ID", help="refuse a bundle whose id is another")
+    add_options(parser, "--digest")
     parser.add_argument("--most-leavers", type=float, default=0.5, metavar="SHARE", help="refuse more (default 0.5)")
 
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> Report:
     if not 0 <= args.most_leavers <= 1:
         raise ConfigError(f"--most-leavers: a share of 0 to 1 is expected, got {args.most_leavers:g}")
     at = None if args.at is None else parse_time(args.at, "--at")
-    done = rebuild(args.bundle, args.roster, args.output, at, args.digest, args.most_leavers)
+    done = rebuild(args.bundle, args.roster, args.output, at, expected(args), args.most_leavers)
     text = (
         f"{args.output}: bundle {done.bundle[:12]}, {done.joined} joined, {done.changed} changed, {done.left} left; "
         f"{done.active} of {done.csas} CSAs active"

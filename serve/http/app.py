@@ -70,7 +70,7 @@ class Routes:
         self._post(app, "/v1/assign", self.assign, schemas.AssignBody, schemas.AssignAnswer, deadline=True)
         self._post(app, "/v1/roster", self.change_roster, schemas.RosterBody, schemas.VersionAnswer)
         self._post(app, "/v1/feedback", self.feedback, schemas.FeedbackBody, schemas.FeedbackAnswer, (404, 409))
-        self._post(app, "/v1/explain", self.explain, schemas.ExplainBody, None, (404,))
+        self._post(app, "/v1/explain", self.explain, schemas.ExplainBody, None)
         self._get(app, "/v1/roster", self.roster, schemas.RosterAnswer, openapi_extra=_paging())
         self._get(app, "/metrics", self.metrics, None)
         for path, handler in (("/healthz", self.healthz), ("/readyz", self.readyz)):
@@ -211,12 +211,10 @@ class Routes:
         service = self.service
         admitted(service, request, ("supervisor",))
         body = await body_of(service, request, schemas.ExplainBody)
-        tell = getattr(service.serving.matcher, "explain", None)
-        if tell is None:
-            raise Refused(404, "this version explains nothing")
 
         def work() -> bytes:
-            found = tell(body.contact.fields(), body.csa_id, body.rank, body.at, body.top)
+            service.serving.keeper.follow()
+            found = service.serving.matcher.explain(body.contact.fields(), body.csa_id, body.rank, body.at, body.top)
             return to_json({**found.to_json(), "words": found.words()}, inf_nan_mode="null")
 
         return Response(await service.blocking(work), media_type="application/json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from serve.roster.eligibility import Need
 from serve.roster.journal import Journal, journal_secret
 from serve.roster.keeper import Keeper
 from serve.store.store import Store
+from twotower.bundle.origin import expected
 from twotower.errors import BundleError, ConfigError
 
 _log = logging.getLogger("serve")
@@ -73,12 +75,18 @@ def load_serving(settings: Settings, journal: str | Path, customers: Customers |
     if customers is None and settings.customers is not None:
         customers = Customers.load(settings.customers, read_secret(settings.secret))
     # A link may be set to another folder while this is read, and later, when parts are read that were not needed yet.
-    matcher = Matcher.load(Path(settings.bundle).resolve(), settings.digest, customers, secret)
+    matcher = Matcher.load(Path(settings.bundle).resolve(), _digest(settings), customers, secret)
     keeper = Keeper(matcher, Journal(journal, secret))
     self_check(matcher)
     if keeper.skipped:
         _log.warning("the journal tells of %d changes of CSAs whom this bundle does not know", keeper.skipped)
     return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher))
+
+
+def _digest(settings: Settings) -> str | None:
+    """Which bundle it must be; a signature is read anew each time, as the next bundle comes with another."""
+    asked = {"expect_digest": settings.digest, "signature": settings.signature, "public_key": settings.public_key}
+    return expected(argparse.Namespace(**asked))
 
 
 def self_check(matcher: Matcher) -> None:

@@ -29,7 +29,8 @@ class Running:
         self._service, self._journal = service, journal
         settings = service.settings
         self.bundle: BundleWatch[Serving] = BundleWatch(settings.bundle, self._load)
-        self.roster = None if settings.roster is None else FileWatch(settings.roster)
+        self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
+        self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
 
     @asynccontextmanager
@@ -51,10 +52,12 @@ class Running:
 
     def _begin(self) -> None:
         """What a start owes the store, and the store a start."""
-        serving = self._service.serving
-        if self._service.teller is not None:
+        self._tell_roster(self._service.serving)
+        self._tell_ended(self._service.serving)
+
+    def _tell_roster(self, serving: Serving) -> None:
+        if self._service.teller is not None and self._first:
             self._service.teller.whole(serving.matcher)
-            self._tell_ended(serving)
 
     def look(self) -> None:
         """See whether there is something new, and take it in if it is good."""
@@ -98,8 +101,7 @@ class Running:
         before = self._service.serving
         made = self.bundle.load()
         self._service.swap(made)
-        if self._service.teller is not None:
-            self._service.teller.whole(made.matcher)
+        self._tell_roster(made)
         before.keeper.close()
 
     def _lost(self) -> bool:

@@ -46,6 +46,8 @@ class Settings:
     journal: str | None = None
     roster: str | None = None
     digest: str | None = None
+    signature: str | None = None
+    public_key: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -53,6 +55,7 @@ class Settings:
     budget_s: float = BUDGET_S
     drain_s: float = 20.0
     watch_s: float = 2.0
+    number: int = 0  # of this process among the workers
     limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> dict[str, Any]:

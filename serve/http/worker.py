@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from dataclasses import replace
 
 from serve.http.logs import set_up
 from serve.http.settings import Settings
@@ -20,7 +21,7 @@ def main() -> int:
     listener = socket.socket(fileno=told["socket"])
     listener.setblocking(False)
     try:
-        serve(Settings.from_json(told["settings"]), told["journal"], listener)
+        serve(replace(Settings.from_json(told["settings"]), number=told["number"]), told["journal"], listener)
     except TwoTowerError as error:
         print(f"twotower serve: {error}", file=sys.stderr)
         return 1

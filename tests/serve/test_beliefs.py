@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.beliefs import Beliefs, Spread
+from serve.beliefs import Beliefs, Factors, Spread
 
 WIDTH = 5
 
@@ -150,3 +150,10 @@ def test_an_extreme_contact_neither_overflows_nor_makes_a_factor_imaginary() -> 
         beliefs.learn(0, np.full(WIDTH, 1e4, np.float32), -1e3, resolved)
     assert np.isfinite(beliefs.vector(0, vectors[0])).all()
     assert np.isfinite(believed(beliefs.spread(), 0)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_places_of_whom_nothing_is_believed_are_nought() -> None:
+    factors = Factors.of(np.zeros((3, 2, WIDTH), np.float16))
+    assert not factors.parts.any()
+    assert not factors.deviations(np.ones(WIDTH, np.float32), np.arange(3)).any()

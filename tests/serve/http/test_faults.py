@@ -373,6 +373,8 @@ def test_settings_that_do_not_fit_are_told(bundle_folder: Path, tmp_path: Path) 
     ):
         with pytest.raises(ConfigError):
             build_service(Settings(str(bundle_folder), **{"insecure": "tokens" not in wrong, **wrong}), tmp_path / "j")
+    with pytest.raises(BundleError, match="expected"):
+        load_serving(Settings(str(bundle_folder), digest="0" * 64), tmp_path / "j")
     with pytest.raises(BundleError):
         load_serving(Settings(str(tmp_path / "nowhere")), tmp_path / "j")
 
