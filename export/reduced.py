@@ -21,13 +21,10 @@ import numpy.typing as npt
 from export.quantise import Judge, encode_probe, metric, overlap
 from export.run import Probe, Run
 from twotower.bundle.tables import Roster
-from twotower.scoring.join import Join, RankWeights
-from twotower.scoring.rows import HistoryRows
-from twotower.scoring.standin import surrogate_queries, surrogate_vectors
+from twotower.scoring.standin import KINDS, csa_vectors, surrogate_queries
 from twotower.text.tokens import Tokenizer
 
 Floats = npt.NDArray[np.float32]
-KINDS = ("profile", "history")  # what vectors.npy may hold
 PROVED_ON = 64  # texts of the probe that the graph is proven on
 
 
@@ -65,14 +62,6 @@ def _graph(run: Run, folder: Path) -> str:
 def _texts(probe: Probe | None, tokenizer: Tokenizer) -> list[str]:
     """Texts of the first contacts of the probe, as far as their tokens tell them."""
     return [] if probe is None else [tokenizer.decode(row) for row in probe.tokens[:PROVED_ON]]
-
-
-def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, moment: int) -> Floats:
-    """What meets `query`, (J, P + Q + 1), for the default rank as of a moment; kind: of `KINDS`."""
-    weights = join.ranks[join.default]
-    if kind == "profile":
-        weights = RankWeights((), weights.profile)
-    return surrogate_vectors(weights, profiles, rows, moment)
 
 
 def _measure(run: Run, judge: Judge | None, folder: Path) -> dict[str, Any]:

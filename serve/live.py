@@ -26,6 +26,7 @@ from serve.roster.declared import csas_table
 from serve.seen import Seen
 from serve.snapshot import Searched, Snapshot, surrogates
 from twotower.bundle.bundle import Bundle
+from twotower.bundle.tables import Roster
 from twotower.features.csa import CsaFeatures, of_past, past_columns
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
@@ -154,6 +155,24 @@ class Live:
         for part in (self._engine, self._rows, self._beliefs, self._vectors):
             part.grow(capacity)
 
+    def exported(self, book: Book) -> Roster:
+        """The CSAs of a book as a bundle holds them: who did not change to the bit as the bundle had them. Only before
+        hand-overs are told."""
+        roster, count, encoder = self._bundle.roster, len(book), self._bundle.csa_encoder
+        spread = np.zeros((count, *roster.spread.shape[1:]), np.float16)
+        spread[: len(roster)] = roster.spread
+        moved = np.array(sorted(self._unindexed), np.int64)
+        spread[moved] = encoder.spread(self._features[moved], self._identity[moved])
+        return Roster(
+            tuple(book.ids),
+            self._encoded[:count],
+            spread,
+            self._own[:count],
+            self._features[:count],
+            self._identity[:count],
+            book.bitmaps.mask()[:count],
+        )
+
     def refresh(self, moment: int) -> Snapshot:
         """Everyone as of a moment, not earlier than `moment` of this, and what nominates candidates built anew."""
         priors, features, identity = Priors(), self._features, self._identity
@@ -190,8 +209,8 @@ class Live:
             profile, memory = (np.stack(part) for part in zip(*asked, strict=True))
             queries = history_queries(memory, self._bundle.join.default)
         return (
-            _as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
-            _over(_as_deep(build_history_index(history, queries), before.history.index, len(asked)), stale),
+            as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
+            _over(as_deep(build_history_index(history, queries), before.history.index, len(asked)), stale),
         )
 
     def _worked(self, code: int, at: int, change: int) -> bool:
@@ -243,7 +262,7 @@ class Live:
         )
 
 
-def _as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
+def as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
     """An index that looks no less far than the one before, where few contacts told how far is needed."""
     if asked >= QUERIES or built.choice.kind != before.choice.kind or built.choice.effort >= before.choice.effort:
         return built

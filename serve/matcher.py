@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from serve.answer import Candidate, Ranked, as_candidates
+from serve.assign import assign_greedily
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, eligible_codes, moment_of
 from serve.customers import Customers
@@ -36,9 +37,11 @@ from serve.roster.changes import RosterChange
 from serve.roster.declared import declared_of
 from serve.roster.eligibility import Need
 from serve.roster.view import RosterView
+from serve.roster.waiting import waiting
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
+from twotower.bundle.tables import Roster
 from twotower.clock import format_time
 from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
@@ -130,27 +133,70 @@ class Matcher(ContactReader):
         with self._writing:
             self._snapshot = self._started().worked(code, moment, change)
 
-    def update_roster(self, changes: Sequence[RosterChange], at: datetime | int | None = None) -> int:
+    def update_roster(
+        self, changes: Sequence[RosterChange], at: datetime | int | None = None, version: int | None = None
+    ) -> int:
         """Make changes to the roster (`serve/roster/changes.py`), all of them or none; returns its new version.
 
         At the next call who joined can be found and who left is gone; matching goes on meanwhile. at: when, by default
-        as late as anything that was told. Raises MatchError naming the change that cannot be; nothing has changed then.
+        as late as anything that was told; version: what a journal counts it as, later than the present one. Raises
+        MatchError naming the change that cannot be; nothing has changed then.
         """
         moment = None if at is None else moment_of(at, "at")
         with self._writing:
             live, book = self._started(), self._books()
             before = book.saved()
             try:
-                self._snapshot = live.roster(book, book.apply(changes, moment), moment)
+                told = book.apply(changes, moment)
+                book.version = book.version if version is None else version
+                self._snapshot = live.roster(book, told, moment)
             except BaseException:
                 book.restore(before)
                 raise
             return book.version
 
+    def check_roster(self, changes: Sequence[RosterChange], at: datetime | int | None = None) -> None:
+        """Raises MatchError where `update_roster` would."""
+        with self._writing:
+            self._books().check(changes, None if at is None else moment_of(at, "at"))
+
     def roster(self) -> RosterView:
         """Who is in the roster now, for people and tools."""
         with self._writing:
             return self._books().view()
+
+    def exported(self) -> Roster:
+        """The CSAs as a bundle holds them, with all changes of the roster. Only before hand-overs are told."""
+        with self._writing:
+            return self._started().exported(self._books())
+
+    def declared(self, csa_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What is declared of CSAs now, as rows of csas.parquet, and `channels`."""
+        with self._writing:
+            book = self._books()
+            return [{"csa_id": one, **book.entry(self._code(one)).declared.row()} for one in csa_ids]
+
+    def waiting(
+        self, k: int, eligible: Eligible = None, customer_id: str | None = None, queue: Sequence[str] | None = None
+    ) -> list[str]:
+        """The first k of who may take a customer's contact: in the order of `queue`, None: idle ones on shift first,
+        then the longest in their state. Asks no model. Raises MatchError, unknown ids of `eligible`."""
+        view = self._view(eligible)
+        return waiting(view, self._who(eligible, customer_id, view), self._book, k, queue)
+
+    def assign(
+        self,
+        contacts: Sequence[Mapping[str, Any]],
+        eligible: Sequence[Eligible] | None = None,
+        capacity: Mapping[str, int] | None = None,
+        rank: Rank | None = None,
+        at: datetime | int | None = None,
+    ) -> list[Candidate | None]:
+        """One CSA for each contact, in order of arrival the best who is left (`serve/assign.py`); None: nobody is."""
+        if eligible is not None and len(eligible) != len(contacts):
+            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
+        who: Sequence[Eligible] = [None] * len(contacts) if eligible is None else eligible
+        return assign_greedily(contacts, lambda i, k: self.match(contacts[i], k, who[i], rank, at), capacity)
 
     def _books(self) -> Book:
         """The writer's side of who is in the roster, made when somebody first asks."""
@@ -203,6 +249,11 @@ class Matcher(ContactReader):
         if csa_id not in self._snapshot.codes:
             raise MatchError(f"csa_id: {csa_id!r} is not in the roster of this bundle; export one that holds them")
         return self._snapshot.codes[csa_id]
+
+    @property
+    def bundle_id(self) -> str:
+        """The bundle's id, which its manifest computes anew each time."""
+        return self._id
 
     @property
     def latest(self) -> int:

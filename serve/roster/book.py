@@ -125,6 +125,10 @@ class Book:
         self.version += 1
         return told
 
+    def check(self, changes: Sequence[RosterChange], at: int | None = None) -> None:
+        """Raises MatchError where `apply` would."""
+        self._planned(changes, at)
+
     def _planned(
         self, changes: Sequence[RosterChange], at: int | None
     ) -> tuple[list[str], dict[str, Entry], dict[bytes, set[str]]]:
@@ -184,14 +188,30 @@ class Book:
         """What the roster is now, for people and tools; it does not change with what comes later."""
         return RosterView(self.version, tuple(self.ids), tuple(_viewed(entry) for entry in self._entries))
 
-    def by_longest_idle(self, codes: Iterable[int]) -> list[int]:
-        """Codes by how long they have been in their state, the longest first; who was never told of first of all."""
-        since = {code: self._entries[code].since for code in codes}
-        return sorted(since, key=lambda code: (-1 if since[code] is None else since[code], code))
+    def waited(self, code: int) -> tuple[bool, int]:
+        """What orders those who wait: whether they are not idle or not on shift, and since when they are in their
+        state, µs; who was never told of has waited the longest."""
+        entry = self._entries[code]
+        return entry.state != "idle" or not entry.on_shift, -1 if entry.since is None else entry.since
+
+
+class Keyed(str):
+    """A customer of whom only the key is known, `key_of` them."""
+
+    def __new__(cls, key: bytes) -> Keyed:
+        """Shown as the hexadecimal key."""
+        return super().__new__(cls, key.hex())
+
+    @property
+    def key(self) -> bytes:
+        """What `key_of` gives."""
+        return bytes.fromhex(self)
 
 
 def key_of(secret: bytes, customer_id: str) -> bytes:
     """How a customer of a blocked pair is kept: never by the id itself."""
+    if isinstance(customer_id, Keyed):
+        return customer_id.key
     return hmac.digest(secret, customer_id.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +58,11 @@ class Declared:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by column, those that differ from a CSA of whom nothing is declared."""
-        found = {name: getattr(self, name) for name in COLUMNS if getattr(self, name) != getattr(EMPTY, name)}
+        return self.row([name for name in COLUMNS if getattr(self, name) != getattr(EMPTY, name)])
+
+    def row(self, columns: Iterable[str] = COLUMNS) -> dict[str, Any]:
+        """Plain values of some columns."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in columns}
         if "skills" in found:
             found["skills"] = [{"name": name, "level": level} for name, level in self.skills]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.beliefs import Beliefs, Spread
+from serve.beliefs import Beliefs, Factors, Spread
 
 WIDTH = 5
 
@@ -161,3 +161,10 @@ def test_of_whom_nothing_is_open_the_deviation_is_zero() -> None:
     assert spread.deviations(np.ones(WIDTH, np.float32), np.array([0])).tolist() == [0]
     beliefs.grow(len(factors) + 3)
     assert beliefs.spread().deviations(np.ones(WIDTH, np.float32), np.array([len(factors) + 2])).tolist() == [0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_places_of_whom_nothing_is_believed_are_nought() -> None:
+    factors = Factors.of(np.zeros((3, 2, WIDTH), np.float16))
+    assert not factors.parts.any()
+    assert not factors.deviations(np.ones(WIDTH, np.float32), np.arange(3)).any()

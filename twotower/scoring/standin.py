@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twotower.clock import SECOND
-from twotower.scoring.join import ContactVectors, RankWeights
+from twotower.scoring.join import ContactVectors, Join, RankWeights
 from twotower.scoring.kernels import Kernel, empty_value, finish, segment_sums, similarity_weight
 from twotower.scoring.rows import HistoryRows
 
@@ -30,6 +30,7 @@ LEAST_SAMPLE, MOST_SAMPLE = 512, 1536
 PAIRS = 1 << 28  # of sampled contacts and remembered hand-overs; a second of arithmetic for each sharp kernel
 CELLS = 1 << 22  # looked at together
 RIDGE = 1e-3  # λ as a share of the sample
+KINDS = ("profile", "history")  # what a bundle's `vectors.npy` may hold
 
 
 def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
@@ -100,3 +101,11 @@ def _values(
             mass, residual = segment_sums(counted, starts), segment_sums(counted * rows.residual[some], starts)
         total += weight * finish(kernel, mass, residual)
     return total
+
+
+def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, moment: int) -> Floats:
+    """What meets `query`, (J, P + Q + 1), for the default rank as of a moment; kind: of `KINDS`."""
+    weights = join.ranks[join.default]
+    if kind == "profile":
+        weights = RankWeights((), weights.profile)
+    return surrogate_vectors(weights, profiles, rows, moment)

@@ -1,0 +1,131 @@
+"""What goes on beside the requests: ticks, watching for a new bundle, roster or tokens, saving customers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from serve.http.build import load_serving
+from serve.http.run import TICK_S, every
+from serve.http.service import Service, Serving
+from serve.http.tokens import Tokens, read_tokens
+from serve.roster.journal import JournalGap
+from serve.store.errors import StoreError
+from serve.watch import BundleWatch, FileWatch, roster_changes
+from twotower.errors import TwoTowerError
+
+_log = logging.getLogger("serve")
+SAVE_S = 60.0
+
+
+class Running:
+    """The background of one service. journal: that of its roster."""
+
+    def __init__(self, service: Service, journal: str | Path) -> None:
+        self._service, self._journal = service, journal
+        settings = service.settings
+        self.bundle: BundleWatch[Serving] = BundleWatch(settings.bundle, self._load)
+        self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
+        self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
+        self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Any) -> AsyncIterator[None]:
+        """While requests are served."""
+        settings = self._service.settings
+        jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        if self._service.serving.matcher.customers is not None and settings.workers == 1:
+            jobs.append(every(SAVE_S, self._save))
+        tasks = [asyncio.create_task(job) for job in jobs]
+        tasks.append(asyncio.create_task(asyncio.to_thread(self._begin)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self._save)
+
+    def _begin(self) -> None:
+        """What a start owes the store, and the store a start."""
+        self._tell_roster(self._service.serving)
+        self._tell_ended(self._service.serving)
+
+    def _tell_roster(self, serving: Serving) -> None:
+        if self._service.teller is not None and self._first:
+            self._service.teller.whole(serving.matcher)
+
+    def look(self) -> None:
+        """See whether there is something new, and take it in if it is good."""
+        if self.tokens is not None and self.tokens.changed():
+            self._try("tokens", self._take_tokens)
+        if self.bundle.changed() or self._lost():
+            self._try("bundle", self._swap)
+        if self.roster is not None and self.roster.changed():
+            self._try("roster", self._take_roster)
+
+    def _try(self, what: str, work: Any) -> None:
+        try:
+            work()
+            outcome = "taken"
+            _log.info("swapped", extra={"values": {"what": what}})
+        except TwoTowerError as error:
+            outcome = "refused"
+            _log.error("%s: what is served stays: %s", what, error)
+        except Exception:
+            outcome = "refused"
+            _log.exception("%s: what is served stays", what)
+        self._service.metrics.swaps.labels(f"{what} {outcome}").inc()
+
+    def _load(self) -> Serving:
+        """A bundle, checked, with the roster and what ended since; customers go on with their open store."""
+        customers = self._service.serving.matcher.customers
+        made = load_serving(self._service.settings, self._journal, customers)
+        self._tell_ended(made)
+        return made
+
+    def _tell_ended(self, serving: Serving) -> None:
+        if self._service.store is None:
+            return
+        try:
+            told = serving.learner.again(self._service.store)
+            _log.info("told again", extra={"values": {"handovers": told}})
+        except StoreError as error:
+            _log.warning("what ended since is not told again: %s", error)
+
+    def _swap(self) -> None:
+        before = self._service.serving
+        made = self.bundle.load()
+        self._service.swap(made)
+        self._tell_roster(made)
+        before.keeper.close()
+
+    def _lost(self) -> bool:
+        """Whether the journal was compacted past what this process has read."""
+        try:
+            self._service.serving.keeper.follow()
+        except TwoTowerError as error:
+            return isinstance(error.__cause__, JournalGap)
+        return False
+
+    def _take_roster(self) -> None:
+        if self.roster is None:
+            return
+        serving = self._service.serving
+        changes = roster_changes(serving.matcher, self.roster.path)
+        if changes:
+            serving.keeper.update(changes)
+            if self._service.teller is not None:
+                self._service.teller.tell(serving.matcher, changes)
+
+    def _take_tokens(self) -> None:
+        self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))
+
+    def _save(self) -> None:
+        settings, customers = self._service.settings, self._service.serving.matcher.customers
+        if customers is not None and settings.customers is not None and settings.workers == 1:
+            customers.save(settings.customers)

@@ -1,0 +1,288 @@
+"""What stands behind the routes: the matcher that is served now, threads, the store, what is known of who asks.
+
+Notable: one reference (`serving`) holds matcher and roster together, which a request reads once, so a new bundle can be
+swapped in between two. A match runs in a thread of a small pool while the event loop waits for it no longer than the
+request's deadline; then the caller gets the fallback, and the thread ends when it ends. What waits for disks (roster,
+feedback) has threads of its own, so it holds up no match.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from serve.guarded import Decision, Guarded
+from serve.http.ended import Learner
+from serve.http.errors import Refused
+from serve.http.limits import Rate
+from serve.http.metrics import Metrics
+from serve.http.settings import Settings
+from serve.http.tokens import EVERYONE, Token, Tokens
+from serve.http.told import RosterTeller
+from serve.matcher import Eligible, Matcher
+from serve.roster.changes import RosterChange
+from serve.roster.eligibility import Need
+from serve.roster.keeper import Keeper, RosterStale
+from serve.seen import Seen
+from serve.store.records import Decided, Feedback, Offered, uuid7
+from serve.store.store import Store
+
+_log = logging.getLogger("serve")
+Result = TypeVar("Result")
+MOST_SEEN = 4096  # contacts whose vectors are kept until their hand-over ends
+POLICY = "best"
+WRITERS = 4
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What is served now."""
+
+    guarded: Guarded
+    keeper: Keeper
+    learner: Learner
+
+    @property
+    def matcher(self) -> Matcher:
+        """The matcher of both."""
+        return self.guarded.matcher
+
+
+class Service:
+    """One process's service. Made by `build.py`; `close` it.
+
+    tokens: None where everybody may do everything (loopback alone).
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        settings: Settings,
+        tokens: Tokens | None,
+        store: Store | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.serving, self.settings, self.tokens, self.store = serving, settings, tokens, store
+        self.metrics = Metrics() if metrics is None else metrics
+        self.rate = Rate(settings.limits.rate_per_s, settings.limits.burst)
+        self.draining = False
+        self.teller = None if store is None else RosterTeller(store)
+        self._threads = ThreadPoolExecutor(settings.threads, "match")
+        self._writers = ThreadPoolExecutor(WRITERS, "write")
+        self._seen: OrderedDict[str, Seen] = OrderedDict()
+        self._seen_lock = threading.Lock()
+        self.metrics.serves(serving.matcher.bundle_id)
+
+    def close(self) -> None:
+        """Write what waits and let go of everything."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._writers.shutdown(wait=True)
+        self.serving.keeper.close()
+        if self.store is not None:
+            self.store.close()
+
+    def admitted(self, authorization: str | None, roles: Sequence[str]) -> Token:
+        """Who asks. Raises Refused: 401, 403 without one of the roles, 429 for who asks too often."""
+        who = EVERYONE if self.tokens is None else self.tokens.find(authorization)
+        if who is None:
+            raise Refused(401, "a valid bearer token is needed")
+        if not who.may(roles):
+            raise Refused(403, f"this token may not do this; a token of {' or '.join(roles)} is needed")
+        wait_s = self.rate.wait_s(who.name)
+        if wait_s:
+            self.metrics.refused.labels("rate").inc()
+            raise Refused(429, "this token asks too often", wait_s)
+        return who
+
+    async def match(
+        self,
+        contact: Mapping[str, Any],
+        k: int,
+        eligible: Eligible,
+        queue: Sequence[str] | None,
+        deadline_s: float,
+        decision_id: str | None = None,
+        **options: Any,
+    ) -> tuple[str, Decision]:
+        """The decision and its id. Raises MatchError, Refused where not even the roster is known."""
+        serving, until = self.serving, time.monotonic() + deadline_s
+
+        def work() -> Decision:
+            try:
+                serving.keeper.follow()
+            except RosterStale as error:
+                return self._stale(serving, contact, k, queue, str(error))
+            left = until - time.monotonic()
+            return serving.guarded.match(contact, k, eligible, queue, left, **options)
+
+        future = self._threads.submit(work)
+        try:
+            decision = await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
+        except TimeoutError:
+            if future.running():  # a stage that hangs never says so itself
+                serving.guarded.breaker.done(False, False)
+            why = f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
+            decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why)
+        self.metrics.matched(decision)
+        decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
+        self._remember(contact.get("contact_id"), decision.seen)
+        return decision_id, decision
+
+    async def assign(
+        self,
+        contacts: Sequence[Mapping[str, Any]],
+        eligible: Sequence[Eligible],
+        capacity: Mapping[str, int],
+        deadline_s: float,
+        **options: Any,
+    ) -> list[tuple[str, Any, Decision]]:
+        """For each contact the decision's id, who takes it, and the decision. Raises as `match`."""
+        serving, until = self.serving, time.monotonic() + deadline_s
+
+        def work() -> list[Any]:
+            try:
+                serving.keeper.follow()
+            except RosterStale as error:
+                raise Refused(503, str(error), 1.0) from error
+            left = max(0.0, until - time.monotonic())
+            return serving.guarded.assign(contacts, eligible, capacity, left, **options)
+
+        done = await self.blocking(work, self._threads)
+        found = []
+        for contact, who, (chosen, decision) in zip(contacts, eligible, done, strict=True):
+            self.metrics.matched(decision)
+            csa_id = None if chosen is None else chosen.csa_id
+            found.append((self._logged(serving, contact, decision, who, csa_id, None), chosen, decision))
+            self._remember(contact.get("contact_id"), decision.seen)
+        return found
+
+    async def update_roster(self, changes: Sequence[RosterChange]) -> int:
+        """Make changes; the new version. Raises MatchError, JournalError."""
+
+        def work() -> int:
+            # A swap that is under way reads the journal again before it ends, or takes the place of this after it.
+            serving = self.serving
+            version = serving.keeper.update(changes)
+            if self.teller is not None:
+                self.teller.tell(serving.matcher, changes)
+            return version
+
+        return await self.blocking(work)
+
+    async def feedback(self, facts: Sequence[Feedback]) -> int:
+        """Store facts; how many told something new. Raises StoreError; the model learns of what it saw itself."""
+        store = self.store
+        if store is None:
+            raise Refused(404, "this service keeps no feedback: it was started without --store")
+
+        def work() -> int:
+            new = store.feedback(*facts)
+            if new:
+                self._learn(facts)
+            return new
+
+        return await self.blocking(work)
+
+    async def blocking(self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None) -> Result:
+        """Run what waits for a disk or computes for long."""
+        return await asyncio.get_running_loop().run_in_executor(threads or self._writers, work)
+
+    def tick(self) -> None:
+        """What is looked at once a second: the roster where nobody asks, and what metrics show."""
+        serving = self.serving
+        try:
+            serving.keeper.follow()
+        except RosterStale as error:
+            _log.error("%s", error)
+        self.metrics.breaker.set(serving.guarded.breaker.state == "open")
+        self.metrics.roster_version.set(serving.matcher.snapshot.version)
+        self.metrics.roster_age.set(serving.keeper.age_s)
+        self.metrics.roster_change_age.set(time.monotonic() - serving.keeper.changed_at)
+        if self.store is not None:
+            counts = self.store.counts()
+            self.metrics.logged(counts["decisions"], counts["away"])
+        if self.teller is not None:
+            self.teller.retry()
+
+    def ready(self) -> str | None:
+        """Why no requests should come here now, None where they may."""
+        if self.draining:
+            return "draining"
+        try:
+            self.serving.keeper.follow()
+        except RosterStale:
+            return "the roster is not known"
+        return None
+
+    def swap(self, serving: Serving) -> None:
+        """Serve another bundle from the next request on."""
+        self.serving = serving
+        self.metrics.serves(serving.matcher.bundle_id)
+
+    def _stale(
+        self, serving: Serving, contact: Mapping[str, Any], k: int, queue: Sequence[str] | None, why: str
+    ) -> Decision:
+        if queue is None:
+            raise Refused(503, f"{why}; give the queue's order to get it back", 1.0)
+        return serving.guarded.unfiltered(contact, k, queue, "roster", why)
+
+    def _logged(
+        self,
+        serving: Serving,
+        contact: Mapping[str, Any],
+        decision: Decision,
+        eligible: Eligible,
+        chosen: str | None,
+        decision_id: str | None,
+    ) -> str:
+        decision_id = uuid7() if decision_id is None else decision_id
+        if self.store is not None:
+            made = Decided(
+                contact,
+                [Offered(one.csa_id, one.score, one.p_resolved) for one in decision.candidates],
+                eligible=_listed(serving.matcher, eligible),
+                chosen=chosen,
+                policy=POLICY if decision.fallback is None else "queue",
+                model=decision.model,
+                roster_version=decision.roster_version,
+                fallback=decision.fallback,
+                decision_id=decision_id,
+            )
+            self.store.log.decided(made)
+        return decision_id
+
+    def _remember(self, contact_id: str | None, seen: Seen | None) -> None:
+        if contact_id is None or seen is None or self.store is None:
+            return
+        with self._seen_lock:
+            self._seen[contact_id] = seen
+            self._seen.move_to_end(contact_id)
+            if len(self._seen) > MOST_SEEN:
+                self._seen.popitem(last=False)
+
+    def _learn(self, facts: Sequence[Feedback]) -> None:
+        """Hand-overs whose outcome became known move their CSA, where this process saw the contact."""
+        learner = self.serving.learner
+        for fact in sorted(facts, key=lambda one: one.moment or 0):
+            with self._seen_lock:
+                seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
+            if seen is not None:
+                learner.learn(fact, seen)
+
+
+def _listed(matcher: Matcher, eligible: Eligible) -> Any:
+    """Who was eligible, as the log takes it: looked up by the thread that writes."""
+    if not isinstance(eligible, Need):
+        return eligible
+    view = matcher.snapshot
+    bitmaps = view.bitmaps
+    if bitmaps is None:
+        return None
+    return lambda: [view.ids[code] for code in bitmaps.codes(eligible).tolist()]

@@ -1,0 +1,32 @@
+"""One of several processes that serve one socket; `run.py` starts it and tells it what to do on its standard input."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from dataclasses import replace
+
+from serve.http.logs import set_up
+from serve.http.settings import Settings
+from twotower.errors import TwoTowerError
+
+
+def main() -> int:
+    """Serve until told to stop; 1 where it cannot begin."""
+    from serve.http.run import serve
+
+    told = json.load(sys.stdin)
+    set_up()
+    listener = socket.socket(fileno=told["socket"])
+    listener.setblocking(False)
+    try:
+        serve(replace(Settings.from_json(told["settings"]), number=told["number"]), told["journal"], listener)
+    except TwoTowerError as error:
+        print(f"twotower serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""A real server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+ROOT = Path(__file__).parents[3]
+MAIN = (
+    "import sys; from twotower.cli import run_verb; from importlib.metadata import EntryPoint; "
+    "sys.exit(run_verb('serve', sys.argv[1:], EntryPoint('serve', 'serve.http.verb:VERB', 'twotower.verbs')))"
+)
+
+
+class Served:
+    """`twotower serve` with some options; leave the block to end it."""
+
+    def __init__(self, bundle: Path | str, log: Path, *options: str, token: str | None = None) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.token, self.log = token, log
+        secure = () if token is not None else ("--insecure-loopback",)
+        # A machine that tests is busy: nothing is to be late because of that.
+        patient = ("--budget-ms", "20000", "--deadline-ms", "20000")
+        self.command = [
+            sys.executable, "-c", MAIN, str(bundle), "--port", str(self.port), *patient, *secure, *options,
+        ]  # fmt: skip
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            return subprocess.Popen(self.command, stdout=log, stderr=log, cwd=ROOT, env=environment)
+
+    def restart(self) -> None:
+        """Begin again with the same options."""
+        self.process = self._start()
+        self.wait()
+
+    def __enter__(self) -> Served:
+        self.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def wait(self, seconds: float = 60.0) -> None:
+        """Until it is ready."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise AssertionError(self.log.read_text())
+            try:
+                if self.get("/readyz")[0] == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def get(self, path: str) -> tuple[int, Any]:
+        return self._ask(Request(f"http://127.0.0.1:{self.port}{path}", headers=self._head()))
+
+    def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
+        head = {"Content-Type": "application/json", **self._head(), **headers}
+        return self._ask(
+            Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), headers=head, method="POST")
+        )
+
+    def _head(self) -> dict[str, str]:
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+    @staticmethod
+    def _ask(request: Request) -> tuple[int, Any]:
+        try:
+            with urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        try:
+            return status, json.loads(content)
+        except ValueError:
+            return status, content.decode()

@@ -1,0 +1,420 @@
+"""What goes wrong around a service, and what its callers get meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from serve.breaker import Breaker
+from serve.http.build import build_service, load_serving
+from serve.http.running import Running
+from serve.http.service import Service
+from serve.http.settings import Limits, Settings
+from serve.matcher import Matcher
+from serve.roster.journal import Journal
+from serve.store.errors import StoreUnavailable
+from serve.store.store import Store
+from tests.serve.http.conftest import CONTACT, Asking
+from twotower.errors import BundleError, ConfigError
+
+QUEUE = ["csa-05", "csa-02"]
+START = 1_767_225_600_000_000
+
+
+def order(answer: Any) -> list[str]:
+    return [one["csa_id"] for one in answer.json()["candidates"]]
+
+
+def test_a_session_that_raises_gives_the_queues_order_until_it_works_again(
+    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    service.serving.guarded.breaker = Breaker(3, 1.0, 4.0, lambda: now[0])
+
+    class Session:
+        def run(self, *_: Any) -> Any:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.serving.matcher.bundle.contact_encoder, "_session", Session())
+        answers = [ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}) for _ in range(4)]
+        assert [one.json()["fallback"] for one in answers] == ["error"] * 3 + ["open"]
+        assert all(order(one) == QUEUE for one in answers)
+        service.tick()
+        assert "twotower_breaker_open 1.0" in ask.get("/metrics").text
+        assert ask.client.get("/readyz").status_code == 200  # it answers
+    now[0] += 1.1
+    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
+    service.tick()
+    assert "twotower_breaker_open 0.0" in ask.get("/metrics").text
+
+
+def test_a_model_that_hangs_is_not_waited_for(ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
+    begun = time.monotonic()
+    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
+    assert time.monotonic() - begun < 10
+    assert answer.json()["fallback"] == "deadline"
+    assert order(answer) == QUEUE
+    assert "60 ms" in answer.json()["why"]
+    go_on.set()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "9" * 30, "٣"])
+def test_a_deadline_that_cannot_be_is_refused(ask: Asking, value: str) -> None:
+    head = {**ask.head("router"), b"X-Deadline-Ms": value.encode()}
+    assert ask.client.post("/v1/match", content=b'{"contact": {}}', headers=head).status_code == 422
+
+
+def test_a_deadline_that_is_too_short_gets_the_queues_order(ask: Asking, service: Service) -> None:
+    service.serving.guarded._pace.took("read", 17, 0.5)
+    answer = ask.post("/v1/match", {"contact": {"intent_text": "where is my refund"[:17]}}, **{"X-Deadline-Ms": "100"})
+    assert answer.json()["fallback"] == "no_time"
+    assert len(order(answer)) == 10
+
+
+def test_a_roster_that_nobody_knows_is_not_guessed(
+    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    service.serving.keeper._clock = lambda: time.monotonic() + 10
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "changed", failing)
+        answer = ask.post("/v1/match", {"contact": CONTACT})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE})
+        assert (answer.json()["fallback"], order(answer)) == ("roster", QUEUE)
+        assert ask.post("/v1/assign", {"contacts": [CONTACT]}).status_code == 503
+        assert ask.client.get("/readyz").status_code == 503
+    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
+
+
+def test_a_full_disk_refuses_a_roster_change_and_serves_on(
+    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    changes = {"changes": [{"op": "leave", "csa_id": "csa-01"}]}
+    with monkeypatch.context() as patch:
+        patch.setattr("serve.roster.journal.os.fsync", full)
+        answer = ask.post("/v1/roster", changes)
+        assert answer.status_code == 503
+        assert "No space left" in answer.json()["error"]
+        assert "csa-01" in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
+    assert ask.post("/v1/roster", changes).json()["version"] == 1
+    assert "csa-01" not in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
+
+
+def test_a_database_that_is_away_and_comes_back(
+    ask: Asking, service: Service, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fact = {"contact_id": "c-1", "csa_id": "csa-01", "assigned_at": START}
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the server does not answer; nothing was stored, try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "feedback", away)
+        patch.setattr(store, "roster", away)
+        answer = ask.post("/v1/feedback", {"facts": [fact]})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert ask.post("/v1/match", {"contact": CONTACT}).status_code == 200
+        assert ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}]}).status_code == 200
+    assert ask.post("/v1/feedback", {"facts": [fact]}).json()["new"] == 1
+    service.tick()  # who joined meanwhile is told now
+    from sqlalchemy import select
+
+    from serve.store.tables import csas
+
+    with store.engine.connect() as connection:
+        assert connection.execute(select(csas.c.csa_id)).scalars().all() == ["new"]
+
+
+def test_decisions_that_are_lost_are_counted(ask: Asking, service: Service, store: Store) -> None:
+    store.log.close()
+    assert ask.post("/v1/match", {"contact": CONTACT}).status_code == 200
+    service.tick()
+    assert 'twotower_decisions{state="lost"} 1.0' in ask.get("/metrics").text
+
+
+def test_without_a_store_feedback_says_so(settings: Settings, tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from serve.http.app import create_app
+
+    made = build_service(replace(settings, insecure=True), tmp_path / "j")
+    fact = {"contact_id": "c-1", "csa_id": "csa-01", "assigned_at": START}
+    with TestClient(create_app(made)) as client:
+        answer = client.post("/v1/feedback", json={"facts": [fact]})
+        assert answer.status_code == 404
+        assert "--store" in answer.json()["error"]
+        assert client.post("/v1/match", json={"contact": CONTACT}).status_code == 200
+    made.close()
+
+
+@pytest.mark.parametrize("jump", [-10 * 365 * 86_400, 365 * 86_400])
+def test_a_clock_that_jumps_breaks_nothing(ask: Asking, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    wall, fine = time.time, time.time_ns
+    ask.post("/v1/roster", {"changes": [{"op": "state", "csa_id": "csa-01", "state": "busy"}]})
+    monkeypatch.setattr(time, "time", lambda: wall() + jump)
+    monkeypatch.setattr(time, "time_ns", lambda: fine() + int(jump * 1e9))
+    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
+    assert (
+        ask.post("/v1/roster", {"changes": [{"op": "state", "csa_id": "csa-01", "state": "idle"}]}).json()["version"]
+        == 2
+    )
+    assert ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}]}).json()["version"] == 3
+    assert "new" in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
+    fact = {"contact_id": "c-1", "csa_id": "csa-01", "assigned_at": START}
+    assert ask.post("/v1/feedback", {"facts": [fact]}).json()["new"] == 1
+
+
+@pytest.fixture
+def linked(settings: Settings, bundle_folder: Path, tmp_path: Path) -> Callable[[Path], None]:
+    """Sets the link that a service was started with to another folder."""
+    link = Path(settings.bundle)
+
+    def to(folder: Path) -> None:
+        other = tmp_path / "other"
+        other.symlink_to(folder)
+        other.replace(link)
+
+    return to
+
+
+class TestSwap:
+    """A new bundle or roster file while the service runs."""
+
+    @pytest.fixture
+    def settings(self, bundle_folder: Path, tmp_path: Path) -> Settings:
+        link = tmp_path / "served"
+        link.symlink_to(bundle_folder)
+        limits = Limits(deadline_s=10.0)
+        return Settings(str(link), budget_s=5.0, limits=limits, roster=str(tmp_path / "csas.parquet"))
+
+    @pytest.fixture
+    def running(self, service: Service, tmp_path: Path) -> Running:
+        return Running(service, tmp_path / "roster.journal")
+
+    def test_a_good_bundle_takes_its_place_with_the_roster_and_what_ended(
+        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path
+    ) -> None:
+        ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}, {"op": "leave", "csa_id": "csa-02"}]})
+        contact = {**CONTACT, "contact_id": "c-9", "arrived_at": "2026-01-25T00:00:00Z"}
+        ask.post("/v1/match", {"contact": contact})
+        fact = {
+            "contact_id": "c-9", "csa_id": "csa-01", "assigned_at": "2026-01-25T00:01:00Z",
+            "ended_at": "2026-01-25T00:09:00Z", "resolved": False,
+        }  # fmt: skip
+        assert ask.post("/v1/feedback", {"facts": [fact]}).json()["new"] == 1
+        assert service.store is not None
+        service.store.log.flush()
+        running.look()
+        assert not service.metrics.swaps.collect()[0].samples  # nothing is new
+        linked(whole_bundle)
+        running.look()
+        answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50}).json()
+        assert answer["model"] == Matcher.load(whole_bundle).bundle.manifest.id
+        ids = {one["csa_id"] for one in answer["candidates"]}
+        assert "new" in ids
+        assert "csa-02" not in ids
+        assert answer["roster_version"] == 1
+        told = service.serving.matcher.snapshot.memory.end - service.serving.matcher.snapshot.memory.begin
+        fresh = Matcher.load(whole_bundle).snapshot
+        code = fresh.codes["csa-01"]
+        assert told[code] == fresh.memory.end[code] - fresh.memory.begin[code] + 1
+
+    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "raises", "nan"])
+    def test_a_bad_bundle_is_refused_once_and_the_old_one_stays(
+        self,
+        ask: Asking,
+        service: Service,
+        running: Running,
+        linked: Any,
+        whole_bundle: Path,
+        bundle_folder: Path,
+        tmp_path: Path,
+        how: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        bad = tmp_path / "bad"
+        shutil.copytree(whole_bundle, bad)
+        if how == "checksum":
+            (bad / "csa_tower.onnx").write_bytes(b"x" * (bad / "csa_tower.onnx").stat().st_size)
+        elif how == "missing":
+            (bad / "history.faiss").unlink()
+        elif how == "no bundle":
+            (bad / "manifest.json").write_text("{}")
+        else:
+            score = {"raises": None, "nan": float("nan")}[how]
+            whole = Matcher.match
+
+            def broken(self: Matcher, *args: Any, **options: Any) -> Any:
+                if self.bundle.path != bad.resolve():
+                    return whole(self, *args, **options)
+                if score is None:
+                    raise RuntimeError("onnxruntime")
+                return [replace(one, score=score) for one in whole(self, *args, **options)]
+
+            monkeypatch.setattr(Matcher, "match", broken)
+        before = service.serving
+        linked(bad)
+        running.look()
+        running.look()
+        assert service.serving is before
+        assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
+        assert 'twotower_swaps_total{outcome="bundle refused"} 1.0' in ask.get("/metrics").text
+        linked(whole_bundle)
+        running.look()
+        assert service.serving is not before
+
+    def test_a_roster_file_becomes_changes(
+        self, ask: Asking, service: Service, running: Running, data: Path, settings: Settings
+    ) -> None:
+        table = pq.read_table(data / "csas.parquet")
+        pq.write_table(table.filter(pc.not_equal(table["csa_id"], "csa-05")), str(settings.roster))
+        running.look()
+        found = order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
+        assert "csa-05" not in found
+        assert "csa-11" in found
+        version = service.serving.matcher.roster().version
+        running.look()
+        assert service.serving.matcher.roster().version == version
+
+    @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing"])
+    def test_a_bad_roster_file_changes_nothing(
+        self, ask: Asking, service: Service, running: Running, settings: Settings, content: bytes
+    ) -> None:
+        Path(str(settings.roster)).write_bytes(content)
+        running.look()
+        assert service.serving.matcher.roster().version == 0
+        assert 'twotower_swaps_total{outcome="roster refused"} 1.0' in ask.get("/metrics").text
+
+    def test_a_roster_file_that_lost_most_is_refused(
+        self, service: Service, running: Running, data: Path, settings: Settings
+    ) -> None:
+        pq.write_table(pq.read_table(data / "csas.parquet").slice(0, 2), str(settings.roster))
+        running.look()
+        assert service.serving.matcher.roster().active == 11
+
+    def test_readers_go_on_while_a_bundle_is_loaded(
+        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        loading, go_on = threading.Event(), threading.Event()
+        whole = Matcher.load
+
+        def slowly(*args: Any, **options: Any) -> Matcher:
+            loading.set()
+            assert go_on.wait(30)
+            return whole(*args, **options)
+
+        monkeypatch.setattr("serve.http.build.Matcher.load", slowly)
+        linked(whole_bundle)
+        thread = threading.Thread(target=running.look)
+        thread.start()
+        assert loading.wait(30)
+        before = service.serving.matcher.bundle.manifest.id
+        assert ask.post("/v1/match", {"contact": CONTACT}).json()["model"] == before
+        # Who leaves now has left in the new one, too.
+        assert ask.post("/v1/roster", {"changes": [{"op": "leave", "csa_id": "csa-01"}]}).status_code == 200
+        go_on.set()
+        thread.join()
+        answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50})
+        assert answer.json()["model"] != before
+        assert "csa-01" not in order(answer)
+
+
+def test_tokens_are_read_again_when_their_file_changes(bundle_folder: Path, tmp_path: Path) -> None:
+    import json
+
+    from serve.http.tokens import new_token
+
+    file = tmp_path / "tokens.json"
+    first, entry = new_token("a", ["router"], None)
+    file.write_text(json.dumps({"tokens": [entry.to_json()]}))
+    made = build_service(Settings(str(bundle_folder), tokens=str(file)), tmp_path / "j")
+    running = Running(made, tmp_path / "j")
+    second, other = new_token("b", ["router"], None)
+    (tmp_path / "next").write_text(json.dumps({"tokens": [other.to_json()]}))
+    (tmp_path / "next").replace(file)
+    running.look()
+    assert made.tokens is not None
+    assert made.tokens.find(f"Bearer {first}") is None
+    assert made.tokens.find(f"Bearer {second}") == other
+    file.write_text("broken")
+    running.look()
+    assert made.tokens.find(f"Bearer {second}") == other
+    made.close()
+
+
+def test_settings_that_do_not_fit_are_told(bundle_folder: Path, tmp_path: Path) -> None:
+    for wrong in (
+        {"secret": "x"},
+        {"workers": 0},
+        {"threads": 0},
+        {"insecure": True, "tokens": "x"},
+        {"tokens": str(tmp_path / "nowhere")},
+    ):
+        with pytest.raises(ConfigError):
+            build_service(Settings(str(bundle_folder), **{"insecure": "tokens" not in wrong, **wrong}), tmp_path / "j")
+    with pytest.raises(BundleError, match="expected"):
+        load_serving(Settings(str(bundle_folder), digest="0" * 64), tmp_path / "j")
+    with pytest.raises(BundleError):
+        load_serving(Settings(str(tmp_path / "nowhere")), tmp_path / "j")
+
+
+@pytest.fixture
+def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A store of customers, and its secret."""
+    from serve.customers import Customers
+
+    secret, file = tmp_path / "secret", tmp_path / "customers.state"
+    secret.write_bytes(b"sixteen bytes or more")
+    bundle = Matcher.load(whole_bundle).bundle
+    width = bundle.history.vector.shape[1]
+    Customers.empty(secret.read_bytes(), bundle.manifest.id, width).save(file)
+    return file, secret
+
+
+def test_what_ended_is_remembered_of_its_customer_and_saved(
+    whole_bundle: Path, customers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from starlette.testclient import TestClient
+
+    from serve.customers import Customers
+    from serve.http.app import create_app
+
+    file, secret = customers
+    settings = Settings(
+        str(whole_bundle), insecure=True, customers=str(file), secret=str(secret), keep_text=False,
+        store=f"sqlite:///{tmp_path / 's.db'}", limits=Limits(deadline_s=10.0), budget_s=5.0,
+    )  # fmt: skip
+    made = build_service(settings, tmp_path / "j")
+    contact = {**CONTACT, "contact_id": "c-9", "customer_id": "anna", "arrived_at": "2026-01-25T00:00:00Z"}
+    fact = {
+        "contact_id": "c-9", "csa_id": "csa-01", "assigned_at": "2026-01-25T00:01:00Z",
+        "ended_at": "2026-01-25T00:09:00Z", "resolved": True,
+    }  # fmt: skip
+    with TestClient(create_app(made, Running(made, tmp_path / "j").lifespan)) as client:
+        client.post("/v1/match", json={"contact": contact})
+        assert client.post("/v1/feedback", json={"facts": [fact]}).json()["new"] == 1
+    made.close()
+    known = Customers.load(file, secret.read_bytes().rstrip()).known_of("anna")
+    assert known is not None
+    assert [one["csa_id"] for one in known["handovers"]] == ["csa-01"]

@@ -1,0 +1,62 @@
+"""What docs/serving.md tells its reader to type does what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import shutil
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from tests.serve.http.server import ROOT, Served
+from twotower.cli import run_verb
+
+PAGE = ROOT / "docs" / "serving.md"
+VERBS = {
+    "tokens": EntryPoint("tokens", "serve.http.tokens_verb:VERB", "twotower.verbs"),
+    "index": EntryPoint("index", "serve.rebuild_verb:VERB", "twotower.verbs"),
+}
+
+
+def lines() -> list[list[str]]:
+    text = "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+    return [words for line in text.replace("\\\n", " ").splitlines() if (words := shlex.split(line))]
+
+
+@pytest.fixture
+def place(bundle_folder: Path, data: Path, tmp_path: Path) -> Path:
+    """A folder with what the page supposes."""
+    (tmp_path / "bundles").mkdir()
+    shutil.copytree(bundle_folder, tmp_path / "bundles" / "first")
+    shutil.copytree(data, tmp_path / "my-tables")
+    return tmp_path
+
+
+def test_the_lines_of_the_page_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = []
+    for words in [words for words in lines() if words[:2] == ["twotower", "tokens"]]:
+        with contextlib.chdir(place):
+            assert run_verb("tokens", words[2:], VERBS["tokens"]) == 0
+        tokens.append(capsys.readouterr().out.strip())
+    first, second = [words for words in lines() if words[:2] == ["twotower", "serve"]]
+    [curl] = [words for words in lines() if words[0] == "curl"]
+    with Served(place / first[2], place / "log", *absolute(first[3:], place), token=tokens[0]) as served:
+        body = json.loads(curl[curl.index("-d") + 1])
+        status, found = served.post(re.sub(r"^http://[^/]*", "", curl[2]), body)
+        assert (status, len(found["candidates"])) == (200, 5)
+    (place / "bundles" / "served").symlink_to("first")
+    [rebuild] = [words for words in lines() if words[:2] == ["twotower", "index"]]
+    served = Served(place / second[2], place / "log", *absolute(second[3:], place), token=tokens[0])
+    with served, contextlib.chdir(place):
+        assert run_verb("index", rebuild[2:], VERBS["index"]) == 0
+    assert (place / "bundles" / "second" / "manifest.json").is_file()
+
+
+def absolute(words: list[str], place: Path) -> list[str]:
+    """Options of the page with files of a folder."""
+    found = [word.replace("sqlite:///", f"sqlite:///{place}/") for word in words]
+    return [str(place / word) if word.endswith((".json", ".journal")) else word for word in found]
