@@ -73,13 +73,18 @@ class Journal:
             self._file.close()
             self._file = None
 
-    def changed(self) -> bool:
-        """Whether the file may hold something that was not read: one stat, about a microsecond."""
+    def seen(self) -> tuple[int, int] | None:
+        """Which file is there and how large, None where there is none: one stat, about a microsecond."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
-            return self._file is not None
-        return self._file is None or found.st_size != self._size or found.st_ino != self._number
+            return None
+        return found.st_ino, found.st_size
+
+    @property
+    def reached(self) -> tuple[int, int] | None:
+        """What `seen` said when the file was last read to its end."""
+        return None if self._file is None else (self._number, self._size)
 
     def read(self) -> list[Record]:
         """The records that are new since the last call, none where there is no file yet.

@@ -50,6 +50,8 @@ class Keeper:
         self._writing, self._lock = threading.Lock(), threading.Lock()
         self._current = clock()
         self._waiting: deque[Record] = deque()
+        self._made: tuple[int, int] | None = None
+        """How far the journal was read when all of it had been made: set last, as others look at it without a lock."""
         self.skipped = 0
         """Changes of CSAs whom neither the bundle nor the journal knows, which a replay leaves out."""
         self.changed_at = clock()
@@ -58,6 +60,7 @@ class Keeper:
             self._waiting.extend(compacted(self._read()))
             self._apply()
             self._sync()
+            self._made = None if journal is None else journal.reached
         self._small = 0 if journal is None else journal.size
 
     @property
@@ -93,7 +96,7 @@ class Keeper:
             return
         begun = self._clock()
         try:
-            if not self.journal.changed() and not self._waiting:
+            if self.journal.seen() == self._made:
                 self._current = max(self._current, begun)
                 return
             if not self._lock.acquire(timeout=max(0.0, self._current + BOUND_S - begun)):
@@ -128,6 +131,7 @@ class Keeper:
         self._waiting.extend(self._read())
         self._apply()
         self._current = begun
+        self._made = None if self.journal is None else self.journal.reached
 
     def _apply(self) -> None:
         """Make what is waiting, in order; what fails stays, to be tried again."""
@@ -158,7 +162,7 @@ class Keeper:
             with_all = journal.again()
             journal.compact(compacted(with_all.read()))
             with_all.close()
-            self._small = journal.size
+            self._small, self._made = journal.size, journal.reached
         except JournalError as error:  # the change is made and stays
             _log.warning("%s", error)
             self._small = journal.size
