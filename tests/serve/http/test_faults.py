@@ -93,7 +93,7 @@ def test_a_roster_that_nobody_knows_is_not_guessed(
 
     service.serving.keeper._clock = lambda: time.monotonic() + 10
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "changed", failing)
+        patch.setattr(Journal, "seen", failing)
         answer = ask.post("/v1/match", {"contact": CONTACT})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE})

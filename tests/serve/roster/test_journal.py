@@ -182,7 +182,7 @@ def test_a_journal_that_cannot_be_read_refuses_after_the_bound(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "changed", failing)
+        patch.setattr(Journal, "seen", failing)
         now[0] += 0.2
         keeper.follow()
         now[0] += 0.1
