@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -133,6 +134,8 @@ def served(command: list[str]) -> Iterator[int]:
 
 def measure(name: str, command: list[str], bodies: list[bytes], args: argparse.Namespace) -> dict[str, Any]:
     """Saturation, and times at 70 % of it."""
+    gc.collect()
+    gc.disable()  # of the client, whose pauses would count as the server's
     with served(command) as port:
         asyncio.run(closed(port, bodies, args.connections, min(2.0, args.seconds)))  # warms up
         full, _ = asyncio.run(closed(port, bodies, args.connections, args.seconds))

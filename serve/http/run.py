@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -78,10 +79,18 @@ def serve(settings: Settings, journal: str | Path, listener: socket.socket) -> N
         log_config=None, access_log=False, server_header=False, date_header=True, backlog=BACKLOG, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_s), timeout_graceful_shutdown=int(settings.drain_s),
     )  # fmt: skip
+    settled()
     try:
         Server(config, service).run([listener])
     finally:
         service.close()
+
+
+def settled() -> None:
+    """What is there now stays: Python's collector need not look at it again, which would hold up all threads for some
+    70 ms now and then. A bundle that is swapped out goes all the same, as nothing in it is a cycle."""
+    gc.collect()
+    gc.freeze()
 
 
 def run(settings: Settings) -> None:

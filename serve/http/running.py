@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,6 +102,7 @@ class Running:
         before = self._service.serving
         made = self.bundle.load()
         self._service.swap(made)
+        gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
         self._tell_roster(made)
         before.keeper.close()
 
