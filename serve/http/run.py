@@ -1,8 +1,8 @@
 """One process that serves, and the one that keeps several of them.
 
 Notable: SIGTERM drains. `/readyz` says so, no new connection is taken, requests under way are answered, what waits for
-the store is written, then the process ends with status 0. With several workers a parent opens the socket, starts the
-workers with it and starts anew who dies; it loads no model. Workers share the roster's journal and nothing else.
+the store is written, then the process ends with status 0. With several workers a parent keeps the address, starts
+the workers and starts anew who dies; it loads no model. Workers share the roster's journal and nothing else.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def settled() -> None:
 def run(settings: Settings) -> None:
     """Serve by one process, or by several. Raises ConfigError where the address cannot be had."""
     check_settings(settings)
-    listener = listening(settings.host, settings.port)
+    several = settings.workers > 1
+    # Of several, a parent keeps the address and each worker listens when it is ready: whoever took the first connection
+    # from a shared queue would take most of the others, too.
+    listener = listening(settings.host, settings.port, several, not several)
     host, port = listener.getsockname()[:2]
     with tempfile.TemporaryDirectory(prefix="twotower-serve-") as place:
         journal = settings.journal or str(Path(place) / "roster.journal")
@@ -110,14 +113,18 @@ def run(settings: Settings) -> None:
         Workers(settings, journal, listener, place).run()
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ConfigError."""
+def listening(host: str, port: int, shared: bool = False, listen: bool = True) -> socket.socket:
+    """A socket that listens. shared: several processes have one of the same address, and the system deals connections
+    out among those who listen. Raises ConfigError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found.bind((host, port))
-        found.listen(BACKLOG)
+        if listen:
+            found.listen(BACKLOG)
     except OSError as error:
         raise ConfigError(f"--host {host} --port {port}: cannot listen there ({error.strerror})") from None
     found.setblocking(False)
@@ -125,7 +132,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 class Workers:
-    """A parent of several processes that serve one socket. place: a folder for their metrics."""
+    """A parent of several processes that serve one address. place: a folder for their metrics."""
 
     def __init__(self, settings: Settings, journal: str, listener: socket.socket, place: str) -> None:
         self._settings, self._journal, self._listener, self._place = settings, journal, listener, place
@@ -151,11 +158,11 @@ class Workers:
                 signal.signal(one, handler)
 
     def _start(self, number: int) -> None:
-        told = {"settings": self._settings.to_json(), "journal": self._journal, "socket": self._listener.fileno()}
+        host, port = self._listener.getsockname()[:2]
+        told = {"settings": self._settings.to_json(), "journal": self._journal, "host": host, "port": port}
         process = subprocess.Popen(
             [sys.executable, "-m", "serve.http.worker"],
             stdin=subprocess.PIPE,  # not as arguments, which everybody may read
-            pass_fds=[self._listener.fileno()],
             start_new_session=True,  # an interrupt of the terminal reaches the parent, who tells them
         )
         if process.stdin is not None:

@@ -1,9 +1,8 @@
-"""One of several processes that serve one socket; `run.py` starts it and tells it what to do on its standard input."""
+"""One of several processes that serve one address; `run.py` starts it and tells it what to do on its standard input."""
 
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from dataclasses import replace
 
@@ -14,13 +13,12 @@ from twotower.errors import TwoTowerError
 
 def main() -> int:
     """Serve until told to stop; 1 where it cannot begin."""
-    from serve.http.run import serve
+    from serve.http.run import listening, serve
 
     told = json.load(sys.stdin)
     set_up()
-    listener = socket.socket(fileno=told["socket"])
-    listener.setblocking(False)
     try:
+        listener = listening(told["host"], told["port"], shared=True, listen=False)
         serve(replace(Settings.from_json(told["settings"]), number=told["number"]), told["journal"], listener)
     except TwoTowerError as error:
         print(f"twotower serve: {error}", file=sys.stderr)
