@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from twotower.cli import Report, Verb
+from twotower.cli import Report, Verb, check_action
 from twotower.clock import format_time
-from twotower.errors import ConfigError
 
 # Options of each action, and whether it needs them.
 OPTIONS = {
@@ -19,7 +18,6 @@ OPTIONS = {
     "erase": {"customer": True},
     "show": {"customer": False},
 }
-EVERY = ("data", "output", "until", "digest", "customer")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,19 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Do what was asked; of customers the report holds counts alone, unless one was asked for by id."""
-    known = OPTIONS[args.action]
-    for name in EVERY:
-        given = getattr(args, name) is not None
-        if given and name not in known:
-            raise ConfigError(f"{args.action}: --{name} does not belong to it; it takes {_named(known)}")
-        if not given and known.get(name):
-            raise ConfigError(f"{args.action}: --{name} is missing; it takes {_named(known)}")
+    check_action(args, OPTIONS, ["secret"])
     action = {"build": _build, "erase": _erase, "show": _show}[args.action]
     return action(args)
-
-
-def _named(options: dict[str, bool]) -> str:
-    return ", ".join(f"--{name}" for name in (*options, "secret"))
 
 
 def _build(args: argparse.Namespace) -> Report:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -25,6 +25,24 @@ from twotower.errors import ConfigError, Interrupted, MissingExtraError, TwoTowe
 GROUP = "twotower.verbs"
 DISTRIBUTION = "twotower-matcher"
 STAGES = ("twotower", "train", "export", "serve", "evaluation", "loop")
+
+
+def check_action(
+    args: argparse.Namespace, options: Mapping[str, Mapping[str, bool]], always: Sequence[str] = ()
+) -> None:
+    """Hold the options of a verb of several actions to those of `args.action`.
+
+    options: by action, those that it takes and whether it needs them; always: more that every action takes, to be named
+    in messages. Raises ConfigError, one line, for an option of another action and for one that is missing.
+    """
+    known = options[args.action]
+    takes = ", ".join(f"--{name}" for name in (*known, *always))
+    for name in dict.fromkeys(name for of in options.values() for name in of):
+        given = getattr(args, name.replace("-", "_")) is not None
+        if given and name not in known:
+            raise ConfigError(f"{args.action}: --{name} does not belong to it; it takes {takes}")
+        if not given and known.get(name):
+            raise ConfigError(f"{args.action}: --{name} is missing; it takes {takes}")
 
 
 @dataclass(frozen=True)

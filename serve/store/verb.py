@@ -10,7 +10,7 @@ import argparse
 import os
 from dataclasses import asdict
 
-from twotower.cli import Report, Verb
+from twotower.cli import Report, Verb, check_action
 from twotower.errors import ConfigError
 
 VARIABLE = "TWOTOWER_STORE"
@@ -20,7 +20,6 @@ OPTIONS = {
     "erase": {"customer": True, "customers": False, "secret": False, "export": False, "tokens": False},
     "prune": {"before": True},
 }
-EVERY = ("output", "since", "until", "csas", "customer", "customers", "secret", "export", "tokens", "before")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Do what was asked; the report holds counts and no customer."""
-    known = OPTIONS[args.action]
-    for name in EVERY:
-        given = getattr(args, name) is not None
-        if given and name not in known:
-            raise ConfigError(f"{args.action}: --{name} does not belong to it; it takes {_named(known)}")
-        if not given and known.get(name):
-            raise ConfigError(f"{args.action}: --{name} is missing; it takes {_named(known)}")
+    check_action(args, OPTIONS, ["store"])
     if args.secret is not None and args.customers is None:
         raise ConfigError("--secret: is for --customers FILE, which is not given")
     url = args.store if args.store is not None else os.environ.get(VARIABLE)
@@ -55,10 +48,6 @@ def run(args: argparse.Namespace) -> Report:
         raise ConfigError(f"{args.action}: --store URL is missing; or set {VARIABLE}")
     action = {"export": _export, "erase": _erase, "prune": _prune}[args.action]
     return action(args, url)
-
-
-def _named(options: dict[str, bool]) -> str:
-    return ", ".join(f"--{name}" for name in (*options, "store"))
 
 
 def _export(args: argparse.Namespace, url: str) -> Report:

@@ -39,6 +39,11 @@ class Asking:
         return {"Authorization": f"Bearer {self.tokens[role]}", "Content-Type": "application/json"}
 
 
+def order(answer: Any) -> list[str]:
+    """Ids of an answer's candidates, best first."""
+    return [one["csa_id"] for one in answer.json()["candidates"]]
+
+
 @pytest.fixture
 def tokens() -> dict[str, str]:
     """A token by role."""

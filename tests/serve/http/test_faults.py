@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from serve.breaker import Breaker
@@ -25,15 +21,11 @@ from serve.matcher import Matcher
 from serve.roster.journal import Journal
 from serve.store.errors import StoreUnavailable
 from serve.store.store import Store
-from tests.serve.http.conftest import CONTACT, Asking
+from tests.serve.http.conftest import CONTACT, Asking, order
 from twotower.errors import BundleError, ConfigError
 
 QUEUE = ["csa-05", "csa-02"]
 START = 1_767_225_600_000_000
-
-
-def order(answer: Any) -> list[str]:
-    return [one["csa_id"] for one in answer.json()["candidates"]]
 
 
 def test_a_session_that_raises_gives_the_queues_order_until_it_works_again(
@@ -182,162 +174,6 @@ def test_a_clock_that_jumps_breaks_nothing(ask: Asking, monkeypatch: pytest.Monk
     assert "new" in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
     fact = {"contact_id": "c-1", "csa_id": "csa-01", "assigned_at": START}
     assert ask.post("/v1/feedback", {"facts": [fact]}).json()["new"] == 1
-
-
-@pytest.fixture
-def linked(settings: Settings, bundle_folder: Path, tmp_path: Path) -> Callable[[Path], None]:
-    """Sets the link that a service was started with to another folder."""
-    link = Path(settings.bundle)
-
-    def to(folder: Path) -> None:
-        other = tmp_path / "other"
-        other.symlink_to(folder)
-        other.replace(link)
-
-    return to
-
-
-class TestSwap:
-    """A new bundle or roster file while the service runs."""
-
-    @pytest.fixture
-    def settings(self, bundle_folder: Path, tmp_path: Path) -> Settings:
-        link = tmp_path / "served"
-        link.symlink_to(bundle_folder)
-        limits = Limits(deadline_s=10.0)
-        return Settings(str(link), budget_s=5.0, limits=limits, roster=str(tmp_path / "csas.parquet"))
-
-    @pytest.fixture
-    def running(self, service: Service, tmp_path: Path) -> Running:
-        return Running(service, tmp_path / "roster.journal")
-
-    def test_a_good_bundle_takes_its_place_with_the_roster_and_what_ended(
-        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path
-    ) -> None:
-        ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}, {"op": "leave", "csa_id": "csa-02"}]})
-        contact = {**CONTACT, "contact_id": "c-9", "arrived_at": "2026-01-25T00:00:00Z"}
-        ask.post("/v1/match", {"contact": contact})
-        fact = {
-            "contact_id": "c-9", "csa_id": "csa-01", "assigned_at": "2026-01-25T00:01:00Z",
-            "ended_at": "2026-01-25T00:09:00Z", "resolved": False,
-        }  # fmt: skip
-        assert ask.post("/v1/feedback", {"facts": [fact]}).json()["new"] == 1
-        assert service.store is not None
-        service.store.log.flush()
-        running.look()
-        assert not service.metrics.swaps.collect()[0].samples  # nothing is new
-        linked(whole_bundle)
-        running.look()
-        answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50}).json()
-        assert answer["model"] == Matcher.load(whole_bundle).bundle.manifest.id
-        ids = {one["csa_id"] for one in answer["candidates"]}
-        assert "new" in ids
-        assert "csa-02" not in ids
-        assert answer["roster_version"] == 1
-        told = service.serving.matcher.snapshot.memory.end - service.serving.matcher.snapshot.memory.begin
-        fresh = Matcher.load(whole_bundle).snapshot
-        code = fresh.codes["csa-01"]
-        assert told[code] == fresh.memory.end[code] - fresh.memory.begin[code] + 1
-
-    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "raises", "nan"])
-    def test_a_bad_bundle_is_refused_once_and_the_old_one_stays(
-        self,
-        ask: Asking,
-        service: Service,
-        running: Running,
-        linked: Any,
-        whole_bundle: Path,
-        bundle_folder: Path,
-        tmp_path: Path,
-        how: str,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        bad = tmp_path / "bad"
-        shutil.copytree(whole_bundle, bad)
-        if how == "checksum":
-            (bad / "csa_tower.onnx").write_bytes(b"x" * (bad / "csa_tower.onnx").stat().st_size)
-        elif how == "missing":
-            (bad / "history.faiss").unlink()
-        elif how == "no bundle":
-            (bad / "manifest.json").write_text("{}")
-        else:
-            score = {"raises": None, "nan": float("nan")}[how]
-            whole = Matcher.match
-
-            def broken(self: Matcher, *args: Any, **options: Any) -> Any:
-                if self.bundle.path != bad.resolve():
-                    return whole(self, *args, **options)
-                if score is None:
-                    raise RuntimeError("onnxruntime")
-                return [replace(one, score=score) for one in whole(self, *args, **options)]
-
-            monkeypatch.setattr(Matcher, "match", broken)
-        before = service.serving
-        linked(bad)
-        running.look()
-        running.look()
-        assert service.serving is before
-        assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
-        assert 'twotower_swaps_total{outcome="bundle refused"} 1.0' in ask.get("/metrics").text
-        linked(whole_bundle)
-        running.look()
-        assert service.serving is not before
-
-    def test_a_roster_file_becomes_changes(
-        self, ask: Asking, service: Service, running: Running, data: Path, settings: Settings
-    ) -> None:
-        table = pq.read_table(data / "csas.parquet")
-        pq.write_table(table.filter(pc.not_equal(table["csa_id"], "csa-05")), str(settings.roster))
-        running.look()
-        found = order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
-        assert "csa-05" not in found
-        assert "csa-11" in found
-        version = service.serving.matcher.roster().version
-        running.look()
-        assert service.serving.matcher.roster().version == version
-
-    @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing"])
-    def test_a_bad_roster_file_changes_nothing(
-        self, ask: Asking, service: Service, running: Running, settings: Settings, content: bytes
-    ) -> None:
-        Path(str(settings.roster)).write_bytes(content)
-        running.look()
-        assert service.serving.matcher.roster().version == 0
-        assert 'twotower_swaps_total{outcome="roster refused"} 1.0' in ask.get("/metrics").text
-
-    def test_a_roster_file_that_lost_most_is_refused(
-        self, service: Service, running: Running, data: Path, settings: Settings
-    ) -> None:
-        pq.write_table(pq.read_table(data / "csas.parquet").slice(0, 2), str(settings.roster))
-        running.look()
-        assert service.serving.matcher.roster().active == 11
-
-    def test_readers_go_on_while_a_bundle_is_loaded(
-        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        loading, go_on = threading.Event(), threading.Event()
-        whole = Matcher.load
-
-        def slowly(*args: Any, **options: Any) -> Matcher:
-            loading.set()
-            assert go_on.wait(30)
-            return whole(*args, **options)
-
-        monkeypatch.setattr("serve.http.build.Matcher.load", slowly)
-        linked(whole_bundle)
-        thread = threading.Thread(target=running.look)
-        thread.start()
-        assert loading.wait(30)
-        before = service.serving.matcher.bundle.manifest.id
-        assert ask.post("/v1/match", {"contact": CONTACT}).json()["model"] == before
-        # Who leaves now has left in the new one, too.
-        assert ask.post("/v1/roster", {"changes": [{"op": "leave", "csa_id": "csa-01"}]}).status_code == 200
-        go_on.set()
-        thread.join()
-        answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50})
-        assert answer.json()["model"] != before
-        assert "csa-01" not in order(answer)
 
 
 def test_tokens_are_read_again_when_their_file_changes(bundle_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,35 +60,42 @@ def test_requests_under_way_are_answered_before_it_ends(bundle_folder: Path, tmp
         assert served.process.wait(30) == 0
 
 
+def acknowledged_until_killed(served: Served, route: str, body: Callable[[str], dict[str, Any]]) -> set[str]:
+    """Names that four threads told a service of until it was killed, and that it answered 200."""
+    told: list[str] = []
+
+    def tell(number: int) -> None:
+        for i in itertools.count():
+            name = f"new-{number}-{i}"
+            try:
+                status, _ = served.post(route, body(name))
+            except OSError:
+                return
+            if status == 200:
+                told.append(name)
+
+    threads = [threading.Thread(target=tell, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(told) < 20:
+        time.sleep(0.01)
+    served.process.send_signal(signal.SIGKILL)
+    served.process.wait()
+    for thread in threads:
+        thread.join()
+    return set(told)
+
+
 def test_a_kill_during_roster_updates_loses_nothing_acknowledged(bundle_folder: Path, tmp_path: Path) -> None:
     journal = tmp_path / "roster.journal"
     with Served(bundle_folder, tmp_path / "log", "--journal", str(journal)) as served:
-        told: list[int] = []
-
-        def join(number: int) -> None:
-            i = number
-            while True:
-                try:
-                    status, _ = served.post("/v1/roster", {"changes": [{"op": "join", "csa_id": f"new-{i}"}]})
-                except OSError:
-                    return
-                if status == 200:
-                    told.append(i)
-                i += 4
-
-        threads = [threading.Thread(target=join, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        while len(told) < 20:
-            time.sleep(0.01)
-        served.process.send_signal(signal.SIGKILL)
-        served.process.wait()
-        for thread in threads:
-            thread.join()
+        told = acknowledged_until_killed(
+            served, "/v1/roster", lambda name: {"changes": [{"op": "join", "csa_id": name}]}
+        )
         served.restart()
         _, found = served.get("/v1/roster?limit=10000")
-        assert {f"new-{i}" for i in told} <= {one["csa_id"] for one in found["csas"]}
-        assert served.post("/v1/roster", {"changes": [{"op": "leave", "csa_id": "new-0"}]})[0] == 200
+        assert told <= {one["csa_id"] for one in found["csas"]}
+        assert served.post("/v1/roster", {"changes": [{"op": "leave", "csa_id": min(told)}]})[0] == 200
 
 
 def test_a_kill_during_feedback_loses_nothing_acknowledged(bundle_folder: Path, tmp_path: Path) -> None:
@@ -94,31 +103,15 @@ def test_a_kill_during_feedback_loses_nothing_acknowledged(bundle_folder: Path, 
 
     store = f"sqlite:///{tmp_path / 'store.db'}"
     with Served(bundle_folder, tmp_path / "log", "--store", store, "--no-text") as served:
-        told: list[str] = []
-
-        def tell(number: int) -> None:
-            for i in range(10_000):
-                fact = {"contact_id": f"c-{number}-{i}", "csa_id": "csa-01", "assigned_at": START}
-                try:
-                    status, _ = served.post("/v1/feedback", {"facts": [fact]})
-                except OSError:
-                    return
-                if status == 200:
-                    told.append(fact["contact_id"])  # type: ignore[arg-type]
-
-        threads = [threading.Thread(target=tell, args=(number,)) for number in range(3)]
-        for thread in threads:
-            thread.start()
-        while len(told) < 20:
-            time.sleep(0.01)
-        served.process.send_signal(signal.SIGKILL)
-        served.process.wait()
-        for thread in threads:
-            thread.join()
+        told = acknowledged_until_killed(
+            served,
+            "/v1/feedback",
+            lambda name: {"facts": [{"contact_id": name, "csa_id": "csa-01", "assigned_at": START}]},
+        )
         served.restart()
         with sqlite3.connect(tmp_path / "store.db") as connection:
             kept = {row[0] for row in connection.execute("SELECT contact_id FROM twotower_handovers")}
-        assert set(told) <= kept
+        assert told <= kept
 
 
 def test_workers_share_the_roster(bundle_folder: Path, tmp_path: Path) -> None:

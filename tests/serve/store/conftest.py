@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve.store.store import Store
-from tests.serve.store.postgres import Missing, Server
+from tests.serve.store.postgres import Server, serving
 
 _numbers = itertools.count()
 
@@ -17,12 +17,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL server; tests that need it are skipped where there can be none."""
-    try:
-        made = Server()
-    except Missing as why:
-        pytest.skip(str(why))
-    yield made
-    made.remove()
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,7 +6,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 USER = "postgres"
 OPTIONS = "-c listen_addresses= -c unix_socket_directories={folder} -c shared_buffers=16MB -c max_connections=40"
@@ -77,3 +81,16 @@ class Server:
             done = subprocess.run(argv, stdout=said, stderr=said, cwd="/", check=False)
         if done.returncode:
             raise Missing(f"{Path(str(command[0])).name} failed: {log.read_text()[-300:]}")
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server, removed in the end; whoever needs it is skipped where there can be none."""
+    try:
+        made = Server()
+    except Missing as why:
+        pytest.skip(str(why))
+    try:
+        yield made
+    finally:
+        made.remove()

@@ -18,7 +18,7 @@ from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.store import Store
 from serve.store.tables import decisions, facts, handovers
 from tests.serve.store import told
-from tests.serve.store.postgres import Missing, Server
+from tests.serve.store.postgres import Server, serving
 from tests.support import at
 
 ROOT = Path(__file__).parents[3]
@@ -27,12 +27,8 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
     """A server that tests may stop."""
-    try:
-        made = Server()
-    except Missing as why:
-        pytest.skip(str(why))
-    yield made
-    made.remove()
+    with serving() as made:
+        yield made
 
 
 def teller(url: str, name: str, what: str) -> subprocess.Popen[str]:
