@@ -215,7 +215,7 @@ class Routes:
         def work() -> bytes:
             service.serving.keeper.follow()
             found = service.serving.matcher.explain(body.contact.fields(), body.csa_id, body.rank, body.at, body.top)
-            return to_json({**found.to_json(), "words": found.words()}, inf_nan_mode="null")
+            return to_json(found.to_json(), inf_nan_mode="null")
 
         return Response(await service.blocking(work), media_type="application/json")
 
