@@ -121,9 +121,7 @@ class Running:
         serving = self._service.serving
         changes = roster_changes(serving.matcher, self.roster.path)
         if changes:
-            serving.keeper.update(changes)
-            if self._service.teller is not None:
-                self._service.teller.tell(serving.matcher, changes)
+            self._service.change_roster(serving, changes)
 
     def _take_tokens(self) -> None:
         self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))
