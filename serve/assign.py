@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from serve.answer import Candidate
 from serve.contact import MatchError, moment_of
+
+Who = TypeVar("Who")
+
+
+def one_each(eligible: Sequence[Who] | None, contacts: int) -> Sequence[Who | None]:
+    """Who may take each contact, None for everyone. Raises MatchError where there is not one entry a contact."""
+    if eligible is None:
+        return [None] * contacts
+    if len(eligible) != contacts:
+        raise MatchError(f"eligible: {len(eligible)} lists for {contacts} contacts; give one a contact")
+    return eligible
 
 
 def assign_greedily(

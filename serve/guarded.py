@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from serve.answer import Candidate
-from serve.assign import assign_greedily
+from serve.assign import assign_greedily, one_each
 from serve.breaker import Breaker
 from serve.contact import MatchError, clean
 from serve.matcher import Eligible, Matcher
@@ -175,17 +175,14 @@ class Guarded:
     ) -> list[tuple[Candidate | None, Decision]]:
         """One CSA for each contact (None: nobody is left), as `Matcher.assign` takes them, with the decision that each
         was taken from. deadline_s: for all together, by default the budget times the contacts."""
-        begun, decisions = self._clock(), {}
+        begun, decisions, who = self._clock(), {}, one_each(eligible, len(contacts))
         whole = self.budget_s * len(contacts) if deadline_s is None else deadline_s
 
         def best(i: int, k: int) -> Sequence[Candidate]:
             left = max(0.0, whole - (self._clock() - begun))
-            who = None if eligible is None else eligible[i]
-            decisions[i] = self.match(contacts[i], k, who, deadline_s=left, rank=rank, at=at)
+            decisions[i] = self.match(contacts[i], k, who[i], deadline_s=left, rank=rank, at=at)
             return decisions[i].candidates
 
-        if eligible is not None and len(eligible) != len(contacts):
-            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
         chosen = assign_greedily(contacts, best, capacity)
         return [(one, decisions[i]) for i, one in enumerate(chosen)]
 

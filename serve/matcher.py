@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from serve.answer import Candidate, Ranked, as_candidates
-from serve.assign import assign_greedily
+from serve.assign import assign_greedily, one_each
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, eligible_codes, moment_of
 from serve.customers import Customers
@@ -193,9 +193,7 @@ class Matcher(ContactReader):
         at: datetime | int | None = None,
     ) -> list[Candidate | None]:
         """One CSA for each contact, in order of arrival the best who is left (`serve/assign.py`); None: nobody is."""
-        if eligible is not None and len(eligible) != len(contacts):
-            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
-        who: Sequence[Eligible] = [None] * len(contacts) if eligible is None else eligible
+        who = one_each(eligible, len(contacts))
         return assign_greedily(contacts, lambda i, k: self.match(contacts[i], k, who[i], rank, at), capacity)
 
     def _books(self) -> Book:
@@ -331,16 +329,15 @@ class Matcher(ContactReader):
         utility: Utility | None = None,
     ) -> list[list[Candidate]]:
         """`match` for several contacts, encoded together; `eligible` has one entry a contact."""
-        if eligible is not None and len(eligible) != len(contacts):
-            raise MatchError(f"eligible: {len(eligible)} lists for {len(contacts)} contacts; give one a contact")
+        who = one_each(eligible, len(contacts))
         if not contacts:
             return []
-        snapshot = self._view(next((one for one in eligible or () if isinstance(one, Need)), None))
+        snapshot = self._view(next((one for one in who if isinstance(one, Need)), None))
         columns = columns_of([clean(one.fields if isinstance(one, Seen) else one) for one in contacts])
         vectors = self.encode(columns, columns["customer_id"], columns["arrived_at"], at)
         ranked = []
         for i in range(len(contacts)):
-            codes = self._who(None if eligible is None else eligible[i], columns["customer_id"][i], snapshot)
+            codes = self._who(who[i], columns["customer_id"][i], snapshot)
             one = vectors.take(np.array([i]))
             ranked.append(as_candidates(snapshot, self.rank(one, k, codes, rank, snapshot, utility)))
         return ranked

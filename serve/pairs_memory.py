@@ -25,14 +25,12 @@ Doubles = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Remembered:
     """The n hand-overs that a scope's kernels read: `rows` of them, their `likeness` (cosine) f4 (n,) and `age_s` f4
-    (n,), and their `shares` f8 (n, kernels) of each kernel's weighted part, which without any hand-over is `without`
-    f8 (kernels,)."""
+    (n,), and their `shares` f8 (n, kernels) of each kernel's weighted part, beyond its value without a hand-over."""
 
     rows: HistoryRows
     likeness: npt.NDArray[np.float32]
     age_s: npt.NDArray[np.float32]
     shares: Doubles
-    without: Doubles
 
 
 def remembered(
@@ -52,13 +50,7 @@ def remembered(
     kernels = [weights.kernels[i] for i in places]
     scale = np.array([weights.kernel_weights[i] for i in places])
     taken = rows.take(found.index)
-    return places, Remembered(
-        taken,
-        found.cosine,
-        found.age_s,
-        _shares(kernels, taken, found) * scale,
-        np.array([empty_value(kernel) for kernel in kernels]) * scale,
-    )
+    return places, Remembered(taken, found.cosine, found.age_s, _shares(kernels, taken, found) * scale)
 
 
 def _shares(kernels: Sequence[Kernel], rows: HistoryRows, found: Gathered) -> Doubles:

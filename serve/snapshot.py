@@ -165,14 +165,15 @@ class Snapshot:
             many = int(np.count_nonzero(self.active))
         else:
             allowed, many = None, len(eligible)
-        if many <= max(k, EXACT_CSAS) and self._rows_of(eligible) <= EXACT_HISTORY:
+        rows = self._rows_of(eligible)
+        if many <= max(k, EXACT_CSAS) and rows <= EXACT_HISTORY:
             return np.flatnonzero(self.active) if eligible is None else np.sort(eligible)
         if eligible is not None:
             allowed = np.zeros(len(self.active), dtype=np.bool_)
             allowed[eligible] = True
         named = self.unindexed if also is None else np.concatenate([self.unindexed, also])
         named = named if allowed is None else named[allowed[named]]
-        tight = self._rows_of(eligible) < SELECTIVITY * len(self.history.index)
+        tight = rows < SELECTIVITY * len(self.history.index)
         most = max(TIGHT, TIGHT_NOMINATED * k) if tight else max(FROM_SURROGATE, NOMINATED * k)
         stand_in = self.surrogates.get(rank)
         if stand_in is None or (stand_in.components > SCANNED_COMPONENTS and not tight):

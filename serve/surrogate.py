@@ -13,7 +13,7 @@ from twotower.index.build import build_half_index
 from twotower.index.standins import StandIn
 from twotower.index.vectors import Mask, Rows, widen
 from twotower.scoring.join import ContactVectors
-from twotower.scoring.standin import surrogate_queries as surrogate_queries
+from twotower.scoring.standin import surrogate_queries
 
 
 class Surrogate:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,14 +22,12 @@ import pyarrow.parquet as pq
 from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave, RosterChange
 from serve.roster.declared import COLUMNS, declared_of
-from twotower.bundle.manifest import NAME
 from twotower.errors import DataError
 from twotower.tables.load import csas_of
 from twotower.tables.log import Csas
 from twotower.tables.read import read_table
 from twotower.tables.schema import CSAS
 
-Loaded = TypeVar("Loaded")
 MOST_GONE = 0.5  # of the active, by one roster file
 
 
@@ -51,24 +48,10 @@ class FileWatch:
 
     def _stamp(self) -> tuple[object, ...] | None:
         try:
-            found = self._file().stat()
-            return os.path.realpath(self._file()), found.st_ino, found.st_size, found.st_mtime_ns
+            found = self.path.stat()
+            return os.path.realpath(self.path), found.st_ino, found.st_size, found.st_mtime_ns
         except OSError:
             return None
-
-    def _file(self) -> Path:
-        return self.path
-
-
-class BundleWatch(FileWatch, Generic[Loaded]):
-    """Whether a bundle was replaced by another. load: makes what is served, or raises where the bundle is not good."""
-
-    def __init__(self, path: str | Path, load: Callable[[], Loaded]) -> None:
-        super().__init__(path, seen=True)
-        self.load = load
-
-    def _file(self) -> Path:
-        return self.path / NAME
 
 
 def roster_changes(

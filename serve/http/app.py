@@ -188,10 +188,7 @@ class Routes:
         def work() -> bytes:
             self.service.serving.keeper.follow()
             view = self.service.serving.matcher.roster()
-            some = slice(offset, offset + limit)
-            rows = [{"csa_id": i, **vars(csa)} for i, csa in zip(view.ids[some], view.csas[some], strict=True)]
-            counts = {"version": view.version, "active": view.active, "total": len(view), "offset": offset}
-            return to_json({**counts, "csas": rows})
+            return to_json({"offset": offset, **view.to_json(slice(offset, offset + limit))})
 
         return Response(await self.service.blocking(work), media_type="application/json")
 
@@ -215,7 +212,7 @@ class Routes:
         def work() -> bytes:
             service.serving.keeper.follow()
             found = service.serving.matcher.explain(body.contact.fields(), body.csa_id, body.rank, body.at, body.top)
-            return to_json({**found.to_json(), "words": found.words()}, inf_nan_mode="null")
+            return to_json(found.to_json(), inf_nan_mode="null")
 
         return Response(await service.blocking(work), media_type="application/json")
 

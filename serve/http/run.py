@@ -105,12 +105,11 @@ def run(settings: Settings) -> None:
         journal = settings.journal or str(Path(place) / "roster.journal")
         set_up()
         told = {"bundle": settings.bundle, "host": host, "port": port, "workers": settings.workers}
-        if settings.workers == 1:
-            _log.info("starting", extra={"values": told})
-            serve(settings, journal, listener)
-            return
         _log.info("starting", extra={"values": told})
-        Workers(settings, journal, listener, place).run()
+        if several:
+            Workers(settings, journal, listener, place).run()
+        else:
+            serve(settings, journal, listener)
 
 
 def listening(host: str, port: int, shared: bool = False, listen: bool = True) -> socket.socket:

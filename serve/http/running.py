@@ -16,7 +16,8 @@ from serve.http.service import Service, Serving
 from serve.http.tokens import Tokens, read_tokens
 from serve.roster.journal import JournalGap
 from serve.store.errors import StoreError
-from serve.watch import BundleWatch, FileWatch, roster_changes
+from serve.watch import FileWatch, roster_changes
+from twotower.bundle.manifest import NAME
 from twotower.errors import TwoTowerError
 
 _log = logging.getLogger("serve")
@@ -29,7 +30,7 @@ class Running:
     def __init__(self, service: Service, journal: str | Path) -> None:
         self._service, self._journal = service, journal
         settings = service.settings
-        self.bundle: BundleWatch[Serving] = BundleWatch(settings.bundle, self._load)
+        self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True)
         self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
         self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
@@ -100,7 +101,7 @@ class Running:
 
     def _swap(self) -> None:
         before = self._service.serving
-        made = self.bundle.load()
+        made = self._load()
         self._service.swap(made)
         gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
         self._tell_roster(made)
@@ -120,9 +121,7 @@ class Running:
         serving = self._service.serving
         changes = roster_changes(serving.matcher, self.roster.path)
         if changes:
-            serving.keeper.update(changes)
-            if self._service.teller is not None:
-                self._service.teller.tell(serving.matcher, changes)
+            self._service.change_roster(serving, changes)
 
     def _take_tokens(self) -> None:
         self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from serve.contact import EARLIEST, LATEST, MatchError, moment_of
-from serve.roster.changes import Presence
+from serve.roster.changes import LONGEST_ID, Presence
 from serve.roster.eligibility import Need
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 
-LONGEST_ID, LONGEST_TEXT = 512, 500_000
+LONGEST_TEXT = 500_000
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]+$")]
 Label = Annotated[str, StringConstraints(max_length=LONGEST_ID)]
 Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]

@@ -168,13 +168,16 @@ class Service:
 
         def work() -> int:
             # A swap that is under way reads the journal again before it ends, or takes the place of this after it.
-            serving = self.serving
-            version = serving.keeper.update(changes)
-            if self.teller is not None:
-                self.teller.tell(serving.matcher, changes)
-            return version
+            return self.change_roster(self.serving, changes)
 
         return await self.blocking(work)
+
+    def change_roster(self, serving: Serving, changes: Sequence[RosterChange]) -> int:
+        """Make changes to what is served and tell the store; the new version. Raises as `update_roster`."""
+        version = serving.keeper.update(changes)
+        if self.teller is not None:
+            self.teller.tell(serving.matcher, changes)
+        return version
 
     async def feedback(self, facts: Sequence[Feedback]) -> int:
         """Store facts; how many told something new. Raises StoreError; the model learns of what it saw itself."""

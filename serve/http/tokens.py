@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twotower.clock import parse_time
+from twotower.clock import format_time, parse_time
 from twotower.errors import ConfigError
 
 VARIABLE = "TWOTOWER_TOKENS"
@@ -47,8 +47,6 @@ class Token:
 
     def to_json(self) -> dict[str, Any]:
         """As a file holds it."""
-        from twotower.clock import format_time
-
         expires = None if self.expires is None else format_time(self.expires)
         return {"name": self.name, "roles": sorted(self.roles), "sha256": self.digest.hex(), "expires": expires}
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from serve.contact import MatchError, moment_of
-from twotower.clock import NEVER, NULL_TIME
+from twotower.clock import NEVER, NULL_TIME, from_arrow
 from twotower.tables.schema import CSAS
 from twotower.text.identify import base_language
 
@@ -88,14 +88,12 @@ def csas_table(ids: Sequence[str], rows: Sequence[Declared]) -> pa.Table:
 def declared_of(table: pa.Table) -> dict[str, Declared]:
     """Rows by id of a table `csas` with one row a CSA; columns may be missing. Raises MatchError for what cannot be."""
     names = [name for name in COLUMNS if name in table.column_names]
-    hired = (
-        table["hired_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist() if "hired_at" in names else []
-    )
+    hired = from_arrow(table["hired_at"], NULL_TIME).tolist() if "hired_at" in names else []
     found = {}
     for i, row in enumerate(table.select(["csa_id", *(n for n in names if n != "hired_at")]).to_pylist()):
         csa_id = row.pop("csa_id")
         known = {name: value for name, value in row.items() if value is not None}
-        if hired and hired[i] is not None and NULL_TIME < hired[i] < NEVER:
+        if hired and NULL_TIME < hired[i] < NEVER:
             known["hired_at"] = hired[i]
         found[csa_id] = EMPTY.changed(known, f"csa {csa_id!r}")
     return found

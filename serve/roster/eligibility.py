@@ -38,11 +38,6 @@ class Need:
         if unknown := [state for state in self.states if state not in STATES]:
             raise MatchError(f"eligible: state {unknown[0]!r}; {', '.join(STATES)} are known")
 
-    @classmethod
-    def of(cls, contact: Mapping[str, Any]) -> Need:
-        """Of a contact's fields: its language and channel, and somebody idle on shift."""
-        return cls(contact.get("language"), contact.get("channel"))
-
 
 @dataclass(frozen=True)
 class Bitmaps:

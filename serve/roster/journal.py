@@ -139,9 +139,7 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{self.path}: cannot be compacted ({error.strerror}); it stays as it was") from None
         self.close()
-        version = self.version
         self._opened()
-        self.version = version
 
     @property
     def size(self) -> int:

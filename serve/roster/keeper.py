@@ -111,13 +111,6 @@ class Keeper:
             if self._clock() - self._current > BOUND_S:
                 raise RosterStale(f"the roster is not known by now: {type(error).__name__}, {error}") from error
 
-    def moved(self, matcher: Matcher) -> Keeper:
-        """A keeper of another matcher, which has the same journal replayed."""
-        journal = None
-        if self.journal is not None:
-            journal = self.journal.again()
-        return Keeper(matcher, journal, self._clock, self._now)
-
     def close(self) -> None:
         """Let go of the journal."""
         if self.journal is not None:

@@ -42,7 +42,7 @@ class RosterView:
         """How many are with the centre."""
         return sum(csa.active for csa in self.csas)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        rows = [{"csa_id": csa_id, **vars(csa)} for csa_id, csa in self]
-        return {"version": self.version, "active": self.active, "csas": rows}
+    def to_json(self, some: slice = slice(None)) -> dict[str, Any]:
+        """Plain values, with the rows of some."""
+        rows = [{"csa_id": i, **vars(csa)} for i, csa in zip(self.ids[some], self.csas[some], strict=True)]
+        return {"version": self.version, "active": self.active, "total": len(self), "csas": rows}
