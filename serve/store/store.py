@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from serve.store import erase as erasing
-from serve.store.engine import open_engine, plainly, read_url, shown_url
+from serve.store.engine import READING, open_engine, plainly, read_url, shown_url
 from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.feedback import store_abandoned, store_feedback
 from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, said, set_texts
@@ -128,7 +128,7 @@ class Store:
 
     def ready(self) -> None:
         """Ask the database. Raises StoreUnavailable where it does not answer."""
-        with plainly("store"), self.engine.connect().execution_options(reading=True) as connection:
+        with plainly("store"), self.engine.connect().execution_options(**READING) as connection:
             connection.execute(text("SELECT 1"))
 
     def counts(self) -> dict[str, Any]:
