@@ -18,7 +18,6 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,11 @@ from evaluation.ranking import split_log
 from evaluation.ranking_model import ModelRanker
 from evaluation.report_text import table
 from evaluation.truth import Truth
-from export.reduced import KINDS, csa_vectors
 from export.text_graph import Pieces
-from export.text_tower import FILE, open_text, tokens_graph
+from export.text_tower import FILE, feeds, open_text, tokens_graph
 from twotower.bundle.bundle import Bundle
 from twotower.files import atomic_write
+from twotower.scoring.standin import KINDS, csa_vectors
 from twotower.tables.log import Log
 from twotower.text.tokens import Tokenizer, compose_text
 
@@ -117,22 +116,21 @@ def reduced(bundle: Bundle, log: Log, texts: Texts, pairs: tuple[Any, Any]) -> d
     place = np.full(len(log.csas), -1)
     place[positions(log.csas.ids, np.array(bundle.roster.ids)[active])] = np.arange(len(active))
     labels = {name: np.array([v or "" for v in getattr(log.contacts, name).to_pylist()], object) for name in LABELS}
+    until = int(bundle.manifest.window["until"])
+    tables = {
+        kind: csa_vectors(bundle.join, bundle.roster.vectors, bundle.history, kind, until)[active] for kind in KINDS
+    }
+    if not np.array_equal(tables[bundle.manifest.reduced["vectors"]], np.load(bundle.file(FILES[1]))):
+        raise SystemExit("vectors.npy holds something else than the manifest says")
     found = {}
     for known, extra in (("text", {}), ("text and labels", labels)):
         parts = [
-            session.run(["query"], {**feeds(texts, block), **{name: values[block] for name, values in extra.items()}})
+            session.run(["query"], feeds([texts[row] for row in block]) | {n: v[block] for n, v in extra.items()})
             for block in blocks(contacts)
         ]
         queries = np.concatenate([part[0] for part in parts])[np.searchsorted(contacts, pairs[0])]
         for kind in KINDS:
-            vectors = csa_vectors(
-                bundle.join, bundle.roster.vectors, bundle.history, kind, int(bundle.manifest.window["until"])
-            )[active]
-            if kind == bundle.manifest.reduced["vectors"] and not np.array_equal(
-                vectors, np.load(bundle.file(FILES[1]))
-            ):
-                raise SystemExit("vectors.npy holds something else than the manifest says")
-            score = np.einsum("nw,nw->n", queries, vectors[place[pairs[1]]])
+            score = np.einsum("nw,nw->n", queries, tables[kind][place[pairs[1]]])
             found[f"{known}, {kind} vectors"] = np.where(place[pairs[1]] < 0, -np.inf, score)
     return found
 
@@ -145,11 +143,6 @@ def blocks(rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[np.ndarray[Any, np
     return [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
 
 
-def feeds(texts: Texts, rows: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Any]:
-    """What the graph takes of some contacts."""
-    return {name: np.array([texts[row][i] for row in rows], object) for i, name in enumerate(("need", "transcript"))}
-
-
 def tokens(bundle: Bundle, texts: Texts) -> dict[str, int]:
     """How many distinct texts there are, and of how many the graph's tokens are others than the router's."""
     tokenizer = Tokenizer.load(bundle.file("tokenizer.json"), bundle.schema.max_tokens)
@@ -157,7 +150,7 @@ def tokens(bundle: Bundle, texts: Texts) -> dict[str, int]:
     distinct, differ = sorted(set(texts)), 0
     for block in blocks(np.arange(len(distinct))):
         wanted = tokenizer.encode([compose_text(*distinct[row]) for row in block])
-        found = session.run(["tokens"], feeds(distinct, block))[0]
+        found = session.run(["tokens"], feeds([distinct[row] for row in block]))[0]
         if found.shape != wanted.shape:
             raise SystemExit(f"tokens of {len(block)} texts are {found.shape}, expected {wanted.shape}")
         differ += int((found != wanted).any(axis=1).sum())
@@ -173,7 +166,8 @@ def timed(bundle: Bundle, texts: Texts) -> dict[str, dict[str, float]]:
     )
     spent: dict[str, list[float]] = {"graph and product": [], "the router's encoder": []}
     for i in range(len(texts)):
-        given, contact = feeds(texts, [i]), {"intent_text": texts[i][0], "transcript": texts[i][1], "language": "en"}
+        given = feeds(texts[i : i + 1])
+        contact = {"intent_text": texts[i][0], "transcript": texts[i][1], "language": "en"}
         begun = time.perf_counter()
         session.run(["query"], given)[0] @ vectors.T
         between = time.perf_counter()

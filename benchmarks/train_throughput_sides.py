@@ -29,9 +29,9 @@ from train.cli import build_cli
 from train.costs import Counting
 from train.data import MatcherData
 from train.prepare import TrainingSet
+from train.token_store import texts_between
 from twotower.clock import format_time
 from twotower.tables.log import Log
-from twotower.text.tokens import compose_text
 from twotower.towers.encoders import MINILM, load_encoder
 
 Floats = npt.NDArray[np.float64]
@@ -208,8 +208,7 @@ class Pairs:
 
 def contact_texts(log: Log) -> list[str]:
     """Texts (N,) as the contact tower reads them."""
-    columns = (getattr(log.contacts, name).to_pylist() for name in ("intent_text", "transcript"))
-    return [compose_text(need, said) for need, said in zip(*columns, strict=True)]
+    return texts_between(log, 0, len(log.contacts))
 
 
 def profile_texts(log: Log) -> list[str]:

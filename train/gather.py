@@ -31,12 +31,12 @@ from train.draws import (
 )
 from train.prepare import TrainingSet
 from train.propensity import Propensities
+from twotower.clock import DAY
 from twotower.towers.backbones import sent
 
 Indices = npt.NDArray[np.int64]
 SHARE = 0.6
 """Of the device's free memory that the training set may take; towers, gradients and activations need the rest."""
-DAY_US = 86_400_000_000
 CPU = torch.device("cpu")
 
 
@@ -180,7 +180,7 @@ class Gather:
         return MemoryBatch(
             self.texts(contacts.host.numpy()), self.texts(self.data.contact[drawn.own_rows]),
             self.columns["csa"].take(at), self.columns["csa"].take(rows),
-            (age.clamp_min(0).double() / DAY_US).float(), visible,
+            (age.clamp_min(0).double() / DAY).float(), visible,
             (customer[:, None] == row_customer[None, :]) & (customer[:, None] >= 0), drawn.shares,
         )  # fmt: skip
 

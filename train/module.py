@@ -32,13 +32,13 @@ from train.prepare import TrainingSet
 from train.ranges import OBJECTIVE, span
 from train.together import seed_of
 from train.validate import validation_metrics
+from twotower.clock import DAY
 from twotower.errors import ConfigError
 from twotower.progress import track
 from twotower.towers.backbones import StaticBackbone
 from twotower.towers.store import build
 from twotower.towers.two_tower import TwoTower
 
-DAY_US = 86_400_000_000
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
@@ -174,8 +174,8 @@ class MatcherModule(lightning.LightningModule):
             model.contact_tower.to_level.requires_grad_(False)
         if not self.data.with_memory:
             model.contact_tower.to_memory.requires_grad_(False)
-        span = float(data.arrived_at[-1] - data.arrived_at[0]) / DAY_US
-        self.memory = MemoryMixture(span) if self.data.with_memory else None
+        days = float(data.arrived_at[-1] - data.arrived_at[0]) / DAY
+        self.memory = MemoryMixture(days) if self.data.with_memory else None
         if self.text_lr is None:
             self.text_lr = 3e-4 if self.data.with_memory else 0.0
         device = self.trainer.strategy.root_device

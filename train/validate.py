@@ -17,6 +17,7 @@ from train.objectives.memory import MemoryMixture
 from train.prepare import TrainingSet, eligible_mask
 from train.propensity import Propensities
 from train.sampling import chances
+from twotower.clock import DAY
 from twotower.metrics import auc
 from twotower.scoring.join import ContactVectors, log_sigmoid, sigmoid
 from twotower.towers.two_tower import TwoTower
@@ -114,7 +115,7 @@ def memory_mrr(model: TwoTower, data: TrainingSet, memory: MemoryMixture, positi
     total = 0.0
     for start in range(0, len(positions), 128):
         part = slice(start, start + 128)
-        age = (arrived[part, None] - data.known_at[rows][None, :]) / 86_400_000_000
+        age = (arrived[part, None] - data.known_at[rows][None, :]) / DAY
         customer = data.customer[contacts[part]]
         same = (customer[:, None] == data.customer[data.contact[rows]][None, :]) & (customer[:, None] >= 0)
         cosine = torch.from_numpy(vectors[part] @ past.T)

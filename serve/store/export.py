@@ -23,11 +23,12 @@ from serve.store import export_rows as rows_of
 from serve.store.engine import READING, plainly
 from serve.store.errors import StoreError
 from serve.store.export_csas import write_csas
+from serve.store.export_table import as_table, schema_of
 from serve.store.records import OUTCOMES
 from twotower.clock import ARROW_TIME, NEVER, NULL_TIME, format_time
 from twotower.files import atomic_directory
 from twotower.progress import bar
-from twotower.tables.schema import CONTACTS, CUSTOMERS, INTERACTIONS, Table
+from twotower.tables.schema import CONTACTS, CUSTOMERS, INTERACTIONS
 
 ROWS = 20_000  # a row group
 OFFER = pa.struct(
@@ -234,20 +235,6 @@ class _Writing:
             "eligible": None if row["eligible"] is None else json.loads(row["eligible"]),
             "candidates": offers,
         }
-
-
-def schema_of(table: Table) -> pa.Schema:
-    """A declared table as an Arrow schema."""
-    return pa.schema([(column.name, column.type) for column in table.columns])
-
-
-def as_table(rows: list[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; times come as µs."""
-    columns = []
-    for name, kind in zip(schema.names, schema.types, strict=True):
-        values = [row[name] for row in rows]
-        columns.append(pa.array(values, pa.int64()).cast(kind) if kind == ARROW_TIME else pa.array(values, kind))
-    return pa.table(columns, schema=schema)
 
 
 def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, select
 
+from serve.store.export_table import as_table, schema_of
 from serve.store.roster import BLANK, NAMES
 from serve.store.tables import csas
 from twotower.clock import ARROW_TIME, NULL_TIME
@@ -38,10 +39,8 @@ def write_csas(
     known = {csa_id for csa_id, _ in rows}
     for csa_id in sorted(named - known):
         rows[csa_id, NULL_TIME] = _decoded({**dict.fromkeys(NAMES), **BLANK, "csa_id": csa_id})
-    schema = pa.schema([(column.name, column.type) for column in CSAS.columns])
     ordered = [rows[key] for key in sorted(rows)]
-    columns = [_column([row[name] for row in ordered], schema.field(name).type) for name in schema.names]
-    pq.write_table(pa.table(columns, schema=schema), folder / CSAS.file)
+    pq.write_table(as_table(ordered, schema_of(CSAS)), folder / CSAS.file)
     return len(ordered), len(named - known)
 
 
@@ -78,7 +77,3 @@ def _told_before(row: dict[str, Any], until: int) -> dict[str, Any]:
     """The row without a departure that was to come."""
     left = row["left_at"]
     return {**row, "left_at": None if left is not None and left >= until else left}
-
-
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array(values, pa.int64()).cast(kind) if kind == ARROW_TIME else pa.array(values, kind)

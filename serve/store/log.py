@@ -115,8 +115,7 @@ class DecisionLog:
                 self._texts.put(said(told[contact_id][1], contact_id))
 
     def _write_texts(self, batch: list[Said]) -> None:
-        masked = iter(self._redacting.redact([(text, said.language) for said in batch for text in said.texts]))
-        rows = [(said.contact_id, next(masked), next(masked)) for said in batch]
+        rows = masked(self._redacting, batch)
         with plainly("texts"), self._engine.begin() as connection:
             set_texts(connection, rows)
 
@@ -176,6 +175,12 @@ def said(contact: Mapping[str, Any], contact_id: str) -> Said:
     first, second = (storable(text) if isinstance(text, str) else "" for text in texts)
     customer_id = contact.get("customer_id")
     return Said(contact_id, _label(contact.get("language")), (first, second), customer_id or None)
+
+
+def masked(redacting: RedactingProcess, batch: Sequence[Said]) -> list[tuple[str, str, str]]:
+    """Contacts (id, intent_text, transcript) with their text masked."""
+    texts = iter(redacting.redact([(text, said.language) for said in batch for text in said.texts]))
+    return [(said.contact_id, next(texts), next(texts)) for said in batch]
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from serve.store.engine import plainly
+from serve.store.engine import READING, plainly
 from serve.store.errors import StoreError
 from serve.store.tables import VERSION_TABLE
 
@@ -21,7 +21,7 @@ _LOCK = 0x74776F746F776572  # any number that is nobody else's
 def migrate(engine: Engine, target: str = HEAD) -> None:
     """Bring the tables to a version. Raises StoreError for a database of a newer program, StoreUnavailable."""
     with plainly("the store cannot be opened"):
-        with engine.connect().execution_options(reading=True) as connection:
+        with engine.connect().execution_options(**READING) as connection:
             if version(connection) == target:
                 return
         with engine.begin() as connection:

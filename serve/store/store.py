@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from serve.store import erase as erasing
-from serve.store.engine import open_engine, plainly, read_url, shown_url
+from serve.store.engine import READING, open_engine, plainly, read_url, shown_url
 from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.feedback import store_abandoned, store_feedback
-from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, said, set_texts
+from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, masked, said, set_texts
 from serve.store.migrate import migrate
 from serve.store.records import Feedback, named, now
 from serve.store.redacting import RedactingProcess
@@ -92,8 +92,7 @@ class Store:
         made = [contact_fields(row, contact_id, now()) for row, contact_id in zip(rows, ids, strict=True)]
         told = [said(row, contact_id) for row, contact_id in zip(rows, ids, strict=True)]
         if self._text == "redacted":
-            masked = iter(self._redacting.redact([(one, each.language) for each in told for one in each.texts]))
-            texts = [(each.contact_id, next(masked), next(masked)) for each in told]
+            texts = masked(self._redacting, told)
         else:
             texts = [(each.contact_id, "", "") for each in told]
         full = [{**row, **dict(zip(TEXTS, both[1:], strict=True))} for row, both in zip(made, texts, strict=True)]
@@ -128,7 +127,7 @@ class Store:
 
     def ready(self) -> None:
         """Ask the database. Raises StoreUnavailable where it does not answer."""
-        with plainly("store"), self.engine.connect().execution_options(reading=True) as connection:
+        with plainly("store"), self.engine.connect().execution_options(**READING) as connection:
             connection.execute(text("SELECT 1"))
 
     def counts(self) -> dict[str, Any]:
