@@ -17,7 +17,7 @@ from sqlalchemy import and_, select
 from serve.contact import MatchError
 from serve.matcher import Matcher
 from serve.seen import Seen
-from serve.store.engine import plainly
+from serve.store.engine import READING, plainly
 from serve.store.records import Feedback
 from serve.store.store import Store
 from serve.store.tables import contacts, facts
@@ -83,7 +83,7 @@ def _ended_since(store: Store, since: int) -> Iterable[tuple[dict[str, Any], Key
         .order_by(facts.c.known_at.desc(), facts.c.feedback_id)
         .limit(MOST)
     )
-    with plainly("feedback"), store.engine.connect().execution_options(reading=True) as connection:
+    with plainly("feedback"), store.engine.connect().execution_options(**READING) as connection:
         rows = [dict(row) for row in connection.execute(latest).mappings()]
     found: dict[Key, tuple[dict[str, Any], int, dict[str, Any]]] = {}
     for row in reversed(rows):
