@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.train.cached import WIDTH, Device, Encode, bert, cached, one_by_one, words
+from tests.train.processes import one_of
 from twotower.towers.backbones import Words
 
 CASES = {"read again": 60, "kept": 10_000, "no text on one": 60, "no room on one": 10_000}
@@ -74,13 +73,8 @@ def both(case: str, rank: int) -> dict[str, dict[str, Tensor]]:
 
 def process(rank: int, place: str) -> None:
     """One of two."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
-    torch.save({case: both(case, rank) for case in CASES}, Path(place) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    with one_of(2, rank, place):
+        torch.save({case: both(case, rank) for case in CASES}, Path(place) / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")

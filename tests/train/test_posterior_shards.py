@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, multiprocessing
 
+from tests.train.processes import one_of
 from tests.train.test_posterior import CSAS, run, world
 from train.posterior import CHAIN, PosteriorSampler
 
@@ -30,13 +29,8 @@ def chains(shard: tuple[int, int]) -> dict[str, Tensor]:
 
 def process(rank: int, place: str) -> None:
     """One of three."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{place}/meet", rank=rank, world_size=3, timeout=timedelta(seconds=60)
-    )
-    torch.save(chains((rank, 3)), Path(place) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    with one_of(3, rank, place):
+        torch.save(chains((rank, 3)), Path(place) / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")

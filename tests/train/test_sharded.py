@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from tests.train.drawn import assert_alike, gradients, memory_step, part_of, profile_step, towers
+from tests.train.processes import one_of
 from train.batches import MemoryBatch, ProfileBatch
 from train.objectives import base
 from train.objectives.corrected_softmax import CorrectedSoftmax
@@ -66,23 +65,18 @@ def learnt(name: str, case: str, rows: slice) -> tuple[float, dict[str, Tensor]]
 
 def process(rank: int, place: str) -> None:
     """One of two: average losses and gradients over both, and leave them in `place`."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
-    rows, found = slice(0, FIRST) if rank == 0 else slice(FIRST, ROWS), {}
-    for case, name, (amount, cells) in itertools.product(CASES, NAMES, CELLS.items()):
-        base.MOST_CELLS = cells
-        loss, grads = learnt(name, case, rows)
-        values = {"loss": torch.tensor(loss), **grads}
-        for value in values.values():
-            distributed.all_reduce(value)
-            value /= 2
-        found[f"{case} {name} {amount}"] = values
-    if rank == 0:
-        torch.save(found, Path(place) / "found.pt")
-    distributed.destroy_process_group()
+    with one_of(2, rank, place):
+        rows, found = slice(0, FIRST) if rank == 0 else slice(FIRST, ROWS), {}
+        for case, name, (amount, cells) in itertools.product(CASES, NAMES, CELLS.items()):
+            base.MOST_CELLS = cells
+            loss, grads = learnt(name, case, rows)
+            values = {"loss": torch.tensor(loss), **grads}
+            for value in values.values():
+                distributed.all_reduce(value)
+                value /= 2
+            found[f"{case} {name} {amount}"] = values
+        if rank == 0:
+            torch.save(found, Path(place) / "found.pt")
 
 
 @pytest.fixture(scope="module")

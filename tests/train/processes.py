@@ -1,0 +1,32 @@
+"""Processes of one test that train together over gloo, each on one thread.
+
+Notable: a process that is done leaves at once, without finalising its interpreter. A thread of gloo may still be
+dropping the last tensors that were reduced, for which it wants the interpreter's lock; where that is being finalised,
+CPython ends the thread there and then, and C++ aborts the whole process (about one run in fifty on a busy machine).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+
+@contextmanager
+def one_of(count: int, rank: int, place: str | Path) -> Iterator[None]:
+    """This process as one of `count`, which meet in a file in the folder `place`; at the end it exits with status 0."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    meet = f"file://{place}/meet"
+    distributed.init_process_group(
+        "gloo", init_method=meet, rank=rank, world_size=count, timeout=timedelta(seconds=60)
+    )  # fmt: skip
+    yield
+    distributed.barrier()
+    distributed.destroy_process_group()
+    os._exit(0)
