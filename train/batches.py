@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from twotower.errors import ConfigError, DataError
 from twotower.towers.backbones import Words
@@ -75,16 +76,21 @@ class Lists:
         """Whether anybody could have taken each contact (B,)."""
         return self.everyone.index_fill(0, self.row, True)
 
-    def cells(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Eligibility (b, J) and log π₀ (b, J), 0 where not eligible, of some contacts, with start and stop."""
+    def cells(self, rows: slice, csas: slice | None = None) -> tuple[Tensor, Tensor]:
+        """Eligibility (b, j) and log π₀ (b, j), 0 where not eligible, of some contacts and some CSAs, all where None;
+        slices have start and stop."""
+        csas = slice(0, len(self.exposure)) if csas is None else csas
         first, last = int(self.offsets[rows.start]), int(self.offsets[rows.stop])
-        mask = self.everyone[rows, None].repeat(1, len(self.exposure))
-        log_pi0 = torch.where(mask, self.exposure, 0)
-        cell = self.row[first:last] - rows.start, self.column[first:last]
+        exposure = functional.pad(self.exposure[csas], (0, 1))  # pairs with other CSAs go to a column that is cut off
+        mask = self.everyone[rows, None].repeat(1, len(exposure))
+        log_pi0 = torch.where(mask, exposure, 0)
+        column = self.column[first:last] - csas.start
+        column = torch.where((column >= 0) & (column < csas.stop - csas.start), column, csas.stop - csas.start)
+        cell = self.row[first:last] - rows.start, column
         # No Python scalars: these would have to be copied to the device.
-        mask.index_put_(cell, torch.ones_like(cell[0], dtype=torch.bool))
+        mask.index_put_(cell, torch.ones_like(column, dtype=torch.bool))
         log_pi0.index_put_(cell, self.log_pi0[first:last])
-        return mask, log_pi0
+        return mask[:, :-1], log_pi0[:, :-1]
 
 
 class Roster(NamedTuple):

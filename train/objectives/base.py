@@ -8,12 +8,13 @@ average of the processes' gradients, which is what DDP takes, is the gradient of
 Logits of B contacts, M members and J CSAs are B·M·J cells. Where these are more than `MOST_CELLS`, contacts are taken
 some rows at a time and each part is computed again in the backward pass (Chen et al., arXiv 1604.06174; the towers are
 run once, before, so their dropout is the same for all parts). Loss and gradients are those of the whole under the same
-noise; noise of logits is drawn for a part at a time, the same again in the backward pass.
+noise; noise of logits is drawn for a part at a time, the same again in the backward pass. A roster of more than
+`CSAS_AT_ONCE` is taken in parts too, and each is encoded where it is contrasted: nothing else grows with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Protocol
 
 import torch
@@ -23,10 +24,13 @@ from torch.utils.checkpoint import checkpoint
 from train.batches import ProfileBatch
 from train.draws import Sampling
 from train.together import together
-from twotower.towers.two_tower import ContactOutput, TwoTower
+from twotower.towers.two_tower import ContactOutput, CsaOutput, TwoTower
 
 MOST_CELLS = 1 << 24
 """Cells (contact, member, CSA) held at once; each takes about 40 bytes while gradients are computed, 0.7 GB in all."""
+
+CSAS_AT_ONCE = 1 << 13
+"""CSAs of a roster that are encoded at once: 8 members of 8 components take 40 MB while gradients are computed."""
 
 SUCCESS_LEVEL = -8.0
 """The level at which objectives of successes alone hold the logit of success.
@@ -82,9 +86,45 @@ def by_rows(total: Callable[[slice], Tensor], rows: int, cells: int, there: Tens
         return total(rows)
 
     # Of its arguments `checkpoint` learns whose random numbers it has to draw again.
-    slices = (slice(start, min(start + most, rows)) for start in range(0, rows, most))
-    parts: list[Tensor] = [checkpoint(part, one, there, use_reentrant=False) for one in slices]
+    parts: list[Tensor] = [checkpoint(part, one, there, use_reentrant=False) for one in slices(rows, most)]
     return torch.stack(parts).sum()
+
+
+def by_blocks(
+    encoded: Callable[[slice], CsaOutput],
+    block: Callable[[slice, slice, CsaOutput], tuple[Tensor, Tensor]],
+    rows: int,
+    csas: int,
+    members: int,
+    there: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What `block` tells over a roster: log Σ exp of scores (rows, M), and scores of who took each contact (rows, M).
+
+    encoded: what a slice of the roster is to the CSA tower; block: of a slice of rows and one of CSAs, log Σ exp of its
+    scores, and the score of who took each contact, 0 where that is none of them; members: M; there: as of `by_rows`.
+    Up to `CSAS_AT_ONCE` CSAs are encoded once, and contrasted with as many rows as make `MOST_CELLS` cells. More are
+    taken in parts of as many, log Σ exp being the log Σ exp of that of the parts.
+    """
+    width = min(csas, CSAS_AT_ONCE)
+    height = max(1, MOST_CELLS // max(members * width, 1))
+    once = encoded(slice(0, csas)) if csas == width else None
+    if once is not None and rows <= height:
+        return block(slice(0, rows), slice(0, csas), once)
+
+    def part(rows: slice, csas: slice, there: Tensor) -> tuple[Tensor, Tensor]:
+        return block(rows, csas, encoded(csas) if once is None else once)
+
+    found = []
+    for some in slices(csas, width):
+        parts = [checkpoint(part, one, some, there, use_reentrant=False) for one in slices(rows, height)]
+        found.append([torch.cat(side) for side in zip(*parts, strict=True)])
+    normalisers, own = (torch.stack(side) for side in zip(*found, strict=True))
+    return normalisers.logsumexp(dim=0), own.sum(dim=0)
+
+
+def slices(count: int, most: int) -> Iterator[slice]:
+    """0 … count − 1 in slices of at most `most`."""
+    return (slice(start, min(start + most, count)) for start in range(0, count, most))
 
 
 def rows_of(contacts: ContactOutput, rows: slice) -> ContactOutput:

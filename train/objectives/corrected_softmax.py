@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from train.batches import ProfileBatch
 from train.draws import Sampling
-from train.objectives.base import by_rows, level_of_success, mean_of, rows_of, steady
-from twotower.towers.two_tower import TwoTower
+from train.objectives.base import by_blocks, level_of_success, mean_of, rows_of, steady
+from twotower.towers.two_tower import CsaOutput, TwoTower
 
 
 class CorrectedSoftmax:
@@ -35,31 +35,35 @@ class CorrectedSoftmax:
 
     def __call__(self, model: TwoTower, batch: ProfileBatch) -> Tensor:
         """Mean loss over the hand-overs not known to be unresolved."""
-        roster, counts = batch.whole_roster(), batch.resolved != 0
-        contacts = batch.contacts.outputs(model)
-        csas = model.csa_tower.members(roster.features, roster.identity)
-        level = level_of_success(contacts, batch)
+        roster, counts, contacts = batch.whole_roster(), batch.resolved != 0, batch.contacts.outputs(model)
+        level, members = level_of_success(contacts, batch), contacts.members.shape[1]
 
-        def total(rows: slice) -> Tensor:
-            logits = model.cross_logits(rows_of(contacts, rows), csas) + level[rows, None, None]
-            mask, log_pi0 = roster.lists.cells(rows)
-            return corrected_sum(logits, log_pi0, mask, batch.csa[rows], counts[rows])
+        def encoded(csas: slice) -> CsaOutput:
+            return model.csa_tower.members(roster.features[csas], roster.identity[csas])
 
-        members = contacts.members.shape[1]
-        return mean_of(by_rows(total, len(counts), members * len(roster.identity), level), counts.sum() * members)
+        def block(rows: slice, csas: slice, its: CsaOutput) -> tuple[Tensor, Tensor]:
+            logits = model.cross_logits(rows_of(contacts, rows), its) + level[rows, None, None]
+            mask, log_pi0 = roster.lists.cells(rows, csas)
+            return normaliser_and_own(logits, log_pi0, mask, batch.csa[rows] - csas.start)
+
+        normaliser, own = by_blocks(encoded, block, len(counts), len(roster.identity), members, level)
+        return mean_of((normaliser - own).masked_fill(~counts[:, None], 0).sum(), counts.sum() * members)
 
 
 def corrected_softmax(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
     """Mean loss of logits (B, M, J): log π₀ (J,) or (B, J), eligibility (B, J), who resolved it (B,), which rows
     count (B,)."""
-    return mean_of(corrected_sum(logits, log_pi0, mask, csa, counts), counts.sum() * logits.shape[1])
+    normaliser, own = normaliser_and_own(logits, log_pi0, mask, csa)
+    return mean_of((normaliser - own).masked_fill(~counts[:, None], 0).sum(), counts.sum() * logits.shape[1])
 
 
-def corrected_sum(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor, counts: Tensor) -> Tensor:
-    """Sum of the losses over rows that count and members; arguments as those of `corrected_softmax`."""
+def normaliser_and_own(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tensor) -> tuple[Tensor, Tensor]:
+    """Over J CSAs: log Σ exp of the scores of those eligible (B, M), −∞ where nobody is, and the score of who resolved
+    each contact (B, M), 0 where that is none of them. Arguments as those of `corrected_softmax`."""
     # π₀ is masked first: where it is unknown, it is −inf or worse, and nothing of it may reach a gradient.
     log_pi0 = log_pi0.expand_as(mask).masked_fill(~mask, 0)
     scores = functional.logsigmoid(steady(logits)) + log_pi0[:, None, :]
-    scores = scores.masked_fill(~mask[:, None, :], -torch.inf)
-    log_p = scores.gather(2, csa[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1) - scores.logsumexp(dim=-1)
-    return -log_p.masked_fill(~counts[:, None], 0).sum()
+    here = (csa >= 0) & (csa < mask.shape[1])
+    own = scores.gather(2, torch.where(here, csa, 0)[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1)
+    normaliser = scores.masked_fill(~mask[:, None, :], -torch.inf).logsumexp(dim=-1)
+    return normaliser, own.masked_fill(~here[:, None], 0)
