@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from serve.answer import Candidate
 from serve.assign import assign_greedily, one_each
-from serve.breaker import Breaker
+from serve.breaker import Breaker, Ticket
 from serve.contact import MatchError, clean
 from serve.matcher import Eligible, Matcher
 from serve.seen import Seen
@@ -122,12 +122,14 @@ class Guarded:
         rank: Rank | None = None,
         at: datetime | int | None = None,
         utility: Utility | None = None,
+        entered: Callable[[Ticket], None] | None = None,
     ) -> Decision:
         """The best k for a contact within the budget, or the queue's order.
 
         contact, k, eligible, rank, at, utility: as in `Matcher.match`. queue: CSA ids in the order in which the queue
         would take them; of these the eligible are the fallback. None: whoever is eligible, idle ones on shift first,
-        then the longest in their state. deadline_s: seconds from now, at most the budget.
+        then the longest in their state. deadline_s: seconds from now, at most the budget. entered: is given the
+        breaker's ticket before the model is asked, for who waits in another thread and says when the call is `overdue`.
 
         Raises MatchError for what the caller did wrong, as `Matcher.match` does, and nothing else.
         """
@@ -138,7 +140,7 @@ class Guarded:
         elapsed: dict[str, float] = {}
         options = {"k": k, "eligible": eligible, "rank": rank, "at": at, "utility": utility}
         try:
-            seen, found = self._ask(contact, fields, until, elapsed, options)
+            seen, found = self._ask(contact, fields, until, elapsed, options, entered)
         except _Stop as stop:
             return self._fallen(fields, k, eligible, queue, stop.reason, stop.why, begun, elapsed)
         elapsed["whole"] = self._clock() - begun
@@ -201,11 +203,14 @@ class Guarded:
         until: float,
         elapsed: dict[str, float],
         options: dict[str, Any],
+        entered: Callable[[Ticket], None] | None,
     ) -> tuple[Seen, list[Candidate]]:
         """What the model makes of the contact, and its candidates. Raises _Stop where there are none, MatchError."""
         ticket = self.breaker.enter()
         if ticket is None:
             raise _Stop("open", "the model failed lately and is not asked for now")
+        if entered is not None:
+            entered(ticket)
         size = len(fields.get("intent_text") or "") + len(fields.get("transcript") or "")
         try:
             with ticket:

@@ -31,8 +31,8 @@ from serve.store.records import Feedback
 
 Handler = Callable[[Request], Awaitable[Response]]
 REFUSALS = {
-    401: "no valid token", 403: "the token lacks the role", 408: "the body came too slowly", 415: "not JSON",
-    413: "the body is too large", 422: "the request cannot be, and why", 429: "too often; Retry-After",
+    400: "no such length", 401: "no valid token", 403: "the token lacks the role", 408: "the body came too slowly",
+    413: "the body is too large", 415: "not JSON", 422: "the request cannot be, and why", 429: "too often; Retry-After",
     503: "not now; Retry-After",
 }  # fmt: skip
 TITLE, VERSION = "Two-tower matcher", "1"

@@ -34,7 +34,7 @@ def admitted(service: Service, request: Request, roles: Sequence[str]) -> Token:
 
 
 async def body_of(service: Service, request: Request, model: type[Body]) -> Body:
-    """The body as a model of it. Raises Refused: 413, 408, 415, 422."""
+    """The body as a model of it. Raises Refused: 400, 408, 413, 415, 422."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(415, "a body of application/json is expected", close=True)
@@ -48,7 +48,9 @@ async def body_of(service: Service, request: Request, model: type[Body]) -> Body
 async def _bytes(service: Service, request: Request) -> bytes:
     limits = service.settings.limits
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > limits.body_bytes:
+    if not length.isascii() or not length.isdigit():
+        raise Refused(400, "content-length: whole bytes are expected", close=True)
+    if len(length) > 18 or int(length) > limits.body_bytes:  # int refuses what has thousands of digits
         raise _too_large(service)
     parts, size = [], 0
     try:

@@ -1,14 +1,16 @@
 """What a matcher learns of hand-overs that ended: as feedback comes, and again from the store when it is loaded anew.
 
-Notable: a hand-over is told once to one matcher, whichever way it comes. Of those that come from the store the contact
-is read anew, from its text as it is kept: masked, or not at all, so what is learnt of them differs a little from what
-was learnt when they were live. Only what became known after the bundle's data window counts.
+Notable: a hand-over is told once to one matcher, whichever way it comes, unless more than `REMEMBERED` others ended in
+between. Of those that come from the store the contact is read anew, from its text as it is kept: masked, or not at all,
+so what is learnt of them differs a little from what was learnt when they were live. Only what became known after the
+bundle's data window counts.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +27,7 @@ from serve.store.tables import contacts, facts
 _log = logging.getLogger("serve")
 TOLD = ("resolved", "handle_time_s", "transferred", "csat")
 MOST = 20_000  # hand-overs that are told again, the latest
+REMEMBERED = 100_000  # hand-overs that were told, the latest: some 40 MB
 Key = tuple[str, str, int]
 
 
@@ -33,7 +36,7 @@ class Learner:
 
     def __init__(self, matcher: Matcher) -> None:
         self.matcher = matcher
-        self._told: set[Key] = set()
+        self._told: OrderedDict[Key, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def learn(self, fact: Feedback, seen: Seen) -> bool:
@@ -62,7 +65,9 @@ class Learner:
         with self._lock:
             if key in self._told or not told:
                 return False
-            self._told.add(key)
+            self._told[key] = None
+            if len(self._told) > REMEMBERED:
+                self._told.popitem(last=False)
         try:
             self.matcher.ended(contact, key[1], known_at, tell_customers=tell_customers, **told)
         except MatchError as error:  # known before the window's end, or of a CSA whom this bundle does not know

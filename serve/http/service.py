@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from serve.breaker import Ticket
 from serve.guarded import Decision, Guarded
 from serve.http.ended import Learner
 from serve.http.errors import Refused
@@ -113,6 +114,7 @@ class Service:
     ) -> tuple[str, Decision]:
         """The decision and its id. Raises MatchError, Refused where not even the roster is known."""
         serving, until = self.serving, time.monotonic() + deadline_s
+        tickets: list[Ticket] = []
 
         def work() -> Decision:
             try:
@@ -120,14 +122,14 @@ class Service:
             except RosterStale as error:
                 return self._stale(serving, contact, k, queue, str(error))
             left = until - time.monotonic()
-            return serving.guarded.match(contact, k, eligible, queue, left, **options)
+            return serving.guarded.match(contact, k, eligible, queue, left, entered=tickets.append, **options)
 
         future = self._threads.submit(work)
         try:
             decision = await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
         except TimeoutError:
-            if future.running():  # a stage that hangs never says so itself
-                serving.guarded.breaker.done(False, False)
+            for ticket in tickets:  # a stage that hangs never says so itself
+                ticket.overdue()
             why = f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
             decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why)
         self.metrics.matched(decision)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.breaker import Breaker
+from serve.breaker import Breaker, Ticket
 from serve.guarded import Decision, Guarded, Pace
 from serve.matcher import Matcher, MatchError
 from serve.roster.changes import Block, Leave, Shift, State
@@ -229,6 +229,51 @@ def test_a_trial_that_says_nothing_lets_the_next_one_try(clock: Clock) -> None:
     with pytest.raises(MatchError), trial:
         raise MatchError("the caller's")
     assert breaker.enter() is not None
+
+
+def test_a_trial_that_does_not_come_back_has_failed_and_another_may_try(clock: Clock) -> None:
+    breaker = Breaker(1, 1.0, 4.0, clock)
+    first = breaker.enter()
+    assert first is not None
+    with first:
+        pass
+    clock.now += 1.1
+    hanging = breaker.enter()
+    assert hanging is not None
+    clock.now += 3.9
+    assert breaker.enter() is None
+    clock.now += 0.2
+    second = breaker.enter()
+    assert second is not None
+    assert breaker.enter() is None
+    with hanging:  # it comes back after all, and says nothing of the one that tries now
+        hanging.answered()
+    assert breaker.state == "open"
+    assert breaker.enter() is None
+    with second:
+        pass
+    clock.now += 3.9  # 1 s, doubled by each of the two
+    assert breaker.enter() is None
+    clock.now += 0.2
+    third = breaker.enter()
+    assert third is not None
+    with third:
+        third.answered()
+    assert breaker.state == "closed"
+
+
+def test_a_call_that_was_given_up_fails_once(
+    guarded: Guarded, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets: list[Ticket] = []
+
+    def given_up(*_: Any) -> Any:
+        tickets[-1].overdue()
+        return broken()
+
+    monkeypatch.setattr(matcher, "read", given_up)
+    found = [guarded.match(CONTACT, queue=QUEUE, entered=tickets.append).fallback for _ in range(4)]
+    assert found == ["error"] * 3 + ["open"]
 
 
 def test_a_wait_of_sizes_that_differ_is_not_mixed() -> None:

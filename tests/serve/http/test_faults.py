@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from serve.breaker import Breaker
+from serve.guarded import Pace
 from serve.http.build import build_service, load_serving
 from serve.http.running import Running
 from serve.http.service import Service
@@ -61,6 +63,60 @@ def test_a_model_that_hangs_is_not_waited_for(ask: Asking, service: Service, mon
     assert answer.json()["fallback"] == "deadline"
     assert order(answer) == QUEUE
     assert "60 ms" in answer.json()["why"]
+    go_on.set()
+
+
+def test_a_call_that_ends_after_its_deadline_fails_once(
+    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded, read = service.serving.guarded, service.serving.matcher.read
+    guarded.breaker = Breaker(2)
+    go_on, ended = threading.Event(), threading.Event()
+    match = guarded.match
+
+    def late(*args: Any) -> Any:
+        go_on.wait(30)
+        return read(*args)
+
+    def matched(*args: Any, **options: Any) -> Any:
+        try:
+            return match(*args, **options)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(service.serving.matcher, "read", late)
+    monkeypatch.setattr(guarded, "match", matched)
+    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
+    assert answer.json()["fallback"] == "deadline"
+    go_on.set()
+    assert ended.wait(30)
+    assert guarded.breaker.state == "closed"
+    ended.clear()
+    go_on.clear()
+    guarded._pace = Pace()  # which expects such a read to take longer now
+    ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
+    assert guarded.breaker.state == "open"  # though it has not ended
+    go_on.set()
+    assert ended.wait(30)
+
+
+def test_a_trial_that_hangs_is_not_the_last_one(ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, go_on = [0.0], threading.Event()
+    breaker = service.serving.guarded.breaker = Breaker(1, 1.0, 4.0, lambda: now[0])
+    service._threads = ThreadPoolExecutor(2)  # one hangs
+    failed = breaker.enter()
+    assert failed is not None
+    failed.overdue()
+    now[0] += 1.1
+    with monkeypatch.context() as patch:
+        patch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
+        answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
+        assert answer.json()["fallback"] == "deadline"
+    now[0] += 1.9  # the pause has doubled
+    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] == "open"
+    now[0] += 0.2
+    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
+    assert breaker.state == "closed"
     go_on.set()
 
 

@@ -150,6 +150,18 @@ def test_a_body_that_is_too_large_is_refused_however_it_says_its_length(ask: Ask
     assert answer.headers["connection"] == "close"
 
 
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("²", 400), ("٣".encode().decode("latin-1"), 400), ("-1", 400), ("+1", 400), ("", 400), ("1" * 5000, 413)],
+)
+def test_a_length_that_cannot_be_is_refused(ask: Asking, length: str, status: int) -> None:
+    head = {**ask.head("router"), "Content-Length": length.encode("latin-1")}
+    answer = ask.client.post("/v1/match", content=b"{}", headers=head)
+    assert answer.status_code == status
+    assert ("whole bytes" in answer.json()["error"]) == (status == 400)
+    assert answer.headers["connection"] == "close"
+
+
 @pytest.mark.parametrize("depth", [300, 10_000, 150_000])
 @pytest.mark.parametrize("kind", [('{"a":', "}"), ("[", "]")])
 def test_deeply_nested_bodies_are_refused(ask: Asking, depth: int, kind: tuple[str, str]) -> None:
