@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +56,20 @@ Row = dict[str, Any]
 Codes = npt.NDArray[np.int64]
 
 
+class Side(Protocol):
+    """What is measured at one size of the roster."""
+
+    def measure(self, csas: int) -> tuple[list[Row], str]:
+        """Rows, and a table for people."""
+        ...
+
+
 class Centre:
     """A trained bundle and contacts of its centre."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         data, run, self.bundle_folder = folder / "centre", folder / "run", folder / "bundle"
+        self.folder, self.args = folder, args
         if not self.bundle_folder.exists():
             generate(Settings(contacts=args.contacts, csas=240, seed=args.seed), data)
             run_training(data, run, options=[f"--seed_everything={args.seed}"])
@@ -72,6 +81,13 @@ class Centre:
         columns = log_columns(log, late[:ASKED])
         nobody = [None] * len(late[:ASKED])
         self.asked: ContactVectors = Matcher(self.bundle).encode(columns, nobody, nobody)
+
+    def scaled(self, csas: int) -> Path:
+        """The bundle under a roster of so many; made where it is not there yet."""
+        folder = self.folder / f"scaled-{csas}-{self.args.per_csa}"
+        if not folder.exists():
+            scaled_bundle(self.bundle, csas, self.args.per_csa, self.asked, folder, self.args.seed)
+        return folder
 
 
 def contact_of(log: Log, row: int, characters: int) -> Row:
@@ -114,9 +130,7 @@ class Serving:
 
     def measure(self, csas: int) -> tuple[list[Row], str]:
         """Percentiles at one size of the roster."""
-        folder = (self.args.keep or self.scratch) / f"scaled-{csas}-{self.args.per_csa}"
-        if not folder.exists():
-            scaled_bundle(self.centre.bundle, csas, self.args.per_csa, self.centre.asked, folder, self.args.seed)
+        folder = self.centre.scaled(csas)
         begun = time.perf_counter()
         matcher = Matcher.load(folder)
         loaded = time.perf_counter() - begun
@@ -198,26 +212,36 @@ def told(csas: int, rows: Sequence[Row]) -> str:
     return f"{table(lines)}\nloaded in {rows[0]['load_s']:.2f} s; recall at {K}: {rows[0]['recall_at_50']:.3f}"
 
 
-def main() -> None:
-    """Parse options, measure size after size."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """What benchmarks of a bundle under scaled rosters are told alike; doc: of the script."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--csas", type=int, nargs="+", default=[10_000], help="sizes of the roster (default 10000)")
     parser.add_argument("--per-csa", type=int, default=32, help="hand-overs remembered of each (default 32)")
-    parser.add_argument("--share", type=float, default=0.05, help="of the roster that is eligible (default 0.05)")
     parser.add_argument("--characters", type=int, default=600, help="of a transcript (default 600)")
-    parser.add_argument("--calls", type=int, default=1000, help="of each step (default 1000)")
     parser.add_argument("--contacts", type=int, default=12_000, help="of the centre that is trained on (default 12000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-peer", dest="peer", action="store_false", help="without the transformer")
     parser.add_argument("--keep", type=Path, help="folder that bundles are kept in between runs")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    args = parser.parse_args()
+    return parser
+
+
+def measure_sizes(args: argparse.Namespace, side: Callable[[argparse.Namespace, Path], Side]) -> None:
+    """Measure size after size of `--csas`. Raises SystemExit where one of them failed."""
     settings = {k: v for k, v in vars(args).items() if k not in ("output", "csas", "keep")}
     record = Record(args.output, {"settings": settings}, "rows", "csas")
     with tempfile.TemporaryDirectory() as scratch:
-        whole = measure_each(record, args.csas, Serving(args, Path(scratch)).measure)
+        whole = measure_each(record, args.csas, side(args, Path(scratch)).measure)
     if not whole:
         raise SystemExit(1)
+
+
+def main() -> None:
+    """Parse options, measure size after size."""
+    parser = options(__doc__)
+    parser.add_argument("--share", type=float, default=0.05, help="of the roster that is eligible (default 0.05)")
+    parser.add_argument("--calls", type=int, default=1000, help="of each step (default 1000)")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="without the transformer")
+    measure_sizes(parser.parse_args(), Serving)
 
 
 if __name__ == "__main__":

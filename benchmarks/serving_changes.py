@@ -19,7 +19,6 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import argparse
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from record import Record, measure_each
-from scaled import scaled_bundle
-from serving import Centre, Row
+from serving import Centre, K, Row, measure_sizes, options
 from tqdm import tqdm
 
 from evaluation.report_text import table
@@ -37,7 +34,6 @@ from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave, RosterChange, State
 from serve.roster.eligibility import Need
 
-K = 50
 STAYS_BUSY = 0.95  # of the roster: 5 % are eligible, as in `serving.py`
 
 
@@ -156,15 +152,12 @@ class Changing:
     """What is measured, by the size of the roster."""
 
     def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
-        self.args, self.scratch = args, scratch
+        self.args = args
         self.centre = Centre(args.keep or scratch, args)
 
     def measure(self, csas: int) -> tuple[list[Row], str]:
         """Rest, change, and bringing everyone up to date."""
-        folder = (self.args.keep or self.scratch) / f"scaled-{csas}-{self.args.per_csa}"
-        if not folder.exists():
-            scaled_bundle(self.centre.bundle, csas, self.args.per_csa, self.centre.asked, folder, self.args.seed)
-        matcher, contacts = Matcher.load(folder), self.centre.contacts
+        matcher, contacts = Matcher.load(self.centre.scaled(csas)), self.centre.contacts
         writer = Writer(matcher, self.args.rate, self.args.seed)
         busy = writer.rng.random(csas) < STAYS_BUSY
         matcher.update_roster([State(writer.present[code], "busy") for code in np.flatnonzero(busy)])
@@ -226,24 +219,11 @@ def told(row: Row) -> str:
 
 def main() -> None:
     """Parse options, measure size after size."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--csas", type=int, nargs="+", default=[10_000], help="sizes of the roster (default 10000)")
+    parser = options(__doc__)
     parser.add_argument("--rate", type=float, default=20.0, help="changes a second (default 20)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of rest and of change in a round (default 10)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--per-csa", type=int, default=32, help="hand-overs remembered of each (default 32)")
-    parser.add_argument("--characters", type=int, default=600, help="of a transcript (default 600)")
-    parser.add_argument("--contacts", type=int, default=12_000, help="of the centre that is trained on (default 12000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder that bundles are kept in between runs")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    args = parser.parse_args()
-    settings = {k: v for k, v in vars(args).items() if k not in ("output", "csas", "keep")}
-    record = Record(args.output, {"settings": settings}, "rows", "csas")
-    with tempfile.TemporaryDirectory() as scratch:
-        whole = measure_each(record, args.csas, Changing(args, Path(scratch)).measure)
-    if not whole:
-        raise SystemExit(1)
+    measure_sizes(parser.parse_args(), Changing)
 
 
 if __name__ == "__main__":
