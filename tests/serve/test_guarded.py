@@ -54,6 +54,21 @@ def ids(decision: Decision) -> list[str]:
     return [one.csa_id for one in decision.candidates]
 
 
+def entered(breaker: Breaker) -> Ticket:
+    ticket = breaker.enter()
+    assert ticket is not None
+    return ticket
+
+
+def ready_to_try(clock: Clock) -> Breaker:
+    """Opened by one failure, and its pause of 1 s is over."""
+    breaker = Breaker(1, 1.0, 4.0, clock)
+    with entered(breaker):
+        pass
+    clock.now += 1.1
+    return breaker
+
+
 def test_the_models_answer_is_that_of_the_matcher(guarded: Guarded, matcher: Matcher) -> None:
     found = guarded.match(CONTACT, 4, queue=QUEUE)
     assert list(found.candidates) == matcher.match(CONTACT, 4)
@@ -203,14 +218,12 @@ def test_where_the_roster_cannot_be_asked_the_queue_comes_as_it_was_given(
 
 def test_a_breaker_lets_one_call_try_at_a_time(clock: Clock) -> None:
     breaker = Breaker(1, 1.0, 4.0, clock)
-    first = breaker.enter()
-    assert first is not None
+    first = entered(breaker)
     with pytest.raises(RuntimeError), first:
         raise RuntimeError
     assert breaker.enter() is None
     clock.now += 1.1
-    trial = breaker.enter()
-    assert trial is not None
+    trial = entered(breaker)
     assert breaker.enter() is None
     with trial:
         trial.answered()
@@ -218,33 +231,20 @@ def test_a_breaker_lets_one_call_try_at_a_time(clock: Clock) -> None:
 
 
 def test_a_trial_that_says_nothing_lets_the_next_one_try(clock: Clock) -> None:
-    breaker = Breaker(1, 1.0, 4.0, clock)
-    first = breaker.enter()
-    assert first is not None
-    with first:
-        pass
-    clock.now += 1.1
-    trial = breaker.enter()
-    assert trial is not None
+    breaker = ready_to_try(clock)
+    trial = entered(breaker)
     with pytest.raises(MatchError), trial:
         raise MatchError("the caller's")
     assert breaker.enter() is not None
 
 
 def test_a_trial_that_does_not_come_back_has_failed_and_another_may_try(clock: Clock) -> None:
-    breaker = Breaker(1, 1.0, 4.0, clock)
-    first = breaker.enter()
-    assert first is not None
-    with first:
-        pass
-    clock.now += 1.1
-    hanging = breaker.enter()
-    assert hanging is not None
+    breaker = ready_to_try(clock)
+    hanging = entered(breaker)
     clock.now += 3.9
     assert breaker.enter() is None
     clock.now += 0.2
-    second = breaker.enter()
-    assert second is not None
+    second = entered(breaker)
     assert breaker.enter() is None
     with hanging:  # it comes back after all, and says nothing of the one that tries now
         hanging.answered()
@@ -255,8 +255,7 @@ def test_a_trial_that_does_not_come_back_has_failed_and_another_may_try(clock: C
     clock.now += 3.9  # 1 s, doubled by each of the two
     assert breaker.enter() is None
     clock.now += 0.2
-    third = breaker.enter()
-    assert third is not None
+    third = entered(breaker)
     with third:
         third.answered()
     assert breaker.state == "closed"

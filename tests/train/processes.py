@@ -22,10 +22,8 @@ def one_of(count: int, rank: int, place: str | Path) -> Iterator[None]:
     """This process as one of `count`, which meet in a file in the folder `place`; at the end it exits with status 0."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
-    meet = f"file://{place}/meet"
-    distributed.init_process_group(
-        "gloo", init_method=meet, rank=rank, world_size=count, timeout=timedelta(seconds=60)
-    )  # fmt: skip
+    meet, most = f"file://{place}/meet", timedelta(seconds=60)
+    distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=count, timeout=most)
     yield
     distributed.barrier()
     distributed.destroy_process_group()

@@ -70,22 +70,19 @@ def test_rows_at_a_time_are_the_whole(objective, rows, precision, monkeypatch):
 @pytest.mark.parametrize("rows", [3, ROWS])
 def test_parts_of_the_roster_are_the_whole(rows, at_once, monkeypatch):
     """Without noise, which is drawn for a part at a time. Some contacts have nobody eligible in a part."""
-    step, model = profile_step(ROWS, size=16), towers()
+    step, model, parted = profile_step(ROWS, size=16), towers(), towers()
     whole = CorrectedSoftmax()(model, step)
     whole.backward()
     encoded: list[int] = []
-    model_in_parts = towers()
-    kept = model_in_parts.csa_tower.members
-    monkeypatch.setattr(
-        model_in_parts.csa_tower, "members", lambda *args: encoded.append(len(args[1])) or kept(*args)
-    )  # fmt: skip
+    kept = parted.csa_tower.members
+    monkeypatch.setattr(parted.csa_tower, "members", lambda *args: encoded.append(len(args[1])) or kept(*args))
     monkeypatch.setattr(base, "CSAS_AT_ONCE", at_once)
     monkeypatch.setattr(base, "MOST_CELLS", rows * 2 * at_once)
-    loss = CorrectedSoftmax()(model_in_parts, step)
+    loss = CorrectedSoftmax()(parted, step)
     loss.backward()
     assert max(encoded) == at_once
     assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
-    assert_alike(gradients(model_in_parts), gradients(model), 1e-5)
+    assert_alike(gradients(parted), gradients(model), 1e-5)
 
 
 def test_what_a_part_of_the_roster_draws_is_drawn_once(monkeypatch):
