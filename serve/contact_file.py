@@ -150,8 +150,8 @@ class ContactFile:
             named = column[row].as_py()[int(unknown[0] - offsets[row])]
             place = f"{self.path}, row {first + row}, column eligible"
             raise DataError(
-                f"{place}: unknown csa_id {named!r}; the roster does not hold it (`twotower index rebuild` takes in who "
-                "joined)"
+                f"{place}: unknown csa_id {named!r}; the roster does not hold it (`twotower index rebuild` takes in "
+                "who joined)"
             )
         return Ragged(offsets, found, pc.is_null(column).to_numpy(zero_copy_only=False))
 
