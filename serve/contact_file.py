@@ -149,7 +149,10 @@ class ContactFile:
             row = int(np.searchsorted(offsets, unknown[0], side="right")) - 1
             named = column[row].as_py()[int(unknown[0] - offsets[row])]
             place = f"{self.path}, row {first + row}, column eligible"
-            raise DataError(f"{place}: unknown csa_id {named!r}; the roster does not hold it")
+            raise DataError(
+                f"{place}: unknown csa_id {named!r}; the roster does not hold it (`twotower index rebuild` takes in "
+                "who joined)"
+            )
         return Ragged(offsets, found, pc.is_null(column).to_numpy(zero_copy_only=False))
 
 

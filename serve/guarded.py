@@ -154,10 +154,12 @@ class Guarded:
         queue: Sequence[str] | None,
         reason: Reason,
         why: str,
+        waited_s: float = 0.0,
     ) -> Decision:
-        """What `match` answers where the model does not; for who waited for it and waits no longer."""
+        """What `match` answers where the model does not; for who waited for it, `waited_s` until now, and waits no
+        longer."""
         fields = contact.fields if isinstance(contact, Seen) else clean(contact)
-        return self._fallen(fields, k, eligible, queue, reason, why, self._clock(), {})
+        return self._fallen(fields, k, eligible, queue, reason, why, self._clock() - waited_s, {})
 
     def unfiltered(
         self, contact: Mapping[str, Any], k: int, queue: Sequence[str], reason: Reason, why: str

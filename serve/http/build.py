@@ -35,6 +35,7 @@ PROBES: tuple[Mapping[str, Any], ...] = (
         "channel": "chat",
     },
     {"intent_text": "¿dónde está mi pedido? 注文 " * 40, "language": "es", "channel": "e-mail"},
+    {"intent_text": "my parcel did not come and nobody answers"},  # reads the language detector, which takes a while
 )
 
 

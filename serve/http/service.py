@@ -131,7 +131,7 @@ class Service:
             for ticket in tickets:  # a stage that hangs never says so itself
                 ticket.overdue()
             why = f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
-            decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why)
+            decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why, deadline_s)
         self.metrics.matched(decision)
         decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
         self._remember(contact.get("contact_id"), decision.seen)

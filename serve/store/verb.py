@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="export: what became known at TIME or later; default: all")
     parser.add_argument("--until", metavar="TIME", help="export: nothing that was known only at TIME or later")
     parser.add_argument("--output", metavar="DIR", help="export: new folder for the tables")
-    parser.add_argument("--csas", metavar="FILE", help="export: a csas.parquet for CSAs of whom no row was logged")
+    parser.add_argument("--csas", metavar="FILE", help="export: a csas.parquet for CSAs and dates without a logged row")
     parser.add_argument("--customer", metavar="ID", help="erase: the customer")
     parser.add_argument("--customers", metavar="FILE", help="erase: the store of returning customers, too")
     parser.add_argument("--secret", metavar="FILE", help="erase: its secret; default: TWOTOWER_CUSTOMERS_SECRET")

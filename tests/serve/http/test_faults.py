@@ -25,6 +25,7 @@ from serve.store.errors import StoreUnavailable
 from serve.store.store import Store
 from tests.serve.http.conftest import CONTACT, Asking, order
 from twotower.errors import BundleError, ConfigError
+from twotower.text.identify import _detector
 
 QUEUE = ["csa-05", "csa-02"]
 START = 1_767_225_600_000_000
@@ -63,6 +64,7 @@ def test_a_model_that_hangs_is_not_waited_for(ask: Asking, service: Service, mon
     assert answer.json()["fallback"] == "deadline"
     assert order(answer) == QUEUE
     assert "60 ms" in answer.json()["why"]
+    assert answer.json()["elapsed_ms"]["whole"] >= 60  # what the caller waited, not what the fallback took
     go_on.set()
 
 
@@ -118,6 +120,12 @@ def test_a_trial_that_hangs_is_not_the_last_one(ask: Asking, service: Service, m
     assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
     assert breaker.state == "closed"
     go_on.set()
+
+
+def test_the_first_text_without_a_language_finds_the_detector_read(bundle_folder: Path, tmp_path: Path) -> None:
+    _detector.cache_clear()
+    load_serving(Settings(str(bundle_folder)), tmp_path / "j")
+    assert _detector.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "9" * 30, "٣"])
