@@ -40,9 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Do what was asked; the report holds counts and no customer."""
+    from serve.customers_secret import check_options
+
     check_action(args, OPTIONS, ["store"])
-    if args.secret is not None and args.customers is None:
-        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    check_options(args.secret, args.customers)
     url = args.store if args.store is not None else os.environ.get(VARIABLE)
     if url is None:
         raise ConfigError(f"{args.action}: --store URL is missing; or set {VARIABLE}")
