@@ -79,7 +79,7 @@ def _export(args: argparse.Namespace, url: str) -> Report:
 def _erase(args: argparse.Namespace, url: str) -> Report:
     from serve.customers import Customers
     from serve.customers_secret import read_secret
-    from serve.store.erase import contacts_of, erase
+    from serve.store.erase import contacts_of, erase_elsewhere
     from serve.store.erase_files import contacts_in_files, erase_files, remove_tokens
     from serve.store.store import existing
 
@@ -94,7 +94,7 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
         remembered = customers is not None and customers.erase(args.customer)
         if customers is not None and remembered:
             customers.save(args.customers)
-        rows = erase(engine, args.customer)
+        rows = erase_elsewhere(engine, args.customer)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
     if customers is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")
