@@ -25,9 +25,10 @@ import numpy as np
 
 from evaluation.report_text import table
 from serve.store.committer import WINDOW_S, Committer
-from serve.store.records import Decided, Feedback, Offered, now
+from serve.store.records import Decided, Feedback, Offered
 from serve.store.redacting import RedactingProcess
 from serve.store.store import Store
+from twotower.clock import now
 from twotower.files import atomic_write
 
 SAID = "I was charged twice for one order, please call me at 612 345 678, my name is Ana Lopez. Thanks! "

@@ -17,6 +17,12 @@ VARIABLE = "TWOTOWER_CUSTOMERS_SECRET"
 MOST_SECRET = hashlib.blake2b.MAX_KEY_SIZE
 
 
+def check_options(secret: str | None, customers: str | None) -> None:
+    """Raises ConfigError for `--secret` without the store that it is of, `--customers`."""
+    if secret is not None and customers is None:
+        raise ConfigError("--secret: is for --customers FILE, which is not given")
+
+
 def read_secret(file: str | Path | None = None) -> bytes:
     """The secret of `--secret FILE`, else of the environment. Raises ConfigError where there is none, or one of a
     length that keys cannot have; the message never holds any of it."""

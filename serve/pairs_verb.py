@@ -6,7 +6,6 @@ import argparse
 
 from twotower.bundle.origin import add_options, expected
 from twotower.cli import Report, Verb
-from twotower.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Explain the pair in sentences, or as JSON."""
     from serve.customers import Customers
-    from serve.customers_secret import read_secret
+    from serve.customers_secret import check_options, read_secret
     from serve.pairs_file import explain_file
 
-    if args.secret is not None and args.customers is None:
-        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    check_options(args.secret, args.customers)
     customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
     given = args.data, args.rank, args.top, expected(args), customers
     found = explain_file(args.bundle, args.contacts, args.contact, args.csa, *given)

@@ -6,7 +6,6 @@ import argparse
 
 from twotower.bundle.origin import add_options, expected
 from twotower.cli import Report, Verb
-from twotower.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Match the file and say how many contacts got candidates."""
     from serve.customers import Customers
-    from serve.customers_secret import read_secret
+    from serve.customers_secret import check_options, read_secret
     from serve.match_file import match_file
     from twotower.scoring.utility import read_utility
 
-    if args.secret is not None and args.customers is None:
-        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    check_options(args.secret, args.customers)
     customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
     utility = None if args.utility is None else read_utility(args.utility)
     given = args.contacts, args.output, args.data, args.rank, args.k, expected(args)

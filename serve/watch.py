@@ -10,7 +10,6 @@ follow.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave, RosterChange
 from serve.roster.declared import COLUMNS, declared_of
+from twotower.clock import now
 from twotower.errors import DataError
 from twotower.tables.load import csas_of
 from twotower.tables.log import Csas
@@ -40,10 +40,10 @@ class FileWatch:
 
     def changed(self) -> bool:
         """Whether it is another since the last call; one that is missing is not."""
-        now = self._stamp()
-        if now is None or now == self._known:
+        found = self._stamp()
+        if found is None or found == self._known:
             return False
-        self._known = now
+        self._known = found
         return True
 
     def _stamp(self) -> tuple[object, ...] | None:
@@ -63,7 +63,7 @@ def roster_changes(
     A day of hiring that is null says nothing. Raises DataError where the file cannot be read, and where a larger share
     than `most_gone` of those who are there would leave: then it is more likely that the file is not whole.
     """
-    wanted = read_roster_file(path, time.time_ns() // 1000 if at is None else at)
+    wanted = read_roster_file(path, now() if at is None else at)
     view = dict(matcher.roster())
     known = {row["csa_id"]: row for row in matcher.declared([csa_id for csa_id in wanted if csa_id in view])}
     changes: list[RosterChange] = []

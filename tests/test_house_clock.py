@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twotower.clock import DAY, NEVER, NULL_TIME, format_time, from_arrow, parse_time, to_arrow
+from twotower.clock import DAY, NEVER, NULL_TIME, format_time, from_arrow, now, parse_time, to_arrow
 from twotower.errors import ConfigError
 
 
@@ -20,6 +20,12 @@ from twotower.errors import ConfigError
 )
 def test_a_time_with_a_zone_is_a_moment(text):
     assert parse_time(text) == 1_769_817_600_000_000
+
+
+def test_the_present_is_the_machines():
+    before = datetime.now(UTC) - timedelta(microseconds=1)  # a clock of floats may round up
+    moment = now()
+    assert parse_time(before.isoformat()) <= moment <= parse_time(datetime.now(UTC).isoformat()) + 1
 
 
 @pytest.mark.parametrize("text", ["2026-01-31", "2026-01-31T00:00:00", "2026-01-31 10:00"])

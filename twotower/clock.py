@@ -7,6 +7,7 @@ Two values stand outside time: `NEVER` (later than everything: an outcome not kn
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,11 @@ DAY: int = 24 * HOUR
 ARROW_TIME = pa.timestamp("us", tz="UTC")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now() -> int:
+    """The present by the machine's clock."""
+    return time.time_ns() // 1000
 
 
 def parse_time(text: str, option: str = "time") -> int:

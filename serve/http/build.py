@@ -10,7 +10,7 @@ from typing import Any
 
 from serve.breaker import Breaker
 from serve.customers import Customers
-from serve.customers_secret import read_secret
+from serve.customers_secret import check_options, read_secret
 from serve.guarded import Guarded
 from serve.http.ended import Learner
 from serve.http.service import Service, Serving
@@ -48,8 +48,7 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.insecure and settings.tokens is not None:
         raise ConfigError("--insecure-loopback with --tokens: give one of the two")
-    if settings.secret is not None and settings.customers is None:
-        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    check_options(settings.secret, settings.customers)
     for name, value, least in (
         ("--workers", settings.workers, 1),
         ("--threads", settings.threads, 1),

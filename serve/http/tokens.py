@@ -15,13 +15,12 @@ import json
 import os
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twotower.clock import format_time, parse_time
+from twotower.clock import format_time, now, parse_time
 from twotower.errors import ConfigError
 
 VARIABLE = "TWOTOWER_TOKENS"
@@ -58,7 +57,7 @@ EVERYONE = Token("loopback", frozenset({"admin"}), b"", None)
 class Tokens:
     """The tokens of a service. now: µs since 1970."""
 
-    def __init__(self, tokens: Sequence[Token], now: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(self, tokens: Sequence[Token], now: Callable[[], int] = now) -> None:
         self._tokens, self._now = tuple(tokens), now
 
     def __len__(self) -> int:

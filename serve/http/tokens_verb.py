@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Change or list the file."""
     from serve.http.tokens import new_token, read_tokens
-    from twotower.clock import DAY, format_time
+    from twotower.clock import DAY, format_time, now
 
     path = Path(args.file)
     known = read_tokens(path) if args.action != "add" or path.exists() else []
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> Report:
         raise ConfigError(f"{path}: {args.name!r} has a token; remove it first")
     if args.days is not None and not 0 < args.days <= 36_500:
         raise ConfigError(f"--days: {args.days:g}; more than 0 and at most 36500 are expected")
-    expires = int(time.time_ns() // 1000 + (DAYS if args.days is None else args.days) * DAY)
+    expires = int(now() + (DAYS if args.days is None else args.days) * DAY)
     token, entry = new_token(args.name, args.role, expires)
     _write(path, [*known, entry])
     return Report(token, {"token": token, "name": args.name, "expires": format_time(expires)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave, RosterChange
 from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.store import Store
+from twotower.clock import now
 
 _log = logging.getLogger("serve")
 MOST = 10_000  # tellings that may wait while the database is away
@@ -33,7 +33,7 @@ class RosterTeller:
 
     def tell(self, matcher: Matcher, changes: Sequence[RosterChange]) -> None:
         """What changes say of who CSAs are; shifts and states say nothing of it."""
-        at = time.time_ns() // 1000
+        at = now()
         moved = list(dict.fromkeys(one.csa_id for one in changes if isinstance(one, Join | Change)))
         left = [one.csa_id for one in changes if isinstance(one, Leave)]
         rows = [{k: v for k, v in row.items() if k not in NOT_TOLD} for row in matcher.declared(moved)]

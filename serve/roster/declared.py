@@ -8,7 +8,6 @@ the tables that training reads; a column that is missing keeps what it was, or i
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from serve.contact import MatchError, moment_of
 from twotower.clock import NEVER, NULL_TIME, from_arrow
-from twotower.tables.schema import CSAS
+from twotower.tables.schema import CSAS, is_language_tag
 from twotower.text.identify import base_language
 
 TEXTS = ("site", "team", "kind")
@@ -26,7 +25,6 @@ COLUMNS = (*TEXTS, *LISTS, "skills", "profile", "capacity", "cost", "hired_at")
 MOST_ENTRIES = 256  # of a list
 MOST_CHARACTERS = 65_536  # of a profile
 LONGEST_NAME = 256
-_TAG = re.compile(str(CSAS.column("languages").pattern))
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
 
 def _languages(value: Any, where: str) -> tuple[str, ...]:
     found = _names([] if value is None else value, where)
-    if wrong := [tag for tag in found if not _TAG.match(tag)]:
+    if wrong := [tag for tag in found if not is_language_tag(tag)]:
         raise MatchError(f"{where}: {wrong[0]!r} is no language tag such as en or pt-BR")
     return found
 

@@ -20,6 +20,7 @@ from serve.matcher import Matcher
 from serve.roster.changes import Join, RosterChange
 from serve.roster.compact import compacted
 from serve.roster.journal import Journal, JournalError, Record
+from twotower.clock import now
 
 _log = logging.getLogger("serve")
 BOUND_S = 0.25
@@ -43,7 +44,7 @@ class Keeper:
         matcher: Matcher,
         journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now: Callable[[], int] = now,
     ) -> None:
         self.matcher, self.journal = matcher, journal
         self._clock, self._now = clock, now

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Engine, Table, delete, exists, or_, select, text, union
 from sqlalchemy.exc import SQLAlchemyError
 
+from serve.store.committer import WINDOW_S
 from serve.store.engine import READING, plainly
 from serve.store.log import parts
 from serve.store.records import time_of
 from serve.store.tables import abandoned, contacts, csas, decisions, facts, handovers
 
+SETTLE_S = 10 * WINDOW_S  # until a router has written what it had, where it reaches its database
 _log = logging.getLogger("serve.store")
 # Contacts last, as they say whose the others are.
 OF_CONTACTS: tuple[Table, ...] = (decisions, facts, handovers, abandoned, contacts)
@@ -37,6 +40,16 @@ def erase(engine: Engine, customer_id: str) -> dict[str, int]:
     done = _delete(engine, sorted(contacts_of(engine, customer_id)), "erasure")
     _settle(engine)
     return done
+
+
+def erase_elsewhere(engine: Engine, customer_id: str) -> dict[str, int]:
+    """`erase` from outside of the routers: again after `SETTLE_S`, for what was in their queues the first time."""
+    theirs = contacts_of(engine, customer_id)
+    first = _delete(engine, sorted(theirs), "erasure")
+    time.sleep(SETTLE_S)
+    later = _delete(engine, sorted(theirs | contacts_of(engine, customer_id)), "erasure")
+    _settle(engine)
+    return {name: count + later[name] for name, count in first.items()}
 
 
 def prune(engine: Engine, before: Any) -> dict[str, int]:

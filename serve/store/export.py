@@ -28,7 +28,7 @@ from serve.store.records import OUTCOMES
 from twotower.clock import ARROW_TIME, NEVER, NULL_TIME, format_time
 from twotower.files import atomic_directory
 from twotower.progress import bar
-from twotower.tables.schema import CONTACTS, CUSTOMERS, INTERACTIONS
+from twotower.tables.schema import CONTACTS, CUSTOMERS, INTERACTIONS, is_language_tag
 
 ROWS = 20_000  # a row group
 OFFER = pa.struct(
@@ -202,7 +202,7 @@ class _Writing:
 
     def _tag(self, column: str, tag: str | None) -> str | None:
         """A language tag, null where it is none: the tables do not allow it."""
-        if tag is None or rows_of.TAG.match(tag):
+        if tag is None or is_language_tag(tag):
             return tag
         self._seen.leave_out(column)
         return None

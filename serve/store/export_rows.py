@@ -7,7 +7,6 @@ that nobody named and that chose another has no say about its policy.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,6 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, sel
 from sqlalchemy.sql.selectable import Subquery
 
 from serve.store.tables import abandoned, contacts, decisions, facts, handovers
-from twotower.tables.schema import LANGUAGE_TAG
-
-TAG = re.compile(LANGUAGE_TAG)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from serve.contact import MatchError, moment_of
 from serve.explore import Decision
 from serve.store.errors import InvalidFact
+from twotower.clock import now
 from twotower.errors import shown
 from twotower.tables.schema import FLAG, FLOAT, INTERACTIONS
 
@@ -55,11 +56,6 @@ class Scored(Protocol):
     @property
     def p_resolved(self) -> float | None:
         """Predicted probability of success."""
-
-
-def now() -> int:
-    """The present, µs since 1970."""
-    return time.time_ns() // 1000
 
 
 _random = random.Random(os.urandom(32))

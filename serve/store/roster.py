@@ -7,7 +7,6 @@ whenever it starts. Rows are those of csas.parquet and are held to the same boun
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,13 +20,12 @@ from serve.store.redacting import RedactingProcess
 from serve.store.tables import csas
 from twotower.clock import NULL_TIME
 from twotower.errors import shown
-from twotower.tables.schema import LANGUAGE_TAG
+from twotower.tables.schema import is_language_tag
 
 LABELS = ("site", "team", "kind")
 TIMES = ("hired_at", "left_at")
 NAMES = ("csa_id", "valid_from", *TIMES, *LABELS, "languages", "skills", "profile", "capacity", "cost")
 BLANK: dict[str, Any] = {"languages": "[]", "skills": "[]", "profile": "", "capacity": 1}
-_TAG = re.compile(LANGUAGE_TAG)
 
 
 def store_roster(engine: Engine, rows: Iterable[Mapping[str, Any]], at: Any, redacting: RedactingProcess | None) -> int:
@@ -102,7 +100,7 @@ def _label(name: str, value: Any) -> str | None:
 def _languages(value: Any) -> list[str]:
     tags = [] if value is None else list(value)
     for tag in tags:
-        if not isinstance(tag, str) or not _TAG.match(tag):
+        if not isinstance(tag, str) or not is_language_tag(tag):
             raise InvalidFact(f"languages: {shown(tag)}; language tags like en or pt-BR are expected")
     return tags
 

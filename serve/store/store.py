@@ -21,10 +21,11 @@ from serve.store.errors import StoreError, StoreUnavailable
 from serve.store.feedback import store_abandoned, store_feedback
 from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, masked, said, set_texts
 from serve.store.migrate import migrate
-from serve.store.records import Feedback, named, now
+from serve.store.records import Feedback, named
 from serve.store.redacting import RedactingProcess
 from serve.store.roster import store_left, store_roster
 from serve.store.tables import contacts
+from twotower.clock import now
 from twotower.redaction.config import RedactionConfig
 
 BOUND = 10_000

@@ -40,9 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Report:
     """Do what was asked; the report holds counts and no customer."""
+    from serve.customers_secret import check_options
+
     check_action(args, OPTIONS, ["store"])
-    if args.secret is not None and args.customers is None:
-        raise ConfigError("--secret: is for --customers FILE, which is not given")
+    check_options(args.secret, args.customers)
     url = args.store if args.store is not None else os.environ.get(VARIABLE)
     if url is None:
         raise ConfigError(f"{args.action}: --store URL is missing; or set {VARIABLE}")
@@ -78,7 +79,7 @@ def _export(args: argparse.Namespace, url: str) -> Report:
 def _erase(args: argparse.Namespace, url: str) -> Report:
     from serve.customers import Customers
     from serve.customers_secret import read_secret
-    from serve.store.erase import contacts_of, erase
+    from serve.store.erase import contacts_of, erase_elsewhere
     from serve.store.erase_files import contacts_in_files, erase_files, remove_tokens
     from serve.store.store import existing
 
@@ -93,7 +94,7 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
         remembered = customers is not None and customers.erase(args.customer)
         if customers is not None and remembered:
             customers.save(args.customers)
-        rows = erase(engine, args.customer)
+        rows = erase_elsewhere(engine, args.customer)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
     if customers is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")

@@ -6,6 +6,7 @@ not named here are ignored, so that users keep what else they have.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,6 +24,12 @@ LANGUAGE_TAG = (
     r"^[A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
     r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[A-WY-Za-wy-z0-9](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?$"
 )
+_LANGUAGE_TAG = re.compile(LANGUAGE_TAG)
+
+
+def is_language_tag(text: str) -> bool:
+    """Whether the tables take a text for a language tag."""
+    return _LANGUAGE_TAG.match(text) is not None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.customers import Customers
+from serve.store.committer import WINDOW_S
 from serve.store.erase_files import contacts_in_files
 from serve.store.export import export
 from serve.store.store import Store
@@ -140,6 +144,27 @@ def test_what_waits_in_the_queue_is_erased_too(store: Store) -> None:
     assert store.log.flush()
     assert kept(store)["decisions"] == {"b1", "b2", "n1", "first", "b9"}
     assert kept(store)["contacts"] == {"b1", "b2", "n1", "first", "b9"}
+
+
+def test_what_waits_in_another_process_is_erased_once_it_is_written(store: Store) -> None:
+    tell(store)
+    write, begun = store.log._decisions._write, threading.Event()
+
+    def slow(batch: list[Any]) -> None:
+        begun.set()
+        time.sleep(2 * WINDOW_S)
+        write(batch)
+
+    store.log._decisions._write = slow  # type: ignore[method-assign]
+    store.log.decided(told.decided("a9", contact={"customer_id": ANNA}))
+    store.log.decided(told.decided("a1", contact={"customer_id": None}))  # who it was is known from before
+    store.log.decided(told.decided("b9", contact={"customer_id": "bert"}))
+    assert begun.wait(30)
+    url = store.engine.url.render_as_string(hide_password=False)
+    assert main(["feedback", "erase", "--store", url, "--customer", ANNA]) == 0
+    assert store.log.flush()
+    assert kept(store)["decisions"] == {"b1", "b2", "n1", "b9"}
+    assert kept(store)["contacts"] == {"b1", "b2", "n1", "b9"}
 
 
 def test_erasing_a_stranger_is_no_error(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
