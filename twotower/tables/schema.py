@@ -29,7 +29,7 @@ _LANGUAGE_TAG = re.compile(LANGUAGE_TAG)
 
 def is_language_tag(text: str) -> bool:
     """Whether the tables take a text for a language tag."""
-    return _LANGUAGE_TAG.match(text) is not None
+    return _LANGUAGE_TAG.fullmatch(text) is not None  # `match` would let a line end stand behind it
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ def test_a_customer_does_not_meet_whom_they_must_not(matcher):
         ([Join("new"), Leave("nobody")], r"change 1 \(leave 'nobody'\): the roster does not hold this CSA"),
         ([Join("new", {"shoe": 3})], r"change 0 \(join 'new'\): unknown column 'shoe'; known are site"),
         ([Join("new", {"languages": ["???"]})], r"languages: '\?\?\?' is no language tag"),
+        ([Join("new", {"languages": ["en\n"]})], r"languages: 'en\\n' is no language tag"),
         ([Join("new", {"skills": [{"name": "x", "level": 7}]})], r"skills 'x', level: a number from 0 to 1 expected"),
         ([Join("new", {"capacity": -1})], "capacity: a whole number of at least 0 expected"),
         ([Join("new"), State("new", "asleep")], "state must be one of idle, busy, away"),
