@@ -106,6 +106,8 @@ def test_benchmarks_and_their_options_exist(page: str, words: list[str]) -> None
     script = ROOT / words[0]
     assert script.is_file()
     text = script.read_text()
+    shared = re.search(r"^from (\w+) import .*\boptions\b", text, re.MULTILINE)
+    text += (script.parent / f"{shared[1]}.py").read_text() if shared else ""
     # Options with a dot are those of training, to which some scripts pass on what they do not know.
     options = [word for word in words if word.startswith("--") and "." not in word.partition("=")[0]]
     assert all(f'"{word}"' in text for word in options)
