@@ -84,8 +84,8 @@ class Lists:
         exposure = functional.pad(self.exposure[csas], (0, 1))  # pairs with other CSAs go to a column that is cut off
         mask = self.everyone[rows, None].repeat(1, len(exposure))
         log_pi0 = torch.where(mask, exposure, 0)
-        column = self.column[first:last] - csas.start
-        column = torch.where((column >= 0) & (column < csas.stop - csas.start), column, csas.stop - csas.start)
+        column, width = self.column[first:last] - csas.start, csas.stop - csas.start
+        column = column.masked_fill((column < 0) | (column >= width), width)
         cell = self.row[first:last] - rows.start, column
         # No Python scalars: these would have to be copied to the device.
         mask.index_put_(cell, torch.ones_like(column, dtype=torch.bool))

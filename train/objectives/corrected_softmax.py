@@ -63,7 +63,7 @@ def normaliser_and_own(logits: Tensor, log_pi0: Tensor, mask: Tensor, csa: Tenso
     # π₀ is masked first: where it is unknown, it is −inf or worse, and nothing of it may reach a gradient.
     log_pi0 = log_pi0.expand_as(mask).masked_fill(~mask, 0)
     scores = functional.logsigmoid(steady(logits)) + log_pi0[:, None, :]
-    here = (csa >= 0) & (csa < mask.shape[1])
-    own = scores.gather(2, torch.where(here, csa, 0)[:, None, None].expand(-1, scores.shape[1], 1)).squeeze(-1)
-    normaliser = scores.masked_fill(~mask[:, None, :], -torch.inf).logsumexp(dim=-1)
-    return normaliser, own.masked_fill(~here[:, None], 0)
+    scores = scores.masked_fill(~mask[:, None, :], -torch.inf)
+    elsewhere = (csa < 0) | (csa >= mask.shape[1])
+    index = csa.masked_fill(elsewhere, 0)[:, None, None].expand(-1, scores.shape[1], 1)
+    return scores.logsumexp(dim=-1), scores.gather(2, index).squeeze(-1).masked_fill(elsewhere[:, None], 0)
