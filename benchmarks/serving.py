@@ -189,7 +189,7 @@ def floor_arrays(matcher: Matcher, codes: Codes) -> list[npt.NDArray[np.float32]
     """What a search under the mask must read at least: a stand-in and what the K best remember."""
     view = matcher.snapshot
     rows = np.concatenate([np.arange(view.memory.begin[c], view.memory.end[c]) for c in codes[:K]])
-    return [view.vectors[: len(codes)].copy(), np.take(view.memory.rows.vector, rows, axis=0)]
+    return [view.vectors[: len(codes)].copy(), np.take(view.memory.rows.code, rows, axis=0)]
 
 
 def recall(matcher: Matcher, contacts: Sequence[Row], listed: Sequence[str]) -> float:

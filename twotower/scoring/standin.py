@@ -35,7 +35,7 @@ KINDS = ("profile", "history")  # what a bundle's `vectors.npy` may hold
 
 def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
     """Vectors u (J, P + Q + 1) for one meaning of a rank as of a moment; profiles (J, P), rows sorted by CSA."""
-    width = rows.vector.shape[1]
+    width = rows.width
     fitted = np.zeros((len(profiles), width + 1))
     visible = rows.take(rows.visible(moment))
     flat = [(k, w) for k, w in _weighed(weights) if k.sharpness == 0]
@@ -69,8 +69,8 @@ def _sample(rows: HistoryRows) -> Floats:
     """Memory vectors (M, Q) of some of the rows, the same for the same rows."""
     most = min(MOST_SAMPLE, max(LEAST_SAMPLE, PAIRS // max(1, len(rows))))
     if len(rows) <= most:
-        return rows.vector
-    return rows.vector[np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))]
+        return rows.vectors()
+    return rows.vectors(np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False)))
 
 
 def _blocks(rows: HistoryRows, csas: int, sample: int) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
@@ -90,7 +90,7 @@ def _values(
 ) -> Doubles:  # fmt: skip
     """Σ_k w_k part_k (M, c) of contacts with memory vectors (M, Q) and the CSAs of some rows."""
     total = np.zeros((len(sample), len(starts) - 1))
-    cosine = sample @ rows.vector[some].T
+    cosine = sample @ rows.vectors(some).T
     age_s = ((moment - rows.known_at[some]) / SECOND).astype(np.float32)
     for kernel, weight in kernels:
         counted = similarity_weight(kernel, cosine, age_s)

@@ -287,7 +287,7 @@ def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
     secret, file = tmp_path / "secret", tmp_path / "customers.state"
     secret.write_bytes(b"sixteen bytes or more")
     bundle = Matcher.load(whole_bundle).bundle
-    width = bundle.history.vector.shape[1]
+    width = bundle.history.width
     Customers.empty(secret.read_bytes(), bundle.manifest.id, width).save(file)
     return file, secret
 
