@@ -24,7 +24,7 @@ Halves = npt.NDArray[np.float16]
 NAME = "standins.npz"
 # Share of the variance that is searched; the rest would double the scan and move hardly a nomination.
 KEPT_VARIANCE = 0.995
-MOST_COMPONENTS = 64_000_000  # CSAs × width
+MOST_COMPONENTS = 1 << 28  # CSAs × width: some 3 GB while they are fitted
 
 
 @dataclass(frozen=True)
