@@ -30,7 +30,7 @@ class Running:
     def __init__(self, service: Service, journal: str | Path) -> None:
         self._service, self._journal = service, journal
         settings = service.settings
-        self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True)
+        self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True, folder=True)
         self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
         self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
@@ -77,10 +77,10 @@ class Running:
             _log.info("swapped", extra={"values": {"what": what}})
         except TwoTowerError as error:
             outcome = "refused"
-            _log.error("%s: what is served stays: %s", what, error)
+            _log.error("%s refused, what is served stays: %s", what, error)
         except Exception:
             outcome = "refused"
-            _log.exception("%s: what is served stays", what)
+            _log.exception("%s refused, what is served stays", what)
         self._service.metrics.swaps.labels(f"{what} {outcome}").inc()
 
     def _load(self) -> Serving:

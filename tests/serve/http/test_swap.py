@@ -75,7 +75,7 @@ class TestSwap:
         code = fresh.codes["csa-01"]
         assert told[code] == fresh.memory.end[code] - fresh.memory.begin[code] + 1
 
-    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "raises", "nan"])
+    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "empty", "no folder", "raises", "nan"])
     def test_a_bad_bundle_is_refused_once_and_the_old_one_stays(
         self,
         ask: Asking,
@@ -87,16 +87,20 @@ class TestSwap:
         tmp_path: Path,
         how: str,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         bad = tmp_path / "bad"
-        shutil.copytree(whole_bundle, bad)
+        if how == "empty":
+            bad.mkdir()
+        elif how != "no folder":
+            shutil.copytree(whole_bundle, bad)
         if how == "checksum":
             (bad / "csa_tower.onnx").write_bytes(b"x" * (bad / "csa_tower.onnx").stat().st_size)
         elif how == "missing":
             (bad / "history.faiss").unlink()
         elif how == "no bundle":
             (bad / "manifest.json").write_text("{}")
-        else:
+        elif how in ("raises", "nan"):
             score = {"raises": None, "nan": float("nan")}[how]
             whole = Matcher.match
 
@@ -113,6 +117,7 @@ class TestSwap:
         running.look()
         running.look()
         assert service.serving is before
+        assert [line.startswith("bundle refused, what is served stays") for line in caplog.messages].count(True) == 1
         assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
         assert 'twotower_swaps_total{outcome="bundle refused"} 1.0' in ask.get("/metrics").text
         linked(whole_bundle)
