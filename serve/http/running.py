@@ -1,10 +1,11 @@
-"""What goes on beside the requests: ticks, watching for a new bundle, roster or tokens, saving customers."""
+"""What goes on beside the requests: ticks, looking for a new bundle, roster or tokens, rebuilding, saving customers."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from twotower.errors import TwoTowerError
 
 _log = logging.getLogger("serve")
 SAVE_S = 60.0
+REBUILD_S = 5.0  # between looks at whether searches are to be built anew
 
 
 class Running:
@@ -40,6 +42,7 @@ class Running:
         """While requests are served."""
         settings = self._service.settings
         jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        jobs.append(every(REBUILD_S, self.rebuild))
         if self._service.serving.matcher.customers is not None and settings.workers == 1:
             jobs.append(every(SAVE_S, self._save))
         tasks = [asyncio.create_task(job) for job in jobs]
@@ -69,6 +72,14 @@ class Running:
             self._try("bundle", self._swap)
         if self.roster is not None and self.roster.changed():
             self._try("roster", self._take_roster)
+
+    def rebuild(self) -> None:
+        """Build searches anew where much has come beside them; everything else goes on meanwhile."""
+        matcher = self._service.serving.matcher
+        if matcher.snapshot.due:
+            begun = time.monotonic()
+            matcher.rebuild()
+            _log.info("searches rebuilt", extra={"values": {"seconds": round(time.monotonic() - begun, 3)}})
 
     def _try(self, what: str, work: Any) -> None:
         try:

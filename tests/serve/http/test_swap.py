@@ -179,3 +179,16 @@ class TestSwap:
         answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50})
         assert answer.json()["model"] != before
         assert "csa-01" not in order(answer)
+
+    def test_searches_are_built_anew_when_much_has_come_beside_them(
+        self, ask: Asking, service: Service, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        matcher, searches = service.serving.matcher, service.serving.matcher.snapshot.profiles
+        running.rebuild()
+        assert matcher.snapshot.profiles is searches
+        monkeypatch.setattr("serve.snapshot.MOST_UNINDEXED", 1)
+        ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}, {"op": "join", "csa_id": "other"}]})
+        running.rebuild()
+        assert matcher.snapshot.profiles is not searches
+        assert not matcher.snapshot.due
+        assert "new" in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))
