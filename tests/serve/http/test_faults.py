@@ -20,6 +20,7 @@ from serve.http.running import Running
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
 from serve.matcher import Matcher
+from serve.roster.changes import Leave
 from serve.roster.journal import Journal
 from serve.store.errors import StoreUnavailable
 from serve.store.store import Store
@@ -65,6 +66,49 @@ def test_a_model_that_hangs_is_not_waited_for(ask: Asking, service: Service, mon
     assert order(answer) == QUEUE
     assert "60 ms" in answer.json()["why"]
     assert answer.json()["elapsed_ms"]["whole"] >= 60  # what the caller waited, not what the fallback took
+    go_on.set()
+
+
+def test_an_assignment_does_not_wait_for_a_model_that_hangs(
+    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, breaker = threading.Event(), Breaker(1)
+    service.serving.guarded.breaker = breaker
+    monkeypatch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
+    contacts = [{**CONTACT, "contact_id": f"c-{i}", "eligible": ["csa-01", "csa-02"]} for i in range(4)]
+    body = {"contacts": contacts, "capacity": {"csa-02": 2}}
+    begun = time.monotonic()
+    answer = ask.post("/v1/assign", body, **{"X-Deadline-Ms": "60"})
+    assert time.monotonic() - begun < 10
+    found = answer.json()["assignments"]
+    assert [one["csa_id"] for one in found] == ["csa-01", "csa-02", "csa-02", None]
+    assert {one["fallback"] for one in found} == {"deadline"}
+    assert breaker.state == "open"
+    assert 'twotower_fallbacks_total{reason="deadline"} 4.0' in ask.get("/metrics").text
+    go_on.set()
+
+
+def test_a_fallback_names_nobody_who_may_be_gone_by_now(
+    ask: Asking, service: Service, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every thread hangs in the model, so that none reads the journal, while another process changes the roster."""
+    go_on, keeper = threading.Event(), service.serving.keeper
+    monkeypatch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
+    soon = {"X-Deadline-Ms": "60"}
+    for _ in range(service.settings.threads):
+        assert ask.post("/v1/match", {"contact": CONTACT}, **soon).json()["fallback"] == "deadline"
+    other = load_serving(Settings(str(bundle_folder)), tmp_path / "roster.journal").keeper
+    assert keeper.known()
+    other.update([Leave(QUEUE[0])])
+    keeper._clock = lambda: time.monotonic() + 10
+    assert not keeper.known()
+    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **soon)
+    assert (answer.json()["fallback"], order(answer)) == ("roster", QUEUE)
+    assert ask.post("/v1/match", {"contact": CONTACT}, **soon).status_code == 503
+    assert ask.post("/v1/assign", {"contacts": [CONTACT]}, **soon).status_code == 503
+    keeper.follow()
+    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **soon)
+    assert (answer.json()["fallback"], order(answer)) == ("deadline", QUEUE[1:])
     go_on.set()
 
 
