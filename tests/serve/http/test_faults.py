@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 from serve.breaker import Breaker
 from serve.guarded import Pace
 from serve.http.build import build_service, load_serving
+from serve.http.run import open_files
 from serve.http.running import Running
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
@@ -321,6 +323,26 @@ def test_settings_that_do_not_fit_are_told(bundle_folder: Path, tmp_path: Path) 
         load_serving(Settings(str(bundle_folder), digest="0" * 64), tmp_path / "j")
     with pytest.raises(BundleError):
         load_serving(Settings(str(tmp_path / "nowhere")), tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("limits", "set_to", "warned"),
+    [
+        ((100, 4000), (3000, 4000), False), ((100, 2000), (2000, 2000), True), ((3000, 4000), None, False),
+        ((100, resource.RLIM_INFINITY), (3000, resource.RLIM_INFINITY), False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
+    ],
+)  # fmt: skip
+def test_as_many_files_as_connections_need_may_be_open(
+    limits: tuple[int, int], set_to: tuple[int, int] | None, warned: bool, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    done: list[Any] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, given: done.append(given))
+    open_files(3000)
+    assert done == ([] if set_to is None else [set_to])
+    assert ("raise the hard limit" in caplog.text) == warned
 
 
 @pytest.fixture
