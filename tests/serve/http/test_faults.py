@@ -50,7 +50,10 @@ def test_a_session_that_raises_gives_the_queues_order_until_it_works_again(
         assert [one.json()["fallback"] for one in answers] == ["error"] * 3 + ["open"]
         assert all(order(one) == QUEUE for one in answers)
         service.tick()
-        assert "twotower_breaker_open 1.0" in ask.get("/metrics").text
+        metrics = ask.get("/metrics").text
+        assert "twotower_breaker_open 1.0" in metrics
+        assert 'twotower_fallbacks_total{reason="error"} 3.0' in metrics
+        assert 'twotower_fallbacks_total{reason="open"} 1.0' in metrics
         assert ask.client.get("/readyz").status_code == 200  # it answers
     now[0] += 1.1
     assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
