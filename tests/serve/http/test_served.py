@@ -78,7 +78,9 @@ def acknowledged_until_killed(served: Served, route: str, body: Callable[[str], 
     threads = [threading.Thread(target=tell, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
+    until = time.monotonic() + 30
     while len(told) < 20:
+        assert time.monotonic() < until, served.log.read_text()
         time.sleep(0.01)
     served.process.send_signal(signal.SIGKILL)
     served.process.wait()
@@ -96,6 +98,8 @@ def test_a_kill_during_roster_updates_loses_nothing_acknowledged(bundle_folder: 
         served.restart()
         _, found = served.get("/v1/roster?limit=10000")
         assert told <= {one["csa_id"] for one in found["csas"]}
+        matched = served.post("/v1/match", {"contact": CONTACT, "k": 200, "eligible": sorted(told)[:100]})[1]
+        assert {one["csa_id"] for one in matched["candidates"]} == set(sorted(told)[:100])
         assert served.post("/v1/roster", {"changes": [{"op": "leave", "csa_id": min(told)}]})[0] == 200
 
 
@@ -113,6 +117,9 @@ def test_a_kill_during_feedback_loses_nothing_acknowledged(bundle_folder: Path, 
         with sqlite3.connect(tmp_path / "store.db") as connection:
             kept = {row[0] for row in connection.execute("SELECT contact_id FROM twotower_handovers")}
         assert told <= kept
+        fact = {"contact_id": min(told), "csa_id": "csa-01", "assigned_at": START, "resolved": True}
+        assert served.post("/v1/feedback", {"facts": [{**fact, "ended_at": START + 9}]})[1]["new"] == 1
+        assert served.post("/v1/match", {"contact": CONTACT})[1]["fallback"] is None
 
 
 def test_workers_share_the_roster(bundle_folder: Path, tmp_path: Path) -> None:
