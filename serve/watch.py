@@ -41,6 +41,10 @@ class FileWatch:
         self.path, self._folder = Path(path), folder
         self._known = self._stamp() if seen else None
 
+    def forget(self) -> None:
+        """What is there now is not known after all."""
+        self._known = None
+
     def changed(self) -> bool:
         """Whether it is another since the last call. One that is missing is not: somebody is about to put it there."""
         found = self._stamp()

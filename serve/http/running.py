@@ -18,7 +18,7 @@ from serve.http.tokens import Tokens, read_tokens
 from serve.roster.journal import JournalGap
 from serve.store.errors import StoreError
 from serve.watch import FileWatch, roster_changes
-from twotower.bundle.manifest import NAME
+from twotower.bundle.manifest import NAME, Manifest
 from twotower.errors import TwoTowerError
 
 _log = logging.getLogger("serve")
@@ -33,9 +33,21 @@ class Running:
         self._service, self._journal = service, journal
         settings = service.settings
         self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True, folder=True)
+        if not self._served():
+            self.bundle.forget()
         self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
         self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
+        if self.tokens is not None:
+            self._take_tokens()
+
+    def _served(self) -> bool:
+        """Whether what is there now is what was loaded, which took a while."""
+        try:
+            there = Manifest.read(Path(self._service.settings.bundle))
+        except TwoTowerError:
+            return False
+        return there.id == self._service.serving.matcher.bundle_id
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:

@@ -170,13 +170,17 @@ def test_a_clock_that_jumps_breaks_nothing(ask: Asking, monkeypatch: pytest.Monk
 def test_tokens_are_read_again_when_their_file_changes(bundle_folder: Path, tmp_path: Path) -> None:
     import json
 
-    from serve.http.tokens import new_token
+    from serve.http.tokens import Tokens, new_token
 
     file = tmp_path / "tokens.json"
     first, entry = new_token("a", ["router"], None)
     file.write_text(json.dumps({"tokens": [entry.to_json()]}))
     made = build_service(Settings(str(bundle_folder), tokens=str(file)), tmp_path / "j")
+    old, gone = new_token("c", ["router"], None)
+    made.tokens = Tokens([gone])  # as if it had been taken out while the bundle was loaded
     running = Running(made, tmp_path / "j")
+    assert made.tokens.find(f"Bearer {old}") is None
+    assert made.tokens.find(f"Bearer {first}") == entry
     second, other = new_token("b", ["router"], None)
     (tmp_path / "next").write_text(json.dumps({"tokens": [other.to_json()]}))
     (tmp_path / "next").replace(file)

@@ -124,6 +124,18 @@ class TestSwap:
         running.look()
         assert service.serving is not before
 
+    def test_what_was_put_there_while_a_service_started_is_seen(
+        self, service: Service, linked: Any, whole_bundle: Path, tmp_path: Path
+    ) -> None:
+        before = service.serving
+        linked(whole_bundle)
+        running = Running(service, tmp_path / "roster.journal")
+        running.look()
+        assert service.serving is not before
+        linked(tmp_path / "nowhere")
+        Running(service, tmp_path / "roster.journal").look()
+        assert 'outcome="bundle refused"} 1.0' in service.metrics.text().decode()
+
     def test_a_roster_file_becomes_changes(
         self, ask: Asking, service: Service, running: Running, data: Path, settings: Settings
     ) -> None:
