@@ -65,6 +65,23 @@ def test_a_digest_pins_one_bundle(
         build_service(settings, tmp_path / "j")
 
 
+def test_an_alias_of_a_registry_is_asked_for_each_bundle(
+    link: Path, bundle_folder: Path, whole_bundle: Path, swapped: Callable[[Running], None], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    meant = {"contact-matcher@champion": Manifest.read(bundle_folder).id}
+    monkeypatch.setattr("twotower.bundle.origin.registered_digest", lambda name, alias: meant[f"{name}@{alias}"])
+    settings = Settings(str(link), insecure=True, digest="models:/contact-matcher@champion")
+    service = build_service(settings, tmp_path / "j")
+    running, before = Running(service, tmp_path / "j"), served(service)
+    swapped(running)
+    assert served(service) == before
+    meant["contact-matcher@champion"] = Manifest.read(whole_bundle).id
+    swapped(running)
+    assert served(service) == Manifest.read(whole_bundle).id
+    service.close()
+
+
 def test_the_next_bundle_needs_its_own_signature(
     link: Path, bundle_folder: Path, whole_bundle: Path, swapped: Callable[[Running], None], tmp_path: Path
 ) -> None:
