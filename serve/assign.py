@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from serve.answer import Candidate
-from serve.contact import MatchError, moment_of
+from serve.contact import MatchError, given, moment_of
 
 Who = TypeVar("Who")
 
@@ -55,6 +55,6 @@ def assign_greedily(
 
 
 def _by_arrival(contacts: Sequence[Mapping[str, Any]]) -> list[int]:
-    moments = [contact.get("arrived_at") for contact in contacts]
+    moments = [given(contact, "arrived_at") for contact in contacts]
     known = {i: moment_of(moment, "arrived_at") for i, moment in enumerate(moments) if moment is not None}
     return sorted(range(len(contacts)), key=lambda i: (i not in known, known.get(i, 0), i))

@@ -1,7 +1,8 @@
 """Contacts as callers hand them over: plain mappings, checked and turned into what the towers read.
 
-Notable: every key may be missing or None, keys that are not known are ignored, and a value of a wrong type is refused
-by name, so a router that sends nonsense hears of it at once instead of getting a quietly worse match.
+Notable: every key may be missing or null (None, or what data frames have in its place), keys that are not known are
+ignored, and a value of a wrong type is refused by name, so a router that sends nonsense hears of it at once instead of
+getting a quietly worse match.
 """
 
 from __future__ import annotations
@@ -39,17 +40,36 @@ def clean(contact: Mapping[str, Any]) -> dict[str, Any]:
     """The known fields of a contact, times as int64 µs. Raises MatchError naming a field of a wrong type."""
     found: dict[str, Any] = {}
     for name in TEXTS:
-        value = contact.get(name)
+        value = given(contact, name)
         if value is not None and not isinstance(value, str):
             raise MatchError(f"contact field {name!r}: text or None expected, got {type(value).__name__}")
         found[name] = value
     for name in TIMES:
-        found[name] = None if contact.get(name) is None else moment_of(contact[name], name)
-    priority = contact.get("priority")
-    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int | float)):
-        raise MatchError(f"contact field 'priority': a number or None expected, got {type(priority).__name__}")
-    found["priority"] = priority
+        value = given(contact, name)
+        found[name] = None if value is None else moment_of(value, name)
+    found["priority"] = _priority(given(contact, "priority"))
     return found
+
+
+def given(contact: Mapping[str, Any], name: str) -> Any:
+    """A field of a contact, None where it is missing or null: NaN, NaT and NA of a data frame are null, too."""
+    value = contact.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return None if bool(value != value) else value  # of all values these are not what they are
+    except TypeError:  # NA will not even say so
+        return None
+    except ValueError:  # an array, which is no field
+        return value
+
+
+def _priority(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise MatchError(f"contact field 'priority': a number or None expected, got {type(value).__name__}")
+    return float(value)
 
 
 def moment_of(value: Any, name: str) -> int:

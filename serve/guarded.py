@@ -55,6 +55,10 @@ class Decision:
     """What the model made of the contact, for `Matcher.ended`; None under a fallback."""
 
 
+Assigned = tuple[Candidate | None, Decision]
+"""Who takes a contact, None: nobody, and the decision that they were taken from."""
+
+
 @dataclass
 class Counts:
     """What a guarded matcher has done since it was made."""
@@ -176,19 +180,33 @@ class Guarded:
         deadline_s: float | None = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
-    ) -> list[tuple[Candidate | None, Decision]]:
+        entered: Callable[[Ticket], None] | None = None,
+    ) -> list[Assigned]:
         """One CSA for each contact (None: nobody is left), as `Matcher.assign` takes them, with the decision that each
-        was taken from. deadline_s: for all together, by default the budget times the contacts."""
-        begun, decisions, who = self._clock(), {}, one_each(eligible, len(contacts))
+        was taken from. deadline_s: for all together, by default the budget times the contacts; entered: as in `match`,
+        of each contact."""
+        begun, who = self._clock(), one_each(eligible, len(contacts))
         whole = self.budget_s * len(contacts) if deadline_s is None else deadline_s
 
-        def best(i: int, k: int) -> Sequence[Candidate]:
+        def decide(i: int, k: int) -> Decision:
             left = max(0.0, whole - (self._clock() - begun))
-            decisions[i] = self.match(contacts[i], k, who[i], deadline_s=left, rank=rank, at=at)
-            return decisions[i].candidates
+            return self.match(contacts[i], k, who[i], deadline_s=left, rank=rank, at=at, entered=entered)
 
-        chosen = assign_greedily(contacts, best, capacity)
-        return [(one, decisions[i]) for i, one in enumerate(chosen)]
+        return _assigned(contacts, decide, capacity)
+
+    def assign_unasked(
+        self,
+        contacts: Sequence[Mapping[str, Any]],
+        eligible: Sequence[Eligible],
+        capacity: Mapping[str, int],
+        reason: Reason,
+        why: str,
+        waited_s: float = 0.0,
+    ) -> list[Assigned]:
+        """What `assign` answers where the model does not: to each contact who has waited the longest. As `fallback`."""
+        return _assigned(
+            contacts, lambda i, k: self.fallback(contacts[i], k, eligible[i], None, reason, why, waited_s), capacity
+        )
 
     def _check(self, k: int, rank: Rank | None, utility: Utility | None) -> None:
         if k < 1:
@@ -285,6 +303,19 @@ class Guarded:
                 self.counts.fallbacks[reason] += 1
         matcher = self.matcher
         return Decision(found, reason, why, matcher.bundle_id, matcher.snapshot.version, elapsed, seen)
+
+
+def _assigned(
+    contacts: Sequence[Mapping[str, Any]], decide: Callable[[int, int], Decision], capacity: Mapping[str, int] | None
+) -> list[Assigned]:
+    decisions: dict[int, Decision] = {}
+
+    def best(i: int, k: int) -> Sequence[Candidate]:
+        decisions[i] = decide(i, k)
+        return decisions[i].candidates
+
+    chosen = assign_greedily(contacts, best, capacity)
+    return [(one, decisions[i]) for i, one in enumerate(chosen)]
 
 
 def _in_order(ids: Sequence[str]) -> tuple[Candidate, ...]:

@@ -5,8 +5,8 @@ shrunk towards depends on everyone and is kept from the last `refresh`; their ow
 their memory move at once, in time that but for a rare move of all rows (`live_rows.py`) does not depend on how much is
 remembered. Nobody else moves until the next refresh, which brings the past of all to one moment, as a snapshot in
 training does, and builds anew what nominates candidates. Who joins, and of whom something else is declared, reads by
-the same features and tower; what nominates does not know them as they are now, so until the next refresh they are
-nominated whenever they are eligible. Tenure stays that of the bundle.
+the same features and tower; what nominates does not know them as they are now, so until it is built anew (at a refresh,
+or beside everything else, `material`) they are nominated whenever they are eligible. Tenure stays that of the bundle.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,9 @@ from serve.live_rows import Fresh, LiveRows, LiveVectors
 from serve.outcome import Outcome
 from serve.roster.book import Book, Told
 from serve.roster.declared import csas_table
+from serve.searches import Asked, Material, Searches, build_searches
 from serve.seen import Seen
-from serve.snapshot import Searched, Snapshot, surrogates
+from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.tables import Roster
 from twotower.features.csa import CsaFeatures, of_past, past_columns
@@ -32,14 +34,20 @@ from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
 from twotower.features.engine.readout import Priors
 from twotower.features.streams import told_of
-from twotower.index.build import QUERIES, build_history_index, build_profile_index
-from twotower.index.history import StaleVectors, history_queries, history_vectors, stale_vectors
-from twotower.index.vectors import VectorIndex
+from twotower.index.history import stale_vectors
 from twotower.scoring.join import sigmoid
-from twotower.scoring.rows import HistoryRows
 from twotower.tables.load import csas_of
 
 Floats = npt.NDArray[np.float32]
+
+
+class Mark(NamedTuple):
+    """How far a roster was when somebody began to build: into which `fresh`, which had been `told` of so many, and
+    after how many `moves`."""
+
+    fresh: Fresh
+    told: int
+    moves: int
 
 
 class Live:
@@ -49,7 +57,7 @@ class Live:
     searches are tuned when they are built anew.
     """
 
-    def __init__(self, bundle: Bundle, snapshot: Snapshot, asked: deque[tuple[Floats, Floats]]) -> None:
+    def __init__(self, bundle: Bundle, snapshot: Snapshot, asked: deque[Asked]) -> None:
         self._bundle, self._schema, self._snapshot = bundle, bundle.schema, snapshot
         saved = bundle.engine
         self._engine = CsaHistory.restored(saved.settings, saved.state())
@@ -64,7 +72,8 @@ class Live:
         self._indexed_at = int(bundle.manifest.window["until"])
         self._fresh = Fresh(snapshot.fresh[0].shape[1])
         self._asked = asked
-        self._unindexed: list[int] = []  # CSAs whom the indexes do not know as they are
+        self._moves = 0  # of CSAs of whom something else was declared, so far
+        self._unindexed: dict[int, int] = {}  # CSAs whom the indexes do not know as they are, and their last move
         self._priors = Priors()
         of_past(self._schema, self._engine, self._engine.moment, priors=self._priors)
 
@@ -119,7 +128,7 @@ class Live:
             blocked=book.blocked,
             left=np.array(sorted(book.left), np.int64),
             version=book.version,
-            unindexed=np.array(sorted(self._unindexed), np.int64),
+            unindexed=self._moved_since(),
         )
         return self._snapshot
 
@@ -138,8 +147,8 @@ class Live:
         (self._encoded[code],), (self._own[code],) = encoder.encode(*given)
         self._beliefs.begin(code, self._encoded[code], encoder.spread(*given))
         self._vectors.put(code, self._beliefs.vector(code, self._encoded[code]), self._own[code])
-        if code not in self._unindexed:
-            self._unindexed.append(code)
+        self._moves += 1
+        self._unindexed[code] = self._moves
 
     def _embed(self, texts: Sequence[str]) -> Floats:
         """Base embeddings (N, K) of texts, as the contact tower reads them."""
@@ -159,7 +168,7 @@ class Live:
         """The CSAs of a book as a bundle holds them: who did not change to the bit as the bundle had them. Only before
         hand-overs are told."""
         roster, count, encoder = self._bundle.roster, len(book), self._bundle.csa_encoder
-        moved = np.array(sorted(self._unindexed), np.int64)
+        moved = self._moved_since()
         spread = roster.spread.grown(count - len(roster)).put(
             moved, encoder.spread(self._features[moved], self._identity[moved])
         )
@@ -184,34 +193,44 @@ class Live:
         else:
             encoded, own = self._encoded, self._own
         vectors = self._beliefs.all_vectors(encoded)
-        rows, join = self._rows.rows(), self._bundle.join
-        stand_ins = surrogates(join, vectors, rows, moment)
-        profiles, history = self._searches(vectors, rows, moment)
+        material = Material(vectors, self._rows.rows(), moment, moment, self._rate)
+        made = build_searches(self._bundle.join, material, self.asked(), self._snapshot)
         # All of it is there: only now does anything change.
         self._rows.settle()
         self._priors, self._features, self._encoded, self._own = priors, features, encoded, own
         self._vectors = LiveVectors(vectors, own)
-        self._indexed_at, self._fresh, self._unindexed = moment, Fresh(history.vectors.shape[1]), []
+        self._indexed_at, self._fresh, self._unindexed = moment, Fresh(self._fresh.width), {}
         self._engine.stand_at(moment)
-        searched = Searched.of(history, rows, len(identity))
-        self._snapshot = replace(
-            self._view(), profiles=profiles, history=searched, surrogates=stand_ins, unindexed=np.empty(0, np.int64)
-        )
+        return self._searched(made)
+
+    def asked(self) -> list[Asked]:
+        """Vectors of late contacts."""
+        return list(self._asked.copy())  # a copy, as others append meanwhile
+
+    def material(self) -> tuple[Material, Mark]:
+        """What searches can be built of now (`build_searches`), by whoever need not write, and what `searched` is to be
+        told with them."""
+        vectors, _, places = self._vectors.view()
+        made_of = Material(vectors[places], self._rows.rows(), self.moment, self._indexed_at, self._rate)
+        return made_of, Mark(self._fresh, self._fresh.told, self._moves)
+
+    def searched(self, made: Searches, mark: Mark) -> Snapshot:
+        """The roster with searches that were built since `material`; as it is, where others were meanwhile."""
+        if mark.fresh is self._fresh:
+            self._fresh = self._fresh.since(mark.told)
+            self._unindexed = {code: move for code, move in self._unindexed.items() if move > mark.moves}
+            self._searched(made)
         return self._snapshot
 
-    def _searches(self, vectors: Floats, rows: HistoryRows, moment: int) -> tuple[VectorIndex, VectorIndex]:
-        """Indexes over profile vectors (J, P) and what is remembered, as good as late contacts tell."""
-        stale = StaleVectors(rows, moment, self._rate)
-        history = history_vectors(rows, moment, self._rate)
-        asked, before = list(self._asked.copy()), self._snapshot  # a copy, as others append meanwhile
-        profile, queries = vectors[:0], history[:0]
-        if asked:
-            profile, memory = (np.stack(part) for part in zip(*asked, strict=True))
-            queries = history_queries(memory, self._bundle.join.default)
-        return (
-            as_deep(build_profile_index(vectors, profile), before.profiles, len(asked)),
-            _over(as_deep(build_history_index(history, queries), before.history.index, len(asked)), stale),
-        )
+    def _searched(self, made: Searches) -> Snapshot:
+        self._snapshot = replace(
+            self._view(), profiles=made.profiles, history=made.history, surrogates=made.surrogates,
+            unindexed=self._moved_since(),
+        )  # fmt: skip
+        return self._snapshot
+
+    def _moved_since(self) -> npt.NDArray[np.int64]:
+        return np.array(sorted(self._unindexed), np.int64)
 
     def _worked(self, code: int, at: int, change: int) -> bool:
         """Count a beginning (1) or an end (−1) as load; False where nobody asks, where the bundle's state holds it
@@ -260,18 +279,6 @@ class Live:
             upset=told.upset,
             codes=told.groups(schema),
         )
-
-
-def as_deep(built: VectorIndex, before: VectorIndex, asked: int) -> VectorIndex:
-    """An index that looks no less far than the one before, where few contacts told how far is needed."""
-    if asked >= QUERIES or built.choice.kind != before.choice.kind or built.choice.effort >= before.choice.effort:
-        return built
-    return VectorIndex(built.index, built.vectors, replace(built.choice, effort=before.choice.effort))
-
-
-def _over(built: VectorIndex, vectors: StaleVectors) -> VectorIndex:
-    """An index that makes its vectors when they are asked for."""
-    return VectorIndex(built.index, vectors, built.choice)
 
 
 def _flag(value: bool | None) -> npt.NDArray[np.int8]:

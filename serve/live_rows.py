@@ -125,7 +125,21 @@ class Fresh:
 
     def __init__(self, width: int) -> None:
         self._vectors, self._csa = np.empty((256, width), np.float32), np.empty(256, np.int64)
-        self._count = 0
+        self._count = self.told = 0
+        """How many there are, and how many there ever were."""
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self._vectors.shape[1]
+
+    def since(self, told: int) -> Fresh:
+        """Those that came after the first `told`, as far as they are not forgotten."""
+        later, made = min(self.told - told, self._count), Fresh(self.width)
+        kept = slice(self._count - later, self._count)
+        made._vectors, made._csa = _roomy(self._vectors[kept], 256), _roomy(self._csa[kept], 256)
+        made._count = made.told = later
+        return made
 
     def add(self, csa: int, vector: Floats) -> None:
         """One more vector (W,) of a CSA."""
@@ -136,6 +150,7 @@ class Fresh:
             self._vectors, self._csa = _roomy(self._vectors, self._count), _roomy(self._csa, self._count)
         self._vectors[self._count], self._csa[self._count] = vector, csa
         self._count += 1
+        self.told += 1
 
     def view(self) -> tuple[Floats, Positions]:
         """Vectors (F, W) and their CSAs (F,) so far."""

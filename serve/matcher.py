@@ -23,7 +23,7 @@ import pyarrow as pa
 from serve.answer import Candidate, Ranked, as_candidates
 from serve.assign import assign_greedily, one_each
 from serve.contact import MatchError as MatchError
-from serve.contact import clean, columns_of, eligible_codes, moment_of
+from serve.contact import clean, columns_of, moment_of
 from serve.customers import Customers
 from serve.customers_rows import MemoryOfOne
 from serve.live import Live
@@ -37,7 +37,9 @@ from serve.roster.changes import RosterChange
 from serve.roster.declared import declared_of
 from serve.roster.eligibility import Need
 from serve.roster.view import RosterView
-from serve.roster.waiting import waiting
+from serve.roster.waiting import Eligible as Eligible
+from serve.roster.waiting import may_take, waiting
+from serve.searches import build_searches
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
@@ -48,7 +50,6 @@ from twotower.scoring.memory import Memory
 from twotower.scoring.utility import Utility
 
 _log = logging.getLogger("serve")
-Eligible = Sequence[str] | Need | None
 OTHER_BUNDLE = (
     "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
     "who served them do; build the store again with this bundle"
@@ -213,15 +214,7 @@ class Matcher(ContactReader):
     def _who(self, eligible: Eligible, customer_id: str | None, view: Snapshot) -> npt.NDArray[np.int64] | None:
         """Codes, ascending, of who may take a customer's contact, None: all active. Raises MatchError, unknown ids."""
         barred = view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
-        if isinstance(eligible, Need):
-            codes = None if view.bitmaps is None else view.bitmaps.codes(eligible)
-        elif eligible is None:
-            codes = None if barred is None else np.flatnonzero(view.active)
-        else:
-            codes = eligible_codes(eligible, view.codes)
-            codes = codes[codes < len(view.active)]  # who joins while this call runs comes with the next
-            codes = np.setdiff1d(codes, view.left, assume_unique=True) if len(view.left) else codes
-        return codes if barred is None or codes is None else np.setdiff1d(codes, list(barred), assume_unique=True)
+        return may_take(view, eligible, barred)
 
     def refresh(self, at: datetime | int | None = None) -> None:
         """Bring everyone's past to a moment (by default just after all that is known): what numbers are shrunk towards,
@@ -236,6 +229,17 @@ class Matcher(ContactReader):
                     f"at: {format_time(moment)} is earlier than what is known ({format_time(live.moment)})"
                 )
             self._snapshot = live.refresh(moment)
+
+    def rebuild(self) -> None:
+        """Build what nominates candidates anew, of all that is known now, in seconds on a large roster, while matching,
+        hand-overs and changes of the roster go on: for a thread of its own, when the snapshot is `due`. Nobody's
+        numbers move, as they do by `refresh`."""
+        with self._writing:
+            live = self._started()
+            material, mark = live.material()
+        made = build_searches(self._join, material, live.asked(), self._snapshot)
+        with self._writing:
+            self._snapshot = live.searched(made, mark)
 
     def _started(self) -> Live:
         """The writer's side, made when something first changes: a copy of all that may change."""

@@ -53,11 +53,16 @@ def sentences(it: Explanation) -> list[str]:
 def _probability(it: Explanation, contact: str) -> str:
     if it.p_resolved is None or it.between is None:
         return f"No probability can be told for {it.csa_id} and {contact}: the records have no contacts that failed."
-    low, high = it.between
-    return (
-        f"{it.csa_id} is expected to resolve {contact} with a probability of {it.p_resolved:.0%}; "
-        f"from what is known it may be {low:.0%} to {high:.0%}."
-    )
+    low, high = map(_percent, it.between)
+    between = "" if low == high else f"; from what is known it may be {low} to {high}"
+    return f"{it.csa_id} is expected to resolve {contact} with a probability of {_percent(it.p_resolved)}{between}."
+
+
+def _percent(probability: float) -> str:
+    """In whole percents; what would round to none or all is neither."""
+    if probability <= 0.005:
+        return "less than 1%"
+    return "more than 99%" if probability >= 0.995 else f"{probability:.0%}"
 
 
 def _contact(it: Explanation) -> list[str]:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from serve.live import as_deep
 from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave
 from serve.roster.declared import Declared, csas_table
+from serve.searches import as_deep
 from serve.watch import MOST_GONE, roster_changes
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.manifest import Manifest, describe_files

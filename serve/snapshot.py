@@ -40,6 +40,8 @@ EXACT_HISTORY = 8_192
 FROM_SURROGATE, NOMINATED = 64, 4
 TIGHT, TIGHT_NOMINATED = 128, 3
 FROM_HISTORY_ROWS = 96
+# CSAs whom the searches do not know as they are, and hand-overs that came since, up to which they are looked at beside.
+MOST_UNINDEXED, MOST_BESIDE = 256, 4_096
 # Components (CSAs × width) up to which the stand-in of everyone is scanned: about half a millisecond.
 SCANNED_COMPONENTS = 6_000_000
 
@@ -140,6 +142,11 @@ class Snapshot:
             surrogates=stand_ins,
             fresh=(np.empty((0, history.vectors.shape[1]), np.float32), np.empty(0, np.int64)),
         )
+
+    @property
+    def due(self) -> bool:
+        """Whether so much is looked at beside the searches that they are worth building anew (`Matcher.rebuild`)."""
+        return len(self.unindexed) > MOST_UNINDEXED or len(self.fresh[1]) > MOST_BESIDE
 
     def vectors_of(self, codes: Codes) -> Floats:
         """Profile vectors (C, P) of CSAs."""

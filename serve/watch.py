@@ -32,14 +32,21 @@ MOST_GONE = 0.5  # of the active, by one roster file
 
 
 class FileWatch:
-    """Whether a file has changed. seen: what is there now is known already."""
+    """Whether a file has changed. seen: what is there now is known already.
 
-    def __init__(self, path: str | Path, seen: bool = False) -> None:
-        self.path = Path(path)
+    folder: the file stands for the folder that it is in: one that lacks it is another, too, as is a link to nothing.
+    """
+
+    def __init__(self, path: str | Path, seen: bool = False, folder: bool = False) -> None:
+        self.path, self._folder = Path(path), folder
         self._known = self._stamp() if seen else None
 
+    def forget(self) -> None:
+        """What is there now is not known after all."""
+        self._known = None
+
     def changed(self) -> bool:
-        """Whether it is another since the last call; one that is missing is not."""
+        """Whether it is another since the last call. One that is missing is not: somebody is about to put it there."""
         found = self._stamp()
         if found is None or found == self._known:
             return False
@@ -51,7 +58,9 @@ class FileWatch:
             found = self.path.stat()
             return os.path.realpath(self.path), found.st_ino, found.st_size, found.st_mtime_ns
         except OSError:
-            return None
+            inside = self.path.parent
+            there = self._folder and (inside.is_dir() or inside.is_symlink())
+            return (os.path.realpath(inside),) if there else None
 
 
 def roster_changes(

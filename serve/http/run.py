@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ _log = logging.getLogger("serve")
 TICK_S = 0.5
 SWITCH_S = 0.001  # a thread that computes lets the event loop go on after so long
 BACKLOG = 1024
+FILES = 256  # open beside connections
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)  # before a worker that died is started anew
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,10 +69,11 @@ class Server(uvicorn.Server):
 def serve(settings: Settings, journal: str | Path, listener: socket.socket) -> None:
     """Load everything and serve until told to stop. Raises what `build_service` does."""
     from serve.http.app import create_app
-    from serve.http.protocol import protocol_of
+    from serve.http.protocol import MOST_LINGERING, protocol_of
     from serve.http.running import Running
 
     sys.setswitchinterval(SWITCH_S)
+    open_files(settings.limits.connections + MOST_LINGERING + FILES)
     service = build_service(settings, journal)
     running = Running(service, journal)
     limits = settings.limits
@@ -84,6 +87,18 @@ def serve(settings: Settings, journal: str | Path, listener: socket.socket) -> N
         Server(config, service).run([listener])
     finally:
         service.close()
+
+
+def open_files(wanted: int) -> None:
+    """Let this process have so many files open, as far as the system lets it: a connection that is refused is one, too,
+    and without one who comes waits, unanswered, until another goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    given = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (given, hard))
+    if given < wanted:
+        _log.warning("%d files may be open, %d are wanted: raise the hard limit or lower --connections", given, wanted)
 
 
 def settled() -> None:

@@ -1,10 +1,11 @@
-"""What goes on beside the requests: ticks, watching for a new bundle, roster or tokens, saving customers."""
+"""What goes on beside the requests: ticks, looking for a new bundle, roster or tokens, rebuilding, saving customers."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from serve.http.tokens import Tokens, read_tokens
 from serve.roster.journal import JournalGap
 from serve.store.errors import StoreError
 from serve.watch import FileWatch, roster_changes
-from twotower.bundle.manifest import NAME
+from twotower.bundle.manifest import NAME, Manifest
 from twotower.errors import TwoTowerError
 
 _log = logging.getLogger("serve")
 SAVE_S = 60.0
+REBUILD_S = 5.0  # between looks at whether searches are to be built anew
 
 
 class Running:
@@ -30,16 +32,29 @@ class Running:
     def __init__(self, service: Service, journal: str | Path) -> None:
         self._service, self._journal = service, journal
         settings = service.settings
-        self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True)
+        self.bundle = FileWatch(Path(settings.bundle) / NAME, seen=True, folder=True)
+        if not self._served():
+            self.bundle.forget()
         self._first = settings.number == 0  # of several workers one tells the others, by the journal and the store
         self.roster = None if settings.roster is None or not self._first else FileWatch(settings.roster)
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
+        if self.tokens is not None:
+            self._take_tokens()
+
+    def _served(self) -> bool:
+        """Whether what is there now is what was loaded, which took a while."""
+        try:
+            there = Manifest.read(Path(self._service.settings.bundle))
+        except TwoTowerError:
+            return False
+        return there.id == self._service.serving.matcher.bundle_id
 
     @asynccontextmanager
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """While requests are served."""
         settings = self._service.settings
         jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        jobs.append(every(REBUILD_S, self.rebuild))
         if self._service.serving.matcher.customers is not None and settings.workers == 1:
             jobs.append(every(SAVE_S, self._save))
         tasks = [asyncio.create_task(job) for job in jobs]
@@ -70,6 +85,14 @@ class Running:
         if self.roster is not None and self.roster.changed():
             self._try("roster", self._take_roster)
 
+    def rebuild(self) -> None:
+        """Build searches anew where much has come beside them; everything else goes on meanwhile."""
+        matcher = self._service.serving.matcher
+        if matcher.snapshot.due:
+            begun = time.monotonic()
+            matcher.rebuild()
+            _log.info("searches rebuilt", extra={"values": {"seconds": round(time.monotonic() - begun, 3)}})
+
     def _try(self, what: str, work: Any) -> None:
         try:
             work()
@@ -77,10 +100,10 @@ class Running:
             _log.info("swapped", extra={"values": {"what": what}})
         except TwoTowerError as error:
             outcome = "refused"
-            _log.error("%s: what is served stays: %s", what, error)
+            _log.error("%s refused, what is served stays: %s", what, error)
         except Exception:
             outcome = "refused"
-            _log.exception("%s: what is served stays", what)
+            _log.exception("%s refused, what is served stays", what)
         self._service.metrics.swaps.labels(f"{what} {outcome}").inc()
 
     def _load(self) -> Serving:

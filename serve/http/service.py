@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serve.breaker import Ticket
-from serve.guarded import Decision, Guarded
+from serve.guarded import Assigned, Decision, Guarded
 from serve.http.ended import Learner
 from serve.http.errors import Refused
 from serve.http.limits import Rate
@@ -40,6 +40,7 @@ Result = TypeVar("Result")
 MOST_SEEN = 4096  # contacts whose vectors are kept until their hand-over ends
 POLICY = "best"
 WRITERS = 4
+UNKNOWN = "the roster is not known by now"
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,14 @@ class Service:
             left = until - time.monotonic()
             return serving.guarded.match(contact, k, eligible, queue, left, entered=tickets.append, **options)
 
-        future = self._threads.submit(work)
         try:
-            decision = await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
+            decision = await self._in_time(work, deadline_s, tickets)
         except TimeoutError:
-            for ticket in tickets:  # a stage that hangs never says so itself
-                ticket.overdue()
-            why = f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
-            decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why, deadline_s)
+            if serving.keeper.known():
+                why = _too_late(deadline_s)
+                decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why, deadline_s)
+            else:
+                decision = self._stale(serving, contact, k, queue, UNKNOWN)
         self.metrics.matched(decision)
         decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
         self._remember(contact.get("contact_id"), decision.seen)
@@ -147,16 +148,26 @@ class Service:
     ) -> list[tuple[str, Any, Decision]]:
         """For each contact the decision's id, who takes it, and the decision. Raises as `match`."""
         serving, until = self.serving, time.monotonic() + deadline_s
+        tickets: list[Ticket] = []
 
-        def work() -> list[Any]:
+        def work() -> list[Assigned]:
             try:
                 serving.keeper.follow()
             except RosterStale as error:
                 raise Refused(503, str(error), 1.0) from error
             left = max(0.0, until - time.monotonic())
-            return serving.guarded.assign(contacts, eligible, capacity, left, **options)
+            return serving.guarded.assign(contacts, eligible, capacity, left, entered=tickets.append, **options)
 
-        done = await self.blocking(work, self._threads)
+        def unasked() -> list[Assigned]:
+            why = _too_late(deadline_s)
+            return serving.guarded.assign_unasked(contacts, eligible, capacity, "deadline", why, deadline_s)
+
+        try:
+            done = await self._in_time(work, deadline_s, tickets)
+        except TimeoutError:
+            if not serving.keeper.known():
+                raise Refused(503, UNKNOWN, 1.0) from None
+            done = await self.blocking(unasked)
         found = []
         for contact, who, (chosen, decision) in zip(contacts, eligible, done, strict=True):
             self.metrics.matched(decision)
@@ -195,9 +206,18 @@ class Service:
 
         return await self.blocking(work)
 
-    async def blocking(self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None) -> Result:
+    async def blocking(self, work: Callable[[], Result]) -> Result:
         """Run what waits for a disk or computes for long."""
-        return await asyncio.get_running_loop().run_in_executor(threads or self._writers, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
+
+    async def _in_time(self, work: Callable[[], Result], deadline_s: float, tickets: list[Ticket]) -> Result:
+        """Run what asks the model. Raises TimeoutError at the deadline, and then has told the breaker."""
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self._threads.submit(work)), deadline_s)
+        except TimeoutError:
+            for ticket in tickets:  # a stage that hangs never says so itself
+                ticket.overdue()
+            raise
 
     def tick(self) -> None:
         """What is looked at once a second: the roster where nobody asks, and what metrics show."""
@@ -280,6 +300,10 @@ class Service:
                 seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
             if seen is not None:
                 learner.learn(fact, seen)
+
+
+def _too_late(deadline_s: float) -> str:
+    return f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
 
 
 def _listed(matcher: Matcher, eligible: Eligible) -> Any:

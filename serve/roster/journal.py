@@ -114,13 +114,15 @@ class Journal:
                 atomic_write(self.path, _line({"journal": FORMAT, "version": 0}))
                 self.path.chmod(0o600)
                 self._opened()
-            with self.path.open("r+b") as file:
+            # Without a buffer: what did not fit must not be written after all when the file is closed.
+            with self.path.open("r+b", buffering=0) as file:
                 end = self._offset
                 file.truncate(end)  # what a killed writer left
+                file.seek(end)
                 try:
-                    file.seek(end)
-                    file.write(line)
-                    file.flush()
+                    rest = memoryview(line)
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
                     file.truncate(end)

@@ -112,6 +112,15 @@ class Keeper:
             if self._clock() - self._current > BOUND_S:
                 raise RosterStale(f"the roster is not known by now: {type(error).__name__}, {error}") from error
 
+    def known(self) -> bool:
+        """Whether the roster is up to date, or was less than `BOUND_S` ago: one stat, for who must not wait."""
+        try:
+            if self.journal is None or self.journal.seen() == self._made:
+                return True
+        except OSError:
+            pass
+        return self.age_s <= BOUND_S
+
     def close(self) -> None:
         """Let go of the journal."""
         if self.journal is not None:

@@ -1,13 +1,34 @@
-"""Whom the queue would take: the order that a router falls back to."""
+"""Who may take a contact, and whom of them the queue would take: the order that a router falls back to."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from serve.contact import eligible_codes
 from serve.roster.book import Book
-from serve.roster.eligibility import Codes
+from serve.roster.eligibility import Codes, Need
 from serve.snapshot import Snapshot
+
+Eligible = Sequence[str] | Need | None
+
+
+def may_take(view: Snapshot, eligible: Eligible, barred: frozenset[int] | None) -> Codes | None:
+    """Codes, ascending, of who may take a contact, None: all active. A need wants a view with bitmaps.
+
+    barred: who must not meet the customer. Raises MatchError, unknown ids.
+    """
+    if isinstance(eligible, Need):
+        codes = None if view.bitmaps is None else view.bitmaps.codes(eligible)
+    elif eligible is None:
+        codes = None if barred is None else np.flatnonzero(view.active)
+    else:
+        codes = eligible_codes(eligible, view.codes)
+        codes = codes[codes < len(view.active)]  # who joins while this call runs comes with the next
+        codes = np.setdiff1d(codes, view.left, assume_unique=True) if len(view.left) else codes
+    return codes if barred is None or codes is None else np.setdiff1d(codes, list(barred), assume_unique=True)
 
 
 def waiting(view: Snapshot, codes: Codes | None, book: Book | None, k: int, queue: Sequence[str] | None) -> list[str]:

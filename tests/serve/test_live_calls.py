@@ -107,7 +107,7 @@ def test_a_refresh_that_fails_leaves_everything(folder: Path, monkeypatch: pytes
 
     for name in ("surrogates", "build_profile_index", "build_history_index", "history_vectors"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"serve.live.{name}", fail)
+            patch.setattr(f"serve.searches.{name}", fail)
             with pytest.raises(MemoryError):
                 matcher.refresh(UNTIL + 9 * DAY)
         assert matcher.snapshot is before

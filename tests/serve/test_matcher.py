@@ -7,13 +7,17 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from serve import snapshot as module
 from serve.answer import Candidate
+from serve.contact import TEXTS, TIMES
 from serve.matcher import Matcher, MatchError
 from tests.serve import fakes
 from twotower.errors import BundleError
@@ -69,6 +73,27 @@ def test_unknown_eligible_ids_are_named(matcher: Matcher) -> None:
 @pytest.mark.parametrize("contact", [{}, {"intent_text": None}, {"shoe_size": 43, "transcript": ""}, {"queue": "x"}])
 def test_anything_may_be_missing(matcher: Matcher, contact: dict[str, Any]) -> None:
     assert len(matcher.match(contact, k=3)) == 3
+
+
+NULLS = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA]
+
+
+def test_any_mapping_with_the_columns_of_contacts_is_taken(matcher: Matcher, data: Path) -> None:
+    """Rows of Arrow tables and of data frames, read-only mappings, numbers of numpy's."""
+    row = pq.read_table(data / "contacts.parquet").to_pylist()[150]
+    expected = matcher.match(row, k=3)
+    frame = pd.read_parquet(data / "contacts.parquet")
+    others: list[Any] = [MappingProxyType(row), frame.iloc[150], frame.convert_dtypes().iloc[150]]
+    assert [matcher.match(one, k=3) for one in others] == [expected] * 3
+    assert matcher.match_batch(others, k=3) == [expected] * 3
+    assert matcher.match({**row, "priority": np.int64(2)}, k=3) == matcher.match({**row, "priority": 2.0}, k=3)
+
+
+@pytest.mark.parametrize("null", NULLS, ids=["None", "NaN", "NaN of numpy", "NaT", "NA"])
+def test_every_field_may_be_null(matcher: Matcher, null: Any) -> None:
+    nothing = dict.fromkeys((*TEXTS, *TIMES, "priority"), null)
+    assert matcher.match(nothing, k=3) == matcher.match({}, k=3)
+    assert matcher.assign([nothing, nothing]) == matcher.assign([{}, {}])
 
 
 @pytest.mark.parametrize(

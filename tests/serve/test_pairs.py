@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,25 @@ def test_words_are_for_people(folder: Path) -> None:
         assert "csa-03" in text
         assert f"{found.score:+.2f}" in text
         assert found.words()[-1].startswith("This tells of one person")
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "high", "said"),
+    [
+        (0.62, 0.481, 0.744, "a probability of 62%; from what is known it may be 48% to 74%."),
+        (0.62, 0.6199, 0.6201, "a probability of 62%."),
+        (0.9999, 0.9996, 1.0, "a probability of more than 99%."),
+        (0.993, 0.975, 0.998, "a probability of 99%; from what is known it may be 98% to more than 99%."),
+        (1e-5, 1e-9, 0.03, "a probability of less than 1%; from what is known it may be less than 1% to 3%."),
+        (0.5, 0.005, 0.995, "a probability of 50%; from what is known it may be less than 1% to more than 99%."),
+    ],
+)
+def test_a_probability_and_its_range_read_sensibly(
+    matcher: Matcher, p: float, low: float, high: float, said: str
+) -> None:
+    """Neither 0% nor 100%, and no range from a number to itself."""
+    found = replace(matcher.explain(CONTACT, "csa-03"), p_resolved=p, between=(low, high))
+    assert found.words()[0].endswith(said)
 
 
 def test_json_is_json(folder: Path) -> None:

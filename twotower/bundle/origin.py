@@ -20,6 +20,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twotower.bundle.registered import ALIAS, registered_digest
 from twotower.errors import BundleError, ConfigError, MissingExtraError
 from twotower.files import atomic_write
 
@@ -39,8 +40,9 @@ _PURPOSE = b"twotower bundle, manifest sha256 "
 def add_options(parser: argparse.ArgumentParser, *also: str) -> None:
     """The options of every verb that opens a bundle; also: further names of `--expect-digest`. See `expected`."""
     parser.add_argument(
-        "--expect-digest", *also, dest="expect_digest", metavar="HEX", help="refuse a bundle whose digest is another"
-    )
+        "--expect-digest", *also, dest="expect_digest", metavar="HEX",
+        help="refuse a bundle whose digest is another; or models:/NAME@ALIAS of MLflow's registry",
+    )  # fmt: skip
     parser.add_argument("--signature", metavar="FILE", help="refuse a bundle that this file does not sign")
     parser.add_argument("--public-key", metavar="FILE", help=f"whose signature it must be; default: {VARIABLE}")
 
@@ -65,9 +67,15 @@ def expected(args: argparse.Namespace) -> str | None:
 
 
 def digest_of(text: str) -> str:
-    """A digest as it was given, in small letters. Raises ConfigError where it is none."""
+    """A digest as it was given, in small letters, or as a registry tells it. Raises ConfigError where it is none,
+    BundleError where the registry does not tell it."""
+    if alias := ALIAS.fullmatch(text):
+        return registered_digest(alias[1], alias[2])
     if not _DIGEST.fullmatch(text.lower()):
-        raise ConfigError(f"--expect-digest {text[:80]!r}: 64 hexadecimal digits expected, the id in manifest.json")
+        raise ConfigError(
+            f"--expect-digest {text[:80]!r}: 64 hexadecimal digits expected, the id in manifest.json, or "
+            "models:/NAME@ALIAS"
+        )
     return text.lower()
 
 

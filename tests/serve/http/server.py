@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -21,13 +22,15 @@ MAIN = (
 
 
 class Served:
-    """`twotower serve` with some options; leave the block to end it."""
+    """`twotower serve` with some options; leave the block to end it. files: how many it may open, to begin with."""
 
-    def __init__(self, bundle: Path | str, log: Path, *options: str, token: str | None = None) -> None:
+    def __init__(
+        self, bundle: Path | str, log: Path, *options: str, token: str | None = None, files: int | None = None
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.token, self.log = token, log
+        self.token, self.log, self._files = token, log, files
         secure = () if token is not None else ("--insecure-loopback",)
         # A machine that tests is busy: nothing is to be late because of that.
         patient = ("--budget-ms", "20000", "--deadline-ms", "20000")
@@ -39,7 +42,14 @@ class Served:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            return subprocess.Popen(self.command, stdout=log, stderr=log, cwd=ROOT, env=environment)
+            return subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=ROOT, env=environment, preexec_fn=self._limit
+            )
+
+    def _limit(self) -> None:
+        if self._files is not None:
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._files, hard))
 
     def restart(self) -> None:
         """Begin again with the same options."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
+import resource
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import pytest
 
 from serve.breaker import Breaker
-from serve.guarded import Pace
 from serve.http.build import build_service, load_serving
+from serve.http.run import open_files
 from serve.http.running import Running
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
@@ -47,7 +46,10 @@ def test_a_session_that_raises_gives_the_queues_order_until_it_works_again(
         assert [one.json()["fallback"] for one in answers] == ["error"] * 3 + ["open"]
         assert all(order(one) == QUEUE for one in answers)
         service.tick()
-        assert "twotower_breaker_open 1.0" in ask.get("/metrics").text
+        metrics = ask.get("/metrics").text
+        assert "twotower_breaker_open 1.0" in metrics
+        assert 'twotower_fallbacks_total{reason="error"} 3.0' in metrics
+        assert 'twotower_fallbacks_total{reason="open"} 1.0' in metrics
         assert ask.client.get("/readyz").status_code == 200  # it answers
     now[0] += 1.1
     assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
@@ -55,90 +57,10 @@ def test_a_session_that_raises_gives_the_queues_order_until_it_works_again(
     assert "twotower_breaker_open 0.0" in ask.get("/metrics").text
 
 
-def test_a_model_that_hangs_is_not_waited_for(ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
-    monkeypatch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
-    begun = time.monotonic()
-    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
-    assert time.monotonic() - begun < 10
-    assert answer.json()["fallback"] == "deadline"
-    assert order(answer) == QUEUE
-    assert "60 ms" in answer.json()["why"]
-    assert answer.json()["elapsed_ms"]["whole"] >= 60  # what the caller waited, not what the fallback took
-    go_on.set()
-
-
-def test_a_call_that_ends_after_its_deadline_fails_once(
-    ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guarded, read = service.serving.guarded, service.serving.matcher.read
-    guarded.breaker = Breaker(2)
-    go_on, ended = threading.Event(), threading.Event()
-    match = guarded.match
-
-    def late(*args: Any) -> Any:
-        go_on.wait(30)
-        return read(*args)
-
-    def matched(*args: Any, **options: Any) -> Any:
-        try:
-            return match(*args, **options)
-        finally:
-            ended.set()
-
-    monkeypatch.setattr(service.serving.matcher, "read", late)
-    monkeypatch.setattr(guarded, "match", matched)
-    answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
-    assert answer.json()["fallback"] == "deadline"
-    go_on.set()
-    assert ended.wait(30)
-    assert guarded.breaker.state == "closed"
-    ended.clear()
-    go_on.clear()
-    guarded._pace = Pace()  # which expects such a read to take longer now
-    ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
-    assert guarded.breaker.state == "open"  # though it has not ended
-    go_on.set()
-    assert ended.wait(30)
-
-
-def test_a_trial_that_hangs_is_not_the_last_one(ask: Asking, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, go_on = [0.0], threading.Event()
-    breaker = service.serving.guarded.breaker = Breaker(1, 1.0, 4.0, lambda: now[0])
-    service._threads = ThreadPoolExecutor(2)  # one hangs
-    failed = breaker.enter()
-    assert failed is not None
-    failed.overdue()
-    now[0] += 1.1
-    with monkeypatch.context() as patch:
-        patch.setattr(service.serving.matcher, "read", lambda *_: go_on.wait(30) and None)
-        answer = ask.post("/v1/match", {"contact": CONTACT, "queue": QUEUE}, **{"X-Deadline-Ms": "60"})
-        assert answer.json()["fallback"] == "deadline"
-    now[0] += 1.9  # the pause has doubled
-    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] == "open"
-    now[0] += 0.2
-    assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
-    assert breaker.state == "closed"
-    go_on.set()
-
-
 def test_the_first_text_without_a_language_finds_the_detector_read(bundle_folder: Path, tmp_path: Path) -> None:
     _detector.cache_clear()
     load_serving(Settings(str(bundle_folder)), tmp_path / "j")
     assert _detector.cache_info().currsize == 1
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "9" * 30, "٣"])
-def test_a_deadline_that_cannot_be_is_refused(ask: Asking, value: str) -> None:
-    head = {**ask.head("router"), b"X-Deadline-Ms": value.encode()}
-    assert ask.client.post("/v1/match", content=b'{"contact": {}}', headers=head).status_code == 422
-
-
-def test_a_deadline_that_is_too_short_gets_the_queues_order(ask: Asking, service: Service) -> None:
-    service.serving.guarded._pace.took("read", 17, 0.5)
-    answer = ask.post("/v1/match", {"contact": {"intent_text": "where is my refund"[:17]}}, **{"X-Deadline-Ms": "100"})
-    assert answer.json()["fallback"] == "no_time"
-    assert len(order(answer)) == 10
 
 
 def test_a_roster_that_nobody_knows_is_not_guessed(
@@ -156,6 +78,11 @@ def test_a_roster_that_nobody_knows_is_not_guessed(
         assert (answer.json()["fallback"], order(answer)) == ("roster", QUEUE)
         assert ask.post("/v1/assign", {"contacts": [CONTACT]}).status_code == 503
         assert ask.client.get("/readyz").status_code == 503
+        service.tick()
+        metrics = ask.get("/metrics").text
+        age = next(line for line in metrics.splitlines() if line.startswith("twotower_roster_age_seconds "))
+        assert float(age.split()[1]) > 9
+        assert 'twotower_fallbacks_total{reason="roster"} 1.0' in metrics
     assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
 
 
@@ -243,13 +170,17 @@ def test_a_clock_that_jumps_breaks_nothing(ask: Asking, monkeypatch: pytest.Monk
 def test_tokens_are_read_again_when_their_file_changes(bundle_folder: Path, tmp_path: Path) -> None:
     import json
 
-    from serve.http.tokens import new_token
+    from serve.http.tokens import Tokens, new_token
 
     file = tmp_path / "tokens.json"
     first, entry = new_token("a", ["router"], None)
     file.write_text(json.dumps({"tokens": [entry.to_json()]}))
     made = build_service(Settings(str(bundle_folder), tokens=str(file)), tmp_path / "j")
+    old, gone = new_token("c", ["router"], None)
+    made.tokens = Tokens([gone])  # as if it had been taken out while the bundle was loaded
     running = Running(made, tmp_path / "j")
+    assert made.tokens.find(f"Bearer {old}") is None
+    assert made.tokens.find(f"Bearer {first}") == entry
     second, other = new_token("b", ["router"], None)
     (tmp_path / "next").write_text(json.dumps({"tokens": [other.to_json()]}))
     (tmp_path / "next").replace(file)
@@ -277,6 +208,26 @@ def test_settings_that_do_not_fit_are_told(bundle_folder: Path, tmp_path: Path) 
         load_serving(Settings(str(bundle_folder), digest="0" * 64), tmp_path / "j")
     with pytest.raises(BundleError):
         load_serving(Settings(str(tmp_path / "nowhere")), tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("limits", "set_to", "warned"),
+    [
+        ((100, 4000), (3000, 4000), False), ((100, 2000), (2000, 2000), True), ((3000, 4000), None, False),
+        ((100, resource.RLIM_INFINITY), (3000, resource.RLIM_INFINITY), False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
+    ],
+)  # fmt: skip
+def test_as_many_files_as_connections_need_may_be_open(
+    limits: tuple[int, int], set_to: tuple[int, int] | None, warned: bool, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    done: list[Any] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, given: done.append(given))
+    open_files(3000)
+    assert done == ([] if set_to is None else [set_to])
+    assert ("raise the hard limit" in caplog.text) == warned
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from serve.http.limits import Rate
 from serve.http.logs import Lines
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
-from serve.http.tokens import Token, Tokens, digest_of, new_token, read_tokens
+from serve.http.tokens import Tokens, digest_of, new_token, read_tokens
 from serve.http.tokens_verb import VERB as TOKENS
 from serve.matcher import Matcher
 from tests.serve.http.conftest import CONTACT, Asking
@@ -69,6 +69,29 @@ def test_an_expired_token_is_refused_from_its_moment_on() -> None:
     assert tokens.find(f"Bearer {token}") is None
     now[0] -= 11  # a clock that is set back
     assert tokens.find(f"Bearer {token}") == entry
+
+
+def test_who_has_no_token_one_of_nobodys_or_an_old_one_learns_no_more_than_that(ask: Asking, service: Service) -> None:
+    now = [NOW]
+    old, entry = new_token("old", ["admin"], NOW + 10)
+    service.tokens = Tokens([entry], lambda: now[0])
+    ask.tokens.update(old=old, other=new_token("other", ["admin"], None)[0])
+    assert ask.post("/v1/match", {"contact": {}}, "old").status_code == 200
+    now[0] += 10
+    answers = [ask.post("/v1/match", {"contact": {}}, who) for who in ("old", "other")]
+    answers.append(ask.client.post("/v1/match", json={"contact": {}}))
+    assert {one.status_code for one in answers} == {401}
+    assert len({one.json()["error"] for one in answers}) == 1
+
+
+def test_tokens_come_from_the_environment_where_no_file_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (_, ours), (_, theirs) = (new_token(name, ["router"], None) for name in "ab")
+    monkeypatch.setenv("TWOTOWER_TOKENS", json.dumps({"tokens": [ours.to_json()]}))
+    (tmp_path / "file").write_text(json.dumps({"tokens": [theirs.to_json()]}))
+    assert read_tokens() == [ours]
+    assert read_tokens(tmp_path / "file") == [theirs]
 
 
 def test_swapped_tokens_have_their_own_roles(ask: Asking) -> None:
@@ -160,6 +183,17 @@ def test_a_length_that_cannot_be_is_refused(ask: Asking, length: str, status: in
     assert answer.status_code == status
     assert ("whole bytes" in answer.json()["error"]) == (status == 400)
     assert answer.headers["connection"] == "close"
+
+
+def test_lists_are_taken_up_to_their_limit(ask: Asking, service: Service) -> None:
+    most = service.settings.limits.entries
+    changes = [{"op": "state", "csa_id": "csa-01", "state": "busy"}] * most
+    facts = [{"contact_id": f"c-{i}", "csa_id": "csa-01", "assigned_at": NOW} for i in range(most)]
+    for path, name, whole in (("/v1/roster", "changes", changes), ("/v1/feedback", "facts", facts)):
+        assert ask.post(path, {name: whole}).status_code == 200
+        answer = ask.post(path, {name: [*whole, whole[0]]})
+        assert (answer.status_code, answer.json()["error"]) == (422, f"{name}: {most + 1}; at most {most} are taken")
+        assert ask.post(path, {name: []}).status_code == 422
 
 
 @pytest.mark.parametrize("depth", [300, 10_000, 150_000])
@@ -328,7 +362,9 @@ def test_any_text_is_matched_by_the_model(fuzzed: Guarded, need: str, said: str,
     assert len(found.candidates) == 3
 
 
-def test_the_openapi_holds_under_schemathesis(service: Service, entries: list[Token]) -> None:
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_the_openapi_holds_under_schemathesis(service: Service, mode: str) -> None:
+    """With what it says is taken, and with what it says is not."""
     import schemathesis
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
@@ -341,8 +377,10 @@ def test_the_openapi_holds_under_schemathesis(service: Service, entries: list[To
 
     for operation in schema.get_all_operations():
         one = operation.ok()
+        if mode == "negative" and not (list(one.iter_parameters()) or list(one.body)):
+            continue  # whoever asks for nothing cannot ask for it wrongly
 
-        @given(case=one.as_strategy())
+        @given(case=one.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
         @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
         def run(case: Any) -> None:
             nonlocal count

@@ -75,7 +75,7 @@ class TestSwap:
         code = fresh.codes["csa-01"]
         assert told[code] == fresh.memory.end[code] - fresh.memory.begin[code] + 1
 
-    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "raises", "nan"])
+    @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "empty", "no folder", "raises", "nan"])
     def test_a_bad_bundle_is_refused_once_and_the_old_one_stays(
         self,
         ask: Asking,
@@ -87,16 +87,20 @@ class TestSwap:
         tmp_path: Path,
         how: str,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         bad = tmp_path / "bad"
-        shutil.copytree(whole_bundle, bad)
+        if how == "empty":
+            bad.mkdir()
+        elif how != "no folder":
+            shutil.copytree(whole_bundle, bad)
         if how == "checksum":
             (bad / "csa_tower.onnx").write_bytes(b"x" * (bad / "csa_tower.onnx").stat().st_size)
         elif how == "missing":
             (bad / "history.faiss").unlink()
         elif how == "no bundle":
             (bad / "manifest.json").write_text("{}")
-        else:
+        elif how in ("raises", "nan"):
             score = {"raises": None, "nan": float("nan")}[how]
             whole = Matcher.match
 
@@ -113,11 +117,24 @@ class TestSwap:
         running.look()
         running.look()
         assert service.serving is before
+        assert [line.startswith("bundle refused, what is served stays") for line in caplog.messages].count(True) == 1
         assert ask.post("/v1/match", {"contact": CONTACT}).json()["fallback"] is None
         assert 'twotower_swaps_total{outcome="bundle refused"} 1.0' in ask.get("/metrics").text
         linked(whole_bundle)
         running.look()
         assert service.serving is not before
+
+    def test_what_was_put_there_while_a_service_started_is_seen(
+        self, service: Service, linked: Any, whole_bundle: Path, tmp_path: Path
+    ) -> None:
+        before = service.serving
+        linked(whole_bundle)
+        running = Running(service, tmp_path / "roster.journal")
+        running.look()
+        assert service.serving is not before
+        linked(tmp_path / "nowhere")
+        Running(service, tmp_path / "roster.journal").look()
+        assert 'outcome="bundle refused"} 1.0' in service.metrics.text().decode()
 
     def test_a_roster_file_becomes_changes(
         self, ask: Asking, service: Service, running: Running, data: Path, settings: Settings
@@ -174,3 +191,16 @@ class TestSwap:
         answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50})
         assert answer.json()["model"] != before
         assert "csa-01" not in order(answer)
+
+    def test_searches_are_built_anew_when_much_has_come_beside_them(
+        self, ask: Asking, service: Service, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        matcher, searches = service.serving.matcher, service.serving.matcher.snapshot.profiles
+        running.rebuild()
+        assert matcher.snapshot.profiles is searches
+        monkeypatch.setattr("serve.snapshot.MOST_UNINDEXED", 1)
+        ask.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}, {"op": "join", "csa_id": "other"}]})
+        running.rebuild()
+        assert matcher.snapshot.profiles is not searches
+        assert not matcher.snapshot.due
+        assert "new" in order(ask.post("/v1/match", {"contact": CONTACT, "k": 50}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -134,6 +135,23 @@ def test_a_full_disk_changes_nothing(bundle_folder: Path, path: Path, monkeypatc
         patch.setattr("serve.roster.journal.os.fsync", full)
         with pytest.raises(JournalError, match="No space left"):
             keeper.update(CHANGES[1])
+    assert (state(keeper), path.read_bytes()) == before
+    assert keeper.update(CHANGES[1]) == 2
+    assert state(opened(bundle_folder, path)) == state(keeper)
+
+
+def test_a_line_that_only_partly_fits_changes_nothing(bundle_folder: Path, path: Path) -> None:
+    """The system itself refuses in the middle of a write, as it does where a disk is full."""
+    keeper = opened(bundle_folder, path)
+    keeper.update(CHANGES[0])
+    before = state(keeper), path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[1]) + 20, limits[1]))
+    try:
+        with pytest.raises(JournalError, match="cannot be written"):
+            keeper.update(CHANGES[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (state(keeper), path.read_bytes()) == before
     assert keeper.update(CHANGES[1]) == 2
     assert state(opened(bundle_folder, path)) == state(keeper)
