@@ -117,6 +117,7 @@ class Running:
         before = self._service.serving
         made = self._load()
         self._service.swap(made)
+        self._tell_ended(made)  # what came meanwhile, of which the former one alone was told
         gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
         self._tell_roster(made)
         before.keeper.close()
