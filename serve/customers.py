@@ -216,12 +216,16 @@ class Customers:
                 self._rows.add(code, Remembered.of(csa, at, end, seen.level, seen.memory))
             self.latest = max(self.latest, known_at + 1)
 
-    def adopt(self, bundle: str, width: int) -> None:
-        """Go on with another bundle (its id, and Q of its memory vectors): hand-overs of the former one are forgotten,
-        counts, style and pairings stay."""
+    def adopt(self, bundle: str, width: int | None) -> None:
+        """Go on with another bundle, its id: counts, style and pairings stay.
+
+        width: Q of its memory vectors; hand-overs with vectors of the former one are forgotten. None: its contact tower
+        is the former one's, and they stay.
+        """
         with self._lock:
             self.bundle = bundle
-            self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+            if width is not None:
+                self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
 
     def erase(self, customer_id: str) -> bool:
         """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them.

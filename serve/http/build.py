@@ -73,15 +73,16 @@ def build_service(settings: Settings, journal: str | Path) -> Service:
 def load_serving(settings: Settings, journal: str | Path, returning: Returning | None = None) -> Serving:
     """A bundle with the roster of a journal, checked (`self_check`). returning: customers who are open already."""
     secret = journal_secret(journal)
-    if returning is None:
-        returning = Returning(_customers(settings))
+    opened = Returning(_customers(settings)) if returning is None else returning
     # A link may be set to another folder while this is read, and later, when parts are read that were not needed yet.
-    matcher = Matcher.load(Path(settings.bundle).resolve(), _digest(settings), returning.customers, secret)
+    known = opened.customers if returning is None else None
+    matcher = Matcher.load(Path(settings.bundle).resolve(), _digest(settings), known, secret)
+    matcher.customers = opened.customers  # not above: those who are open will go on with this bundle, without a warning
     keeper = Keeper(matcher, Journal(journal, secret))
     self_check(matcher)
     if keeper.skipped:
         _log.warning("the journal tells of %d changes of CSAs whom this bundle does not know", keeper.skipped)
-    return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher, returning))
+    return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher, opened))
 
 
 def _customers(settings: Settings) -> Customers | None:

@@ -8,6 +8,7 @@ nothing is counted twice.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,11 @@ from serve.customers import Customers
 from serve.customers_build import style_of_contact
 from serve.http.once import Once
 from serve.store.since import Key
+from twotower.bundle.bundle import Bundle
 from twotower.clock import NULL_TIME, now
 from twotower.features.schema import FeatureSchema
+
+_log = logging.getLogger("serve")
 
 
 class Returning:
@@ -49,6 +53,19 @@ class Returning:
         since, language = contact.get("customer_since"), contact.get("customer_language")
         customers.update_arrival(contact["customer_id"], at, style, since, language)
         return True
+
+    def adopt(self, before: Bundle, after: Bundle) -> None:
+        """Go on with another bundle, which is to take the place of one. Vectors of hand-overs stay where both have the
+        same contact tower, as after a rebuild of the index; else they are forgotten, as nothing could be read of them.
+        """
+        customers, new = self.customers, after.manifest.id
+        if customers is None or customers.bundle == new:
+            return
+        if customers.bundle == before.manifest.id and after.manifest.reads_like(before.manifest):
+            customers.adopt(new, None)
+        else:
+            _log.warning("customers: hand-overs that bundle %s encoded are forgotten", customers.bundle[:12])
+            customers.adopt(new, after.history.vector.shape[1])
 
     def _held(self, at: int, stored_at: int, last: int) -> bool:
         return stored_at <= self._opened and at <= last

@@ -116,6 +116,7 @@ class Running:
     def _swap(self) -> None:
         before = self._service.serving
         made = self._load()
+        made.learner.returning.adopt(before.matcher.bundle, made.matcher.bundle)
         self._service.swap(made)
         self._tell_ended(made)  # what came meanwhile, of which the former one alone was told
         gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
