@@ -229,7 +229,7 @@ def test_a_clock_that_is_set_back_hides_nothing(workers: list[Worker], monkeypat
     for place in (log, follow):
         monkeypatch.setattr(place, "now", lambda: now() - HOUR)
     first.match("c-2", arrived_at=COMES + HOUR)
-    look(second)
+    second.follower.follow()
     assert second.known()["contacts"] == 2
 
 
