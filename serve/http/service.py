@@ -232,7 +232,7 @@ class Service:
         self.metrics.roster_change_age.set(time.monotonic() - serving.keeper.changed_at)
         if self.store is not None:
             counts = self.store.counts()
-            self.metrics.logged(counts["decisions"], counts["away"])
+            self.metrics.logged(counts["decisions"], counts["texts"], counts["away"])
         if self.teller is not None:
             self.teller.retry()
 
@@ -291,6 +291,11 @@ class Service:
             self._seen.move_to_end(contact_id)
             if len(self._seen) > MOST_SEEN:
                 self._seen.popitem(last=False)
+
+    def seen(self, contact_id: str) -> Seen | None:
+        """A contact as this process read it, where it did so lately."""
+        with self._seen_lock:
+            return self._seen.get(contact_id)
 
     def _learn(self, facts: Sequence[Feedback]) -> None:
         """Hand-overs whose outcome became known move their CSA, where this process saw the contact."""

@@ -96,8 +96,12 @@ class Store:
             texts = masked(self._redacting, told)
         else:
             texts = [(each.contact_id, "", "") for each in told]
-        full = [{**row, **dict(zip(TEXTS, both[1:], strict=True))} for row, both in zip(made, texts, strict=True)]
         with plainly("contacts"), self.engine.begin() as connection:
+            at = now()
+            full = [
+                {**row, **dict(zip(TEXTS, both[1:], strict=True)), "stored_at": at}
+                for row, both in zip(made, texts, strict=True)
+            ]
             new = insert_new(connection, contacts, full)
             if new < len(full):
                 set_texts(connection, texts)
