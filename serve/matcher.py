@@ -212,7 +212,7 @@ class Matcher(ContactReader):
 
     def _who(self, eligible: Eligible, customer_id: str | None, view: Snapshot) -> npt.NDArray[np.int64] | None:
         """Codes, ascending, of who may take a customer's contact, None: all active. Raises MatchError, unknown ids."""
-        barred = view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
+        barred = self.barred(customer_id, view)
         if isinstance(eligible, Need):
             codes = None if view.bitmaps is None else view.bitmaps.codes(eligible)
         elif eligible is None:
@@ -222,6 +222,10 @@ class Matcher(ContactReader):
             codes = codes[codes < len(view.active)]  # who joins while this call runs comes with the next
             codes = np.setdiff1d(codes, view.left, assume_unique=True) if len(view.left) else codes
         return codes if barred is None or codes is None else np.setdiff1d(codes, list(barred), assume_unique=True)
+
+    def barred(self, customer_id: str | None, view: Snapshot) -> frozenset[int] | None:
+        """Codes of whom a customer must not meet, None: nobody."""
+        return view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
 
     def refresh(self, at: datetime | int | None = None) -> None:
         """Bring everyone's past to a moment (by default just after all that is known): what numbers are shrunk towards,

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.customers import Customers
+from serve.roster.changes import Block, Join
+from serve.roster.journal import Journal, journal_secret
 from serve.store.committer import WINDOW_S
 from serve.store.erase_files import contacts_in_files
 from serve.store.export import export
@@ -59,6 +61,14 @@ def remembered() -> Customers:
     return made
 
 
+def open_roster(path: Path) -> Journal:
+    """A roster's journal in which anna and bert must not meet ada."""
+    made = Journal(path, journal_secret(path))
+    with made.locked():
+        made.append([Join("ada"), Block("ada", ANNA), Block("ada", "bert")], at(1))
+    return made
+
+
 def tokens(folder: Path) -> Path:
     """What training keeps of texts, as it lays it out, and a file that is none of it."""
     kept = folder / "tokens" / ("ab" * 8)
@@ -85,6 +95,7 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
     memory, secret = tmp_path / "customers.state", tmp_path / "customers.secret"
     secret.write_bytes(SECRET)
     remembered().save(memory)
+    journal = open_roster(tmp_path / "roster.journal")
     with Store.open(url) as store:
         tell(store)
         for name in ("one", "two"):
@@ -93,8 +104,10 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
         cache = tokens(tmp_path)
         assert holds(tmp_path, ANNA)
         assert holds(tmp_path, RARE)
+        assert holds(tmp_path, journal.keyed(ANNA)) == holds(tmp_path, journal.keyed("bert")) == ["roster.journal"]
         monkeypatch.setenv("TWOTOWER_STORE", url)
         argv = ["feedback", "erase", "--customer", ANNA, "--customers", str(memory), "--secret", str(secret)]
+        argv += ["--journal", str(journal.path)]
         exports = [word for name in ("one", "two") for word in ("--export", str(tmp_path / name))]
         assert main([*argv, *exports, "--tokens", str(cache)]) == 0
         assert kept(store) == {
@@ -103,6 +116,8 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
         }
         assert holds(tmp_path, ANNA) == []  # SQLite's files are below it, with what was deleted and the log beside it
         assert holds(tmp_path, RARE) == []
+        assert holds(tmp_path, journal.keyed(ANNA)) == []
+        assert holds(tmp_path, journal.keyed("bert")) == ["roster.journal"]
         assert [word for word in ("a1", "a2", "a3") if holds(tmp_path / "one", repr(word))] == []
         left = Customers.load(memory, SECRET)
         assert left.known_of(ANNA) is None
