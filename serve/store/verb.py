@@ -83,8 +83,9 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
     from serve.customers import Customers
     from serve.customers_secret import read_secret
     from serve.roster.forget import erase_pairs, open_journal
-    from serve.store.erase import contacts_of, erase_elsewhere
+    from serve.store.erase import erase_contacts
     from serve.store.erase_files import contacts_in_files, erase_files, remove_tokens
+    from serve.store.erasures import Erasures
     from serve.store.store import existing
 
     # All are opened before anything is changed, and what says whose the contacts are goes last: a run that was stopped
@@ -93,14 +94,16 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
     journal = None if args.journal is None else open_journal(args.journal)
     folders = args.export or []
     with existing(url) as engine:
-        contact_ids = contacts_of(engine, args.customer) | contacts_in_files(folders, args.customer)
+        found = contacts_in_files(folders, args.customer)
+        theirs = Erasures(engine).record(args.customer, None if customers is None else customers.key_of(args.customer))
+        contact_ids = found.union(theirs)
         removed = {folder: remove_tokens(folder) for folder in args.tokens or []}
         rewritten = {folder: erase_files(folder, args.customer, contact_ids) for folder in folders}
         remembered = customers is not None and customers.erase(args.customer)
         if customers is not None and remembered:
             customers.save(args.customers)
         pairs = None if journal is None else erase_pairs(journal, args.customer)
-        rows = erase_elsewhere(engine, args.customer)
+        rows = erase_contacts(engine, theirs)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
     if customers is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")
