@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import and_, select
@@ -52,6 +52,15 @@ class Learner:
         for contact, key, known_at, outcome in _ended_since(store, int(self.matcher.bundle.manifest.window["until"])):
             done += self._ended(key, contact, known_at, outcome, tell_customers=False)
         return done
+
+    def forget(self, unwanted: Callable[[str], bool]) -> None:
+        """Keep no trace of contacts, by their id."""
+        with self._lock:
+            told = list(self._told)
+        gone = [key for key in told if unwanted(key[0])]
+        with self._lock:
+            for key in gone:
+                self._told.pop(key, None)
 
     def _ended(
         self,

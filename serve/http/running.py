@@ -39,7 +39,8 @@ class Running:
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """While requests are served."""
         settings = self._service.settings
-        jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        service = self._service
+        jobs = [every(TICK_S, service.tick), every(TICK_S, service.eraser.look), every(settings.watch_s, self.look)]
         if self._service.serving.matcher.customers is not None and settings.workers == 1:
             jobs.append(every(SAVE_S, self._save))
         tasks = [asyncio.create_task(job) for job in jobs]
@@ -127,6 +128,5 @@ class Running:
         self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))
 
     def _save(self) -> None:
-        settings, customers = self._service.settings, self._service.serving.matcher.customers
-        if customers is not None and settings.customers is not None and settings.workers == 1:
-            customers.save(settings.customers)
+        if self._service.settings.workers == 1:
+            self._service.eraser.save()

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from serve.breaker import Ticket
 from serve.guarded import Decision, Guarded
 from serve.http.ended import Learner
+from serve.http.erasing import Eraser
 from serve.http.errors import Refused
 from serve.http.limits import Rate
 from serve.http.metrics import Metrics
@@ -78,7 +79,8 @@ class Service:
         self._threads = ThreadPoolExecutor(settings.threads, "match")
         self._writers = ThreadPoolExecutor(WRITERS, "write")
         self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._seen_lock = threading.Lock()
+        self._seen_lock, self._learning = threading.Lock(), threading.Lock()
+        self.eraser = Eraser(self)
         self.metrics.serves(serving.matcher.bundle_id)
 
     def close(self) -> None:
@@ -195,6 +197,21 @@ class Service:
 
         return await self.blocking(work)
 
+    async def erase(self, customer_id: str) -> dict[str, Any]:
+        """Forget a customer, see `Eraser.erase`."""
+        return await self.blocking(lambda: self.eraser.erase(customer_id))
+
+    def forget(self, unwanted: Callable[[str, str | None], bool]) -> None:
+        """Learn nothing more of contacts, by their id and their customer's, that were seen so far."""
+        with self._learning:  # what is being learnt of them ends first, and is erased after this
+            with self._seen_lock:
+                seen = list(self._seen.items())
+            gone = [contact_id for contact_id, one in seen if unwanted(contact_id, one.fields["customer_id"])]
+            with self._seen_lock:
+                for contact_id in gone:
+                    self._seen.pop(contact_id, None)
+            self.serving.learner.forget(lambda contact_id: unwanted(contact_id, None))
+
     async def blocking(self, work: Callable[[], Result], threads: ThreadPoolExecutor | None = None) -> Result:
         """Run what waits for a disk or computes for long."""
         return await asyncio.get_running_loop().run_in_executor(threads or self._writers, work)
@@ -274,12 +291,13 @@ class Service:
 
     def _learn(self, facts: Sequence[Feedback]) -> None:
         """Hand-overs whose outcome became known move their CSA, where this process saw the contact."""
-        learner = self.serving.learner
-        for fact in sorted(facts, key=lambda one: one.moment or 0):
-            with self._seen_lock:
-                seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
-            if seen is not None:
-                learner.learn(fact, seen)
+        with self._learning:
+            learner = self.serving.learner
+            for fact in sorted(facts, key=lambda one: one.moment or 0):
+                with self._seen_lock:
+                    seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
+                if seen is not None:
+                    learner.learn(fact, seen)
 
 
 def _listed(matcher: Matcher, eligible: Eligible) -> Any:

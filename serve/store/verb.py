@@ -81,6 +81,7 @@ def _export(args: argparse.Namespace, url: str) -> Report:
 
 def _erase(args: argparse.Namespace, url: str) -> Report:
     from serve.customers import Customers
+    from serve.customers_file import erase_from_file
     from serve.customers_secret import read_secret
     from serve.roster.forget import erase_pairs, open_journal
     from serve.store.erase import erase_contacts
@@ -90,22 +91,21 @@ def _erase(args: argparse.Namespace, url: str) -> Report:
 
     # All are opened before anything is changed, and what says whose the contacts are goes last: a run that was stopped
     # is run again.
-    customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
+    secret = None if args.customers is None else read_secret(args.secret)
+    key = None if secret is None else Customers.load(args.customers, secret).key_of(args.customer)
     journal = None if args.journal is None else open_journal(args.journal)
     folders = args.export or []
     with existing(url) as engine:
         found = contacts_in_files(folders, args.customer)
-        theirs = Erasures(engine).record(args.customer, None if customers is None else customers.key_of(args.customer))
+        theirs = Erasures(engine).record(args.customer, key)
         contact_ids = found.union(theirs)
         removed = {folder: remove_tokens(folder) for folder in args.tokens or []}
         rewritten = {folder: erase_files(folder, args.customer, contact_ids) for folder in folders}
-        remembered = customers is not None and customers.erase(args.customer)
-        if customers is not None and remembered:
-            customers.save(args.customers)
+        remembered = secret is not None and erase_from_file(args.customers, secret, args.customer)[0]
         pairs = None if journal is None else erase_pairs(journal, args.customer)
         rows = erase_contacts(engine, theirs)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
-    if customers is not None:
+    if key is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")
     if pairs is not None:
         lines.append(f"{args.journal}: {pairs} blocked pairs erased")
