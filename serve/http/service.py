@@ -135,9 +135,8 @@ class Service:
             why = f"no answer within the deadline of {deadline_s * 1e3:.0f} ms"
             decision = serving.guarded.fallback(contact, k, eligible, queue, "deadline", why, deadline_s)
         self.metrics.matched(decision)
-        decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
         self._remember(contact.get("contact_id"), decision.seen)
-        return decision_id, decision
+        return self._logged(serving, contact, decision, eligible, None, decision_id), decision
 
     async def assign(
         self,
@@ -163,8 +162,8 @@ class Service:
         for contact, who, (chosen, decision) in zip(contacts, eligible, done, strict=True):
             self.metrics.matched(decision)
             csa_id = None if chosen is None else chosen.csa_id
-            found.append((self._logged(serving, contact, decision, who, csa_id, None), chosen, decision))
             self._remember(contact.get("contact_id"), decision.seen)
+            found.append((self._logged(serving, contact, decision, who, csa_id, None), chosen, decision))
         return found
 
     async def update_roster(self, changes: Sequence[RosterChange]) -> int:
@@ -281,6 +280,8 @@ class Service:
         return decision_id
 
     def _remember(self, contact_id: str | None, seen: Seen | None) -> None:
+        """Keep what the model made of a contact. Before the contact is logged: what is kept after `forget` is then of a
+        contact that is logged as a new customer's."""
         if contact_id is None or seen is None or self.store is None:
             return
         with self._seen_lock:
