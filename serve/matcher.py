@@ -259,8 +259,8 @@ class Matcher(ContactReader):
 
     @property
     def latest(self) -> int:
-        """The latest moment (µs) that anything was told of."""
-        return self._until if self._live is None else max(self._until, self._live.moment)
+        """The latest moment (µs) that anything was told of, its customers included."""
+        return super().latest if self._live is None else max(super().latest, self._live.moment)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -38,8 +38,8 @@ class ContactReader:
 
     @property
     def latest(self) -> int:
-        """The latest moment (µs) that anything was told of."""
-        return self._until
+        """The latest moment (µs) that anything was told of, its customers included."""
+        return self._until if self.customers is None else max(self._until, self.customers.latest)
 
     def _own(self, contact: Mapping[str, Any] | Seen, at: datetime | int | None = None) -> Seen:
         """A contact as this bundle's towers read it: what another bundle's made of it is read anew."""

@@ -80,6 +80,8 @@ class Service:
         self._writers = ThreadPoolExecutor(WRITERS, "write")
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._seen_lock, self._learning = threading.Lock(), threading.Lock()
+        self.following = threading.Lock()
+        """Held from reading what the store tells of contacts until that is taken in."""
         self.eraser = Eraser(self)
         self.metrics.serves(serving.matcher.bundle_id)
 
@@ -202,7 +204,7 @@ class Service:
 
     def forget(self, unwanted: Callable[[str, str | None], bool]) -> None:
         """Learn nothing more of contacts, by their id and their customer's, that were seen so far."""
-        with self._learning:  # what is being learnt of them ends first, and is erased after this
+        with self.following, self._learning:  # what is being learnt of them ends first, and is erased after this
             with self._seen_lock:
                 seen = list(self._seen.items())
             gone = [contact_id for contact_id, one in seen if unwanted(contact_id, one.fields["customer_id"])]
@@ -228,7 +230,7 @@ class Service:
         self.metrics.roster_change_age.set(time.monotonic() - serving.keeper.changed_at)
         if self.store is not None:
             counts = self.store.counts()
-            self.metrics.logged(counts["decisions"], counts["away"])
+            self.metrics.logged(counts["decisions"], counts["texts"], counts["away"])
         if self.teller is not None:
             self.teller.retry()
 
@@ -289,6 +291,11 @@ class Service:
             self._seen.move_to_end(contact_id)
             if len(self._seen) > MOST_SEEN:
                 self._seen.popitem(last=False)
+
+    def seen(self, contact_id: str) -> Seen | None:
+        """A contact as this process read it, where it did so lately."""
+        with self._seen_lock:
+            return self._seen.get(contact_id)
 
     def _learn(self, facts: Sequence[Feedback]) -> None:
         """Hand-overs whose outcome became known move their CSA, where this process saw the contact."""

@@ -110,12 +110,17 @@ class Erasures:
     def gone(self, connection: Connection, contact_ids: Iterable[str]) -> set[str]:
         """Which of some contacts were erased and not told again since, in the transaction that writes of them."""
         self._lock(connection, "pg_advisory_xact_lock_shared")
+        found = self.erased(connection, contact_ids)
+        return found - _there(connection, found)
+
+    def erased(self, connection: Connection, contact_ids: Iterable[str]) -> set[str]:
+        """Which of some contacts were erased, whether told again since or not."""
         by_key = {key_of(self._salt, CONTACT, one): one for one in contact_ids}
         found: set[str] = set()
         for part in parts(sorted(by_key)):
             erased = connection.execute(select(erasures.c.key).where(erasures.c.key.in_(part))).scalars()
             found.update(by_key[key] for key in erased)
-        return found - _there(connection, found)
+        return found
 
     def _news(self, connection: Connection, since: int) -> News:
         number = connection.execute(select(erasing.c.number)).scalar_one()

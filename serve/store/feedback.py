@@ -21,6 +21,7 @@ from serve.store.errors import Conflict
 from serve.store.records import OUTCOMES, TOLD, Feedback, named, time_of
 from serve.store.rows import insert_new
 from serve.store.tables import abandoned, facts, handovers
+from twotower.clock import now
 
 STATED = ("ended_at", *OUTCOMES)
 
@@ -72,6 +73,7 @@ def _store(connection: Connection, one: Feedback) -> bool:
         **dict(zip(("contact_id", "csa_id", "assigned_at"), one.key, strict=True)),
         "known_at": one.moment if any(name in OUTCOMES for name in added) else None,
         "told": one.as_json(),
+        "stored_at": now(),
     }
     if insert_new(connection, facts, [row]):
         return new or bool(added)

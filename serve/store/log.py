@@ -22,6 +22,7 @@ from serve.store.records import Decided, finite, named, storable, time_of
 from serve.store.redacting import RedactingProcess
 from serve.store.rows import insert_new, parts
 from serve.store.tables import contacts, decisions
+from twotower.clock import now
 
 TextKept = Literal["redacted", "none"]
 LABELS = ("channel", "queue", "language", "intent", "customer_language")
@@ -205,5 +206,6 @@ def set_texts(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> N
     """Give contacts (id, intent_text, transcript) their text, unless they have one or are gone."""
     if rows:
         where = (contacts.c.contact_id == bindparam("whose")) & contacts.c.intent_text.is_(None)
-        told = [dict(zip(("whose", *TEXTS), row, strict=True)) for row in rows]
+        at = now()
+        told = [{**dict(zip(("whose", *TEXTS), row, strict=True)), "stored_at": at} for row in rows]
         connection.execute(update(contacts).where(where), told)

@@ -100,13 +100,15 @@ class Store:
             texts = masked(self._redacting, told)
         else:
             texts = [(each.contact_id, "", "") for each in told]
-        full = [{**row, **dict(zip(TEXTS, both[1:], strict=True))} for row, both in zip(made, texts, strict=True)]
         with plainly("contacts"), self.engine.begin() as connection:
-            kept = self.erasures.kept(connection, [one.told for one in told])
-            full, texts = list(compress(full, kept)), list(compress(texts, kept))
+            at, kept = now(), self.erasures.kept(connection, [one.told for one in told])
+            full = [
+                {**row, **dict(zip(TEXTS, both[1:], strict=True)), "stored_at": at}
+                for row, both in compress(zip(made, texts, strict=True), kept)
+            ]
             new = insert_new(connection, contacts, full)
             if new < len(full):
-                set_texts(connection, texts)
+                set_texts(connection, list(compress(texts, kept)))
         return new
 
     def roster(self, rows: Iterable[Mapping[str, Any]], at: Any = None) -> int:

@@ -16,7 +16,8 @@ VERSION_TABLE = f"{PREFIX}version"
 
 metadata = MetaData()
 
-# intent_text, transcript: redacted; null until they are.
+# intent_text, transcript: redacted; null until they are. stored_at, here and of facts: when that was (of a fact: when
+# it) was written, by the clock of who wrote; null before, and in rows from before there was the column.
 contacts = Table(
     f"{PREFIX}contacts",
     metadata,
@@ -32,8 +33,10 @@ contacts = Table(
     Column("priority", Float),
     Column("customer_language", Text),
     Column("customer_since", BigInteger),
+    Column("stored_at", BigInteger),
     Index("twotower_contacts_customer", "customer_id"),
     Index("twotower_contacts_arrived", "arrived_at"),
+    Index("twotower_contacts_stored", "stored_at"),
 )
 
 abandoned = Table(
@@ -93,9 +96,11 @@ facts = Table(
     Column("handle_time_s", Float),
     Column("transferred", Boolean),
     Column("told", Text, nullable=False),
+    Column("stored_at", BigInteger),
     Index("twotower_facts_handover", "contact_id", "csa_id", "assigned_at"),
     Index("twotower_facts_known", "known_at"),
     Index("twotower_facts_ended", "ended_at"),
+    Index("twotower_facts_stored", "stored_at"),
 )
 
 # Contacts last, as they say whose the others are.

@@ -19,7 +19,6 @@ from serve.http.build import build_service, load_serving
 from serve.http.running import Running
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
-from serve.matcher import Matcher
 from serve.roster.journal import Journal
 from serve.store.errors import StoreUnavailable
 from serve.store.store import Store
@@ -277,19 +276,6 @@ def test_settings_that_do_not_fit_are_told(bundle_folder: Path, tmp_path: Path) 
         load_serving(Settings(str(bundle_folder), digest="0" * 64), tmp_path / "j")
     with pytest.raises(BundleError):
         load_serving(Settings(str(tmp_path / "nowhere")), tmp_path / "j")
-
-
-@pytest.fixture
-def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A store of customers, and its secret."""
-    from serve.customers import Customers
-
-    secret, file = tmp_path / "secret", tmp_path / "customers.state"
-    secret.write_bytes(b"sixteen bytes or more")
-    bundle = Matcher.load(whole_bundle).bundle
-    width = bundle.history.vector.shape[1]
-    Customers.empty(secret.read_bytes(), bundle.manifest.id, width).save(file)
-    return file, secret
 
 
 def test_what_ended_is_remembered_of_its_customer_and_saved(
