@@ -19,7 +19,7 @@ from serve.http.returning import Returning
 from serve.matcher import Matcher
 from serve.seen import Seen
 from serve.store.records import Feedback
-from serve.store.since import TOLD, Ended, Key, known_since
+from serve.store.since import TOLD, Ended, known_since
 from serve.store.store import Store
 from twotower.clock import now
 
@@ -39,11 +39,12 @@ class Learner:
 
     def learn(self, fact: Feedback, seen: Seen) -> bool:
         """A hand-over of a contact that this process saw; False where nothing was learnt."""
-        return fact.moment is not None and self._ended(fact.key, seen, fact.moment, fact.outcome, now())
+        at = fact.moment
+        return at is not None and self._tell(Ended(fact.key, seen.fields, at, fact.outcome, at, now()), seen)
 
     def hear(self, one: Ended, seen: Seen | None = None) -> bool:
         """A hand-over from the store; seen: its contact, where this process saw it. False where nothing was learnt."""
-        return self._ended(one.key, seen or one.contact, one.known_at, one.outcome, one.stored_at)
+        return self._tell(one, one.contact if seen is None else seen)
 
     def again(self, store: Store) -> int:
         """Everything of the store that became known since the end of the bundle's data; how many hand-overs. Raises
@@ -55,15 +56,13 @@ class Learner:
         self.told.forget(lambda key: unwanted(key[0]))
         self.returning.forget(unwanted)
 
-    def _ended(
-        self, key: Key, contact: Mapping[str, Any] | Seen, known_at: int, outcome: Mapping[str, Any], stored_at: int
-    ) -> bool:
-        told = {name: value for name, value in outcome.items() if name in TOLD and value is not None}
-        if not told or not self.told.add(key):
+    def _tell(self, one: Ended, contact: Mapping[str, Any] | Seen) -> bool:
+        told = {name: value for name, value in one.outcome.items() if name in TOLD and value is not None}
+        if not told or not self.told.add(one.key):
             return False
-        tell = self.returning.ended(key, known_at, stored_at)
+        tell = self.returning.ended(one)
         try:
-            self.matcher.ended(contact, key[1], known_at, tell_customers=tell, **told)
+            self.matcher.ended(contact, one.key[1], one.known_at, tell_customers=tell, **told)
         except MatchError as error:  # known before the window's end, or of a CSA whom this bundle does not know
             _log.debug("not learnt from: %s", error)
             return False

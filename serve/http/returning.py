@@ -15,7 +15,7 @@ from typing import Any
 from serve.customers import Customers
 from serve.customers_build import style_of_contact
 from serve.http.once import Once
-from serve.store.since import Key
+from serve.store.since import Ended
 from twotower.bundle.bundle import Bundle
 from twotower.clock import NULL_TIME, now
 from twotower.features.schema import FeatureSchema
@@ -31,11 +31,12 @@ class Returning:
         self.last_arrival, self._last_known = (NULL_TIME, NULL_TIME) if customers is None else customers.lasts()
         self.arrivals, self._handovers = Once(), Once()
 
-    def ended(self, key: Key, known_at: int, stored_at: int) -> bool:
-        """Whether the store is to be told of a hand-over, times in µs; it counts as told then."""
-        if self.customers is None or self._held(known_at, stored_at, self._last_known):
+    def ended(self, one: Ended) -> bool:
+        """Whether the store is to be told of a hand-over; it counts as told then."""
+        # It was told what became known first: what came later says nothing of whether the file holds it.
+        if self.customers is None or self._held(one.first_at, one.stored_at, self._last_known):
             return False
-        return self._handovers.add(key)
+        return self._handovers.add(one.key)
 
     def arrived(self, schema: FeatureSchema, contact: Mapping[str, Any]) -> bool:
         """A contact has arrived; whether that was new. contact: a row of the decisions' store with a customer and

@@ -24,14 +24,16 @@ Key = tuple[str, str, int]
 class Ended(NamedTuple):
     """A hand-over of which something became known; times are µs.
 
-    key: contact, CSA, beginning; contact: its fields, as `Matcher.match` takes them; outcome: by `TOLD`, without nulls;
-    stored_at: when the last of it was stored, 0 where no row says so.
+    key: contact, CSA, beginning; contact: its fields, as `Matcher.match` takes them; known_at: of the last of its
+    outcome; outcome: by `TOLD`, without nulls; first_at, stored_at: when the first of it became known, and was stored,
+    0 where no row says so.
     """
 
     key: Key
     contact: dict[str, Any]
     known_at: int
     outcome: dict[str, Any]
+    first_at: int
     stored_at: int
 
 
@@ -74,8 +76,9 @@ def _ended(store: Store, where: ColumnElement[bool], known: Container[Key]) -> l
         if key[0] not in people:
             continue
         outcome = {name: row[name] for name in TOLD if row[name] is not None}
-        before = found.pop(key).outcome if key in found else {}
-        found[key] = Ended(key, people[key[0]], row["known_at"], {**before, **outcome}, row["stored_at"] or 0)
+        at, stored_at = row["known_at"], row["stored_at"] or 0
+        first = found.pop(key, Ended(key, people[key[0]], at, {}, at, stored_at))
+        found[key] = first._replace(known_at=at, outcome={**first.outcome, **outcome})
     return list(found.values())
 
 
