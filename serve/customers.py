@@ -232,11 +232,18 @@ class Customers:
 
         Waits for a save that is under way, whose file still holds them.
         """
+        return self.erase_key(self.key_of(customer_id))
+
+    def key_of(self, customer_id: str) -> bytes:
+        """What a customer stands under in every store with this secret, which does not tell who they are."""
+        return self._store.key(customer_id)
+
+    def erase_key(self, key: bytes) -> bool:
+        """`erase` for who has the key alone."""
         # A save reads hand-overs where they lie, outside of the lock, and must not write what went here after this.
         with self._saving, self._lock:
-            code = int(self._store.codes([customer_id])[0])
+            code = self._store.erase_key(key)
             if code >= 0:
-                self._store.erase(customer_id)
                 self._rows.forget(code)
                 self._latest.forget(code)
             return code >= 0

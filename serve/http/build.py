@@ -65,9 +65,14 @@ def build_service(settings: Settings, journal: str | Path) -> Service:
     """Load everything. Raises BundleError, ConfigError, StoreError, JournalError, one line each."""
     check_settings(settings)
     tokens = None if settings.insecure else Tokens(read_tokens(settings.tokens))
-    serving = load_serving(settings, journal)
+    # Before the customers: who is erased while they are loaded is heard of later.
     store = None if settings.store is None else Store.open(settings.store, "redacted" if settings.keep_text else "none")
-    return Service(serving, settings, tokens, store)
+    try:
+        return Service(load_serving(settings, journal), settings, tokens, store)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
 
 
 def load_serving(settings: Settings, journal: str | Path, returning: Returning | None = None) -> Serving:

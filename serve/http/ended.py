@@ -10,7 +10,7 @@ after the bundle's data window counts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from serve.contact import MatchError
@@ -49,7 +49,12 @@ class Learner:
     def again(self, store: Store) -> int:
         """Everything of the store that became known since the end of the bundle's data; how many hand-overs. Raises
         StoreUnavailable."""
-        return sum(self.hear(one) for one in known_since(store.engine, self.since))
+        return sum(self.hear(one) for one in known_since(store, self.since))
+
+    def forget(self, unwanted: Callable[[str], bool]) -> None:
+        """Keep no trace of contacts, by their id."""
+        self.told.forget(lambda key: unwanted(key[0]))
+        self.returning.forget(unwanted)
 
     def _tell(self, one: Ended, contact: Mapping[str, Any] | Seen) -> bool:
         told = {name: value for name, value in one.outcome.items() if name in TOLD and value is not None}

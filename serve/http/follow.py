@@ -9,7 +9,6 @@ is found again was told already. The first look takes in all that came while thi
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
@@ -32,13 +31,13 @@ class Follower:
     """Of one service, which has a store. Safe to call from several threads."""
 
     def __init__(self, service: Service, store: Store) -> None:
-        self._service, self._engine = service, store.engine
-        self._lock, self._from, self._begun, self._away = threading.Lock(), now(), False, False
+        self._service, self._store = service, store
+        self._from, self._begun, self._away = now(), False, False
 
     def follow(self) -> None:
         """Take in what is new; where the database is away, the next call does."""
         try:
-            with self._lock:
+            with self._service.following:
                 self._look()
             self._away = False
         except StoreError as error:
@@ -49,13 +48,13 @@ class Follower:
     def _look(self) -> None:
         begun, learner = now(), self._service.serving.learner
         since, returning = min(begun, self._from) - OVERLAP, learner.returning
-        ended = ended_since(self._engine, since, learner.told)
+        ended = ended_since(self._store, since, learner.told)
         if not self._begun:
-            ended += known_since(self._engine, learner.since)
+            ended += known_since(self._store, learner.since)
         arrived = []
         if returning.customers is not None:
             after = NEVER if self._begun else returning.last_arrival
-            arrived = arrived_since(self._engine, since, after, returning.arrivals)
+            arrived = arrived_since(self._store, since, after, returning.arrivals)
         # In the order of time, as a contact is read with what was known of its customer.
         tellings: list[tuple[int, str, int, Callable[[], bool]]] = [
             *((one.known_at, "handover", one.stored_at, partial(self._ended, one)) for one in ended),

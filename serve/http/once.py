@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 REMEMBERED = 100_000  # the latest: some 40 MB of hand-overs
 
@@ -31,3 +32,12 @@ class Once:
             if len(self._told) > self._most:
                 self._told.popitem(last=False)
             return True
+
+    def forget(self, unwanted: Callable[[Any], bool]) -> None:
+        """Keep no trace of some."""
+        with self._lock:
+            told = list(self._told)
+        gone = [key for key in told if unwanted(key)]
+        with self._lock:
+            for key in gone:
+                self._told.pop(key, None)

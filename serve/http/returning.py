@@ -9,7 +9,7 @@ nothing is counted twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from serve.customers import Customers
@@ -67,6 +67,11 @@ class Returning:
         else:
             _log.warning("customers: hand-overs that bundle %s encoded are forgotten", customers.bundle[:12])
             customers.adopt(new, after.history.vector.shape[1])
+
+    def forget(self, unwanted: Callable[[str], bool]) -> None:
+        """Keep no trace of contacts, by their id."""
+        self.arrivals.forget(unwanted)
+        self._handovers.forget(lambda key: unwanted(key[0]))
 
     def _held(self, at: int, stored_at: int, last: int) -> bool:
         return stored_at <= self._opened and at <= last

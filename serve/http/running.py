@@ -56,11 +56,12 @@ class Running:
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """While requests are served."""
         settings = self._service.settings
-        jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        service = self._service
+        jobs = [every(TICK_S, service.tick), every(TICK_S, service.eraser.look), every(settings.watch_s, self.look)]
         jobs.append(every(REBUILD_S, self.rebuild))
         if self.follower is not None:
             jobs.append(every(FOLLOW_S, self.follower.follow))
-        if self._service.serving.matcher.customers is not None and self._first:
+        if service.serving.matcher.customers is not None and self._first:
             jobs.append(every(SAVE_S, self._save))
         tasks = [asyncio.create_task(job) for job in jobs]
         tasks.append(asyncio.create_task(asyncio.to_thread(self._begin)))
@@ -131,7 +132,8 @@ class Running:
         if self._service.store is None:
             return
         try:
-            told = serving.learner.again(self._service.store)
+            with self._service.following:
+                told = serving.learner.again(self._service.store)
             _log.info("told again", extra={"values": {"handovers": told}})
         except StoreError as error:
             _log.warning("what ended since is not told again: %s", error)
@@ -166,6 +168,5 @@ class Running:
         self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))
 
     def _save(self) -> None:
-        settings, customers = self._service.settings, self._service.serving.matcher.customers
-        if customers is not None and settings.customers is not None and self._first:
-            customers.save(settings.customers)
+        if self._first:
+            self._service.eraser.save()

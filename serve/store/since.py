@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from serve.store.engine import READING, plainly
-from serve.store.log import parts
+from serve.store.rows import parts
+from serve.store.store import Store
 from serve.store.tables import contacts, facts
 
 TOLD = ("resolved", "handle_time_s", "transferred", "csat")
@@ -36,18 +37,18 @@ class Ended(NamedTuple):
     stored_at: int
 
 
-def known_since(engine: Engine, moment: int) -> list[Ended]:
+def known_since(store: Store, moment: int) -> list[Ended]:
     """Hand-overs of which something became known at a moment (µs) or later, in that order. Raises StoreUnavailable."""
-    return _ended(engine, facts.c.known_at >= moment, ())
+    return _ended(store, facts.c.known_at >= moment, ())
 
 
-def ended_since(engine: Engine, stored_at: int, known: Container[Key]) -> list[Ended]:
+def ended_since(store: Store, stored_at: int, known: Container[Key]) -> list[Ended]:
     """Hand-overs but for `known` of whose outcome something was stored at a moment (µs) or later, in the order in which
     it became known. Raises StoreUnavailable."""
-    return _ended(engine, and_(facts.c.stored_at >= stored_at, facts.c.known_at.is_not(None)), known)
+    return _ended(store, and_(facts.c.stored_at >= stored_at, facts.c.known_at.is_not(None)), known)
 
 
-def arrived_since(engine: Engine, stored_at: int, arrived_at: int, known: Container[str]) -> list[dict[str, Any]]:
+def arrived_since(store: Store, stored_at: int, arrived_at: int, known: Container[str]) -> list[dict[str, Any]]:
     """Contacts of customers but for `known` (ids), in order of arrival, that were stored at one moment or later or came
     after the other (µs): their fields without nulls, and `stored_at`. Raises StoreUnavailable."""
     columns = contacts.c
@@ -58,18 +59,18 @@ def arrived_since(engine: Engine, stored_at: int, arrived_at: int, known: Contai
         .order_by(columns.arrived_at.desc(), columns.contact_id)
         .limit(MOST)
     )
-    with plainly("contacts"), engine.connect().execution_options(**READING) as connection:
+    with plainly("contacts"), store.engine.connect().execution_options(**READING) as connection:
         new = [one for one in connection.execute(latest).scalars() if one not in known]
-        found = _contacts(connection, new)
-    return [found[one] for one in reversed(new)]
+        found = _contacts(store, connection, new)
+    return [found[one] for one in reversed(new) if one in found]
 
 
-def _ended(engine: Engine, where: ColumnElement[bool], known: Container[Key]) -> list[Ended]:
+def _ended(store: Store, where: ColumnElement[bool], known: Container[Key]) -> list[Ended]:
     latest = select(facts).where(where).order_by(facts.c.known_at.desc(), facts.c.feedback_id).limit(MOST)
-    with plainly("feedback"), engine.connect().execution_options(**READING) as connection:
+    with plainly("feedback"), store.engine.connect().execution_options(**READING) as connection:
         rows = [(_key(row), row) for row in connection.execute(latest).mappings()]
         new = [(key, row) for key, row in reversed(rows) if key not in known]
-        people = _contacts(connection, sorted({key[0] for key, _ in new}))
+        people = _contacts(store, connection, sorted({key[0] for key, _ in new}))
     found: dict[Key, Ended] = {}
     for key, row in new:
         if key[0] not in people:
@@ -85,10 +86,10 @@ def _key(row: Any) -> Key:
     return row["contact_id"], row["csa_id"], row["assigned_at"]
 
 
-def _contacts(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Fields of contacts by id, without nulls."""
+def _contacts(store: Store, connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Fields of contacts by id, without nulls; not of those that were erased, whose rows may go a little later."""
     found: dict[str, dict[str, Any]] = {}
-    for part in parts(ids):
+    for part in parts(sorted(set(ids) - store.erasures.erased(connection, ids))):
         for row in connection.execute(select(contacts).where(contacts.c.contact_id.in_(part))).mappings():
             found[row["contact_id"]] = {name: value for name, value in row.items() if value is not None}
     return found

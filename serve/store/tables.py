@@ -103,6 +103,26 @@ facts = Table(
     Index("twotower_facts_stored", "stored_at"),
 )
 
+# Contacts last, as they say whose the others are.
+OF_CONTACTS: tuple[Table, ...] = (decisions, facts, handovers, abandoned, contacts)
+
+# Who was erased, see `erasures.py`: the latest number of each key; and one row with the database's salt and the number
+# of the latest erasure.
+erasures = Table(
+    f"{PREFIX}erasures",
+    metadata,
+    Column("key", ID, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("erased_at", BigInteger, nullable=False),
+    Index("twotower_erasures_number", "number"),
+)
+erasing = Table(
+    f"{PREFIX}erasing",
+    metadata,
+    Column("salt", ID, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
 # Dated rows of csas.parquet; valid_from is the least int64 where a row counts from the beginning.
 csas = Table(
     f"{PREFIX}csas",

@@ -14,7 +14,7 @@ from twotower.clock import NEVER, NULL_TIME
 
 
 def arrivals(store: Store, stored_at: int = NULL_TIME, arrived_at: int = NEVER) -> list[str]:
-    return [one["contact_id"] for one in arrived_since(store.engine, stored_at, arrived_at, ())]
+    return [one["contact_id"] for one in arrived_since(store, stored_at, arrived_at, ())]
 
 
 def test_contacts_come_once_they_are_stored_in_the_order_of_arrival(
@@ -29,7 +29,7 @@ def test_contacts_come_once_they_are_stored_in_the_order_of_arrival(
     assert arrivals(store) == ["c2", "c3", "c1"]
     assert arrivals(store, at(60)) == ["c2", "c3"]
     assert arrivals(store, NEVER, at(4)) == ["c1"]
-    [found] = arrived_since(store.engine, at(60), NEVER, {"c2"})
+    [found] = arrived_since(store, at(60), NEVER, {"c2"})
     assert (found["contact_id"], found["arrived_at"], found["stored_at"]) == ("c3", at(4), at(120))
 
 
@@ -39,7 +39,7 @@ def test_a_contact_is_found_when_its_text_is_masked(masking: Store, monkeypatch:
     assert masking.log.flush()
     assert arrivals(masking) == []
     masking.contacts([{"contact_id": "c1", "customer_id": "anna", "arrived_at": at(0), "intent_text": told.TEXT}])
-    [found] = arrived_since(masking.engine, NULL_TIME, NEVER, ())
+    [found] = arrived_since(masking, NULL_TIME, NEVER, ())
     assert told.PHONE not in found["intent_text"]
     assert found["intent_text"].startswith("My card")
 
@@ -58,10 +58,10 @@ def test_ends_come_with_their_contact_once_something_is_known(store: Store, monk
     ):
         monkeypatch.setattr(storing, "now", lambda hour=hour: at(60 * hour))
         assert store.feedback(fact) == 1
-    [whole] = known_since(store.engine, at(0))
+    [whole] = known_since(store, at(0))
     assert (whole.key, whole.known_at, whole.outcome) == (("c1", "ada", at(1)), at(90), {"resolved": True, "csat": 4.0})
     assert whole.contact["customer_id"] == "anna"
-    [late] = ended_since(store.engine, at(60), ())
+    [late] = ended_since(store, at(60), ())
     assert (late.key, late.outcome, late.stored_at) == (whole.key, {"csat": 4.0}, at(120))
-    assert ended_since(store.engine, at(0), {whole.key}) == []
-    assert ended_since(store.engine, at(121), ()) == []
+    assert ended_since(store, at(0), {whole.key}) == []
+    assert ended_since(store, at(121), ()) == []
