@@ -68,6 +68,8 @@ class Customers:
         store.spare()
         latest.spare()
         # Places that are empty read the last row, so there is one where nobody is named.
+        self.latest = self.moment
+        """Just after the latest that was ever told, µs: `moment` without a look at everyone."""
         self._signature, self._signed = signatures(store.csa_ids or [""]), len(store.csa_ids)
         # Who takes both takes `_saving` first.
         self._lock, self._saving = threading.Lock(), threading.Lock()
@@ -80,6 +82,11 @@ class Customers:
 
     def __len__(self) -> int:
         return len(self._store)
+
+    def lasts(self) -> tuple[int, int]:
+        """When the last contact came, and when the last outcome became known, µs; `NULL_TIME` for none."""
+        with self._lock:
+            return _lasts(self._store, self._latest)
 
     @property
     def moment(self) -> int:
@@ -173,6 +180,7 @@ class Customers:
                 latest.since[code] = since
             if language is not None:
                 latest.language.keep(code, language)
+            self.latest = max(self.latest, arrived_at + 1)
 
     def update_handover(
         self,
@@ -206,24 +214,36 @@ class Customers:
             self._store.history.update(handovers=one)
             if seen is not None:
                 self._rows.add(code, Remembered.of(csa, at, end, seen.level, seen.memory))
+            self.latest = max(self.latest, known_at + 1)
 
-    def adopt(self, bundle: str, width: int) -> None:
-        """Go on with another bundle (its id, and Q of its memory vectors): hand-overs of the former one are forgotten,
-        counts, style and pairings stay."""
+    def adopt(self, bundle: str, width: int | None) -> None:
+        """Go on with another bundle, its id: counts, style and pairings stay.
+
+        width: Q of its memory vectors; hand-overs with vectors of the former one are forgotten. None: its contact tower
+        is the former one's, and they stay.
+        """
         with self._lock:
             self.bundle = bundle
-            self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+            if width is not None:
+                self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
 
     def erase(self, customer_id: str) -> bool:
         """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them.
 
         Waits for a save that is under way, whose file still holds them.
         """
+        return self.erase_key(self.key_of(customer_id))
+
+    def key_of(self, customer_id: str) -> bytes:
+        """What a customer stands under in every store with this secret, which does not tell who they are."""
+        return self._store.key(customer_id)
+
+    def erase_key(self, key: bytes) -> bool:
+        """`erase` for who has the key alone."""
         # A save reads hand-overs where they lie, outside of the lock, and must not write what went here after this.
         with self._saving, self._lock:
-            code = int(self._store.codes([customer_id])[0])
+            code = self._store.erase_key(key)
             if code >= 0:
-                self._store.erase(customer_id)
                 self._rows.forget(code)
                 self._latest.forget(code)
             return code >= 0
@@ -295,8 +315,13 @@ class Customers:
 
 
 def _moment(store: CustomerStore, latest: Latest, until: int) -> int:
-    known = max(int(t.max(initial=NULL_TIME)) for t in (store.history.last, latest.at, store.history.pair_last))
+    known = max(_lasts(store, latest))
     return max(until, known + (known > NULL_TIME))
+
+
+def _lasts(store: CustomerStore, latest: Latest) -> tuple[int, int]:
+    came = max(int(times.max(initial=NULL_TIME)) for times in (store.history.last, latest.at))
+    return came, int(store.history.pair_last.max(initial=NULL_TIME))
 
 
 def _arrays(

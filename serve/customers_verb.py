@@ -56,15 +56,12 @@ def _build(args: argparse.Namespace) -> Report:
 
 
 def _erase(args: argparse.Namespace) -> Report:
-    from serve.customers import Customers
+    from serve.customers_file import erase_from_file
     from serve.customers_secret import read_secret
 
-    customers = Customers.load(args.target, read_secret(args.secret))
-    erased = customers.erase(args.customer)
-    if erased:
-        customers.save(args.target)
+    erased, left = erase_from_file(args.target, read_secret(args.secret), args.customer)
     text = "the customer is erased" if erased else "nothing is known of this customer; the file is unchanged"
-    return Report(f"{args.target}: {text}", {"file": args.target, "erased": erased, "customers": len(customers)})
+    return Report(f"{args.target}: {text}", {"file": args.target, "erased": erased, "customers": left})
 
 
 def _show(args: argparse.Namespace) -> Report:

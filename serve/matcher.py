@@ -7,7 +7,6 @@ are those of `twotower.scoring.Join`, the same that training fitted. How contact
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -49,12 +48,6 @@ from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
 from twotower.scoring.utility import Utility
 
-_log = logging.getLogger("serve")
-OTHER_BUNDLE = (
-    "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
-    "who served them do; build the store again with this bundle"
-)
-
 
 class Matcher(ContactReader):
     """Ranks CSAs for contacts from one bundle. Safe to call from several threads."""
@@ -68,8 +61,6 @@ class Matcher(ContactReader):
         self._book: Book | None = None
         self._secret = secrets.token_bytes(32) if secret is None else secret
         pa.default_memory_pool().release_unused()  # what reading the tables took, once more what they hold
-        if customers is not None and customers.bundle != self._id:
-            _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
     @classmethod
     def load(
@@ -213,8 +204,11 @@ class Matcher(ContactReader):
 
     def _who(self, eligible: Eligible, customer_id: str | None, view: Snapshot) -> npt.NDArray[np.int64] | None:
         """Codes, ascending, of who may take a customer's contact, None: all active. Raises MatchError, unknown ids."""
-        barred = view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
-        return may_take(view, eligible, barred)
+        return may_take(view, eligible, self.barred(customer_id, view))
+
+    def barred(self, customer_id: str | None, view: Snapshot) -> frozenset[int] | None:
+        """Codes of whom a customer must not meet, None: nobody."""
+        return view.blocked.get(key_of(self._secret, customer_id)) if view.blocked and customer_id else None
 
     def refresh(self, at: datetime | int | None = None) -> None:
         """Bring everyone's past to a moment (by default just after all that is known): what numbers are shrunk towards,
@@ -259,8 +253,8 @@ class Matcher(ContactReader):
 
     @property
     def latest(self) -> int:
-        """The latest moment (µs) that anything was told of."""
-        return self._until if self._live is None else max(self._until, self._live.moment)
+        """The latest moment (µs) that anything was told of, its customers included."""
+        return super().latest if self._live is None else max(super().latest, self._live.moment)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -6,6 +6,7 @@ arrival; a stranger is read as if there were no store.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,6 +25,12 @@ from twotower.features.customer import CustomerRows
 from twotower.index.build import QUERIES
 from twotower.scoring.join import ContactVectors
 
+_log = logging.getLogger("serve")
+OTHER_BUNDLE = (
+    "customers: their hand-overs were encoded by bundle %s and do not count in the join with %s; contacts, style and "
+    "who served them do; build the store again with this bundle"
+)
+
 
 class ContactReader:
     """Reads contacts by one bundle, with what `customers` tells of who they are from."""
@@ -35,11 +42,13 @@ class ContactReader:
         self._until = int(bundle.manifest.window["until"])
         self._asked: deque[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque(maxlen=QUERIES)
         self._reads_past = bundle.schema.has("frequency", "style", "relationship")
+        if customers is not None and customers.bundle != self._id:
+            _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
     @property
     def latest(self) -> int:
-        """The latest moment (µs) that anything was told of."""
-        return self._until
+        """The latest moment (µs) that anything was told of, its customers included."""
+        return self._until if self.customers is None else max(self._until, self.customers.latest)
 
     def _own(self, contact: Mapping[str, Any] | Seen, at: datetime | int | None = None) -> Seen:
         """A contact as this bundle's towers read it: what another bundle's made of it is read anew."""

@@ -68,6 +68,23 @@ def atomic_write(path: str | Path, content: bytes | str) -> None:
 
 
 @contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Alone among those, of all processes of this machine, who take the lock of a file: `.lock` beside it, which stays.
+
+    Not on a network file system. Raises OSError where the lock cannot be opened.
+    """
+    import fcntl  # not on every system that trains
+
+    target = Path(path)
+    handle = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def system_errors(path: str | Path) -> Iterator[None]:
     """Makes what libraries in Rust say of a file that they could not write the OSError that it was; names `path` where
     an OSError names none."""

@@ -70,6 +70,7 @@ class Routes:
         self._post(app, "/v1/assign", self.assign, schemas.AssignBody, schemas.AssignAnswer, deadline=True)
         self._post(app, "/v1/roster", self.change_roster, schemas.RosterBody, schemas.VersionAnswer)
         self._post(app, "/v1/feedback", self.feedback, schemas.FeedbackBody, schemas.FeedbackAnswer, (404, 409))
+        self._post(app, "/v1/erase", self.erase, schemas.EraseBody, schemas.EraseAnswer, (404,))
         self._post(app, "/v1/explain", self.explain, schemas.ExplainBody, None)
         self._get(app, "/v1/roster", self.roster, schemas.RosterAnswer, openapi_extra=_paging())
         self._get(app, "/metrics", self.metrics, None)
@@ -202,6 +203,15 @@ class Routes:
         new = await service.feedback(facts)
         request.scope[KEY].update(facts=len(facts), new=new)
         return _json({"request_id": request.scope[KEY]["request_id"], "new": new})
+
+    async def erase(self, request: Request) -> Response:
+        """Forget a customer: gone from every store of this service when it answers, from other workers soon after."""
+        service = self.service
+        admitted(service, request, ("admin",))
+        body = await body_of(service, request, schemas.EraseBody)
+        found = await service.erase(body.customer_id)
+        request.scope[KEY].update(rows=sum(found["rows"].values()), pairs=found["pairs"])
+        return _json({"request_id": request.scope[KEY]["request_id"], **found})
 
     async def explain(self, request: Request) -> Response:
         """Why a CSA has their score for a contact: figures about one person."""

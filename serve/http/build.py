@@ -13,6 +13,7 @@ from serve.customers import Customers
 from serve.customers_secret import check_options, read_secret
 from serve.guarded import Guarded
 from serve.http.ended import Learner
+from serve.http.returning import Returning
 from serve.http.service import Service, Serving
 from serve.http.settings import Settings
 from serve.http.tokens import Tokens, read_tokens
@@ -64,23 +65,37 @@ def build_service(settings: Settings, journal: str | Path) -> Service:
     """Load everything. Raises BundleError, ConfigError, StoreError, JournalError, one line each."""
     check_settings(settings)
     tokens = None if settings.insecure else Tokens(read_tokens(settings.tokens))
-    serving = load_serving(settings, journal)
+    # Before the customers: who is erased while they are loaded is heard of later.
     store = None if settings.store is None else Store.open(settings.store, "redacted" if settings.keep_text else "none")
-    return Service(serving, settings, tokens, store)
+    try:
+        return Service(load_serving(settings, journal), settings, tokens, store)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
 
 
-def load_serving(settings: Settings, journal: str | Path, customers: Customers | None = None) -> Serving:
-    """A bundle with the roster of a journal, checked (`self_check`). customers: those that are open already."""
+def load_serving(settings: Settings, journal: str | Path, returning: Returning | None = None) -> Serving:
+    """A bundle with the roster of a journal, checked (`self_check`). returning: customers who are open already."""
     secret = journal_secret(journal)
-    if customers is None and settings.customers is not None:
-        customers = Customers.load(settings.customers, read_secret(settings.secret))
+    opened = Returning(_customers(settings)) if returning is None else returning
     # A link may be set to another folder while this is read, and later, when parts are read that were not needed yet.
-    matcher = Matcher.load(Path(settings.bundle).resolve(), _digest(settings), customers, secret)
+    known = opened.customers if returning is None else None
+    matcher = Matcher.load(Path(settings.bundle).resolve(), _digest(settings), known, secret)
+    matcher.customers = opened.customers  # not above: those who are open will go on with this bundle, without a warning
     keeper = Keeper(matcher, Journal(journal, secret))
     self_check(matcher)
     if keeper.skipped:
         _log.warning("the journal tells of %d changes of CSAs whom this bundle does not know", keeper.skipped)
-    return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher))
+    return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher, opened))
+
+
+def _customers(settings: Settings) -> Customers | None:
+    if settings.customers is None:
+        return None
+    if settings.store is None:
+        _log.warning("--customers without --store: who comes and how it ends is not counted")
+    return Customers.load(settings.customers, read_secret(settings.secret))
 
 
 def _digest(settings: Settings) -> str | None:

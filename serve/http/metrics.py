@@ -36,6 +36,10 @@ class Metrics:
         self.fallbacks = Counter("twotower_fallbacks", "Matches that the model did not answer", ["reason"], registry=at)
         self.refused = Counter("twotower_refused", "Requests and connections that were refused", ["why"], registry=at)
         self.swaps = Counter("twotower_swaps", "New bundles and rosters by outcome", ["outcome"], registry=at)
+        self.heard = Counter(
+            "twotower_heard", "What workers took in of arrivals and hand-overs in the store", ["what", "when"],
+            registry=at,
+        )  # fmt: skip
         self.breaker = Gauge(
             "twotower_breaker_open", "Workers whose breaker is open", registry=at, multiprocess_mode="livesum"
         )
@@ -58,6 +62,10 @@ class Metrics:
         )  # fmt: skip
         self.decisions = Gauge(
             "twotower_decisions", "Logged decisions by what became of them", ["state"], registry=at,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.texts = Gauge(
+            "twotower_texts", "Texts of contacts by what became of them", ["state"], registry=at,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.store_away = Gauge(
@@ -83,10 +91,11 @@ class Metrics:
             self.model.labels(bundle).set(1)
             self._bundle = bundle
 
-    def logged(self, counts: Mapping[str, int], away: bool) -> None:
-        """What the store says of decisions."""
-        for state, count in counts.items():
-            self.decisions.labels(state).set(count)
+    def logged(self, decisions: Mapping[str, int], texts: Mapping[str, int], away: bool) -> None:
+        """What the store says of decisions and of texts."""
+        for gauge, counts in ((self.decisions, decisions), (self.texts, texts)):
+            for state, count in counts.items():
+                gauge.labels(state).set(count)
         self.store_away.set(away)
 
     def text(self) -> bytes:

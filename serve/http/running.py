@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.http.build import load_serving
+from serve.http.follow import FOLLOW_S, Follower
 from serve.http.run import TICK_S, every
 from serve.http.service import Service, Serving
 from serve.http.tokens import Tokens, read_tokens
@@ -24,6 +25,7 @@ from twotower.errors import TwoTowerError
 _log = logging.getLogger("serve")
 SAVE_S = 60.0
 REBUILD_S = 5.0  # between looks at whether searches are to be built anew
+END_S = 2.0  # that an end waits for decisions to be written, before customers are saved
 
 
 class Running:
@@ -40,6 +42,7 @@ class Running:
         self.tokens = None if settings.tokens is None else FileWatch(settings.tokens, seen=True)
         if self.tokens is not None:
             self._take_tokens()
+        self.follower = None if service.store is None else Follower(service, service.store)
 
     def _served(self) -> bool:
         """Whether what is there now is what was loaded, which took a while."""
@@ -53,9 +56,12 @@ class Running:
     async def lifespan(self, _app: Any) -> AsyncIterator[None]:
         """While requests are served."""
         settings = self._service.settings
-        jobs = [every(TICK_S, self._service.tick), every(settings.watch_s, self.look)]
+        service = self._service
+        jobs = [every(TICK_S, service.tick), every(TICK_S, service.eraser.look), every(settings.watch_s, self.look)]
         jobs.append(every(REBUILD_S, self.rebuild))
-        if self._service.serving.matcher.customers is not None and settings.workers == 1:
+        if self.follower is not None:
+            jobs.append(every(FOLLOW_S, self.follower.follow))
+        if service.serving.matcher.customers is not None and self._first:
             jobs.append(every(SAVE_S, self._save))
         tasks = [asyncio.create_task(job) for job in jobs]
         tasks.append(asyncio.create_task(asyncio.to_thread(self._begin)))
@@ -65,12 +71,21 @@ class Running:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(self._save)
+            await asyncio.to_thread(self._end)
 
     def _begin(self) -> None:
         """What a start owes the store, and the store a start."""
         self._tell_roster(self._service.serving)
-        self._tell_ended(self._service.serving)
+        if self.follower is not None:
+            self.follower.follow()
+
+    def _end(self) -> None:
+        """Save the customers with the last that came, which the next start would else look for."""
+        if self._service.store is not None:
+            self._service.store.log.flush(END_S)
+        if self.follower is not None:
+            self.follower.follow()
+        self._save()
 
     def _tell_roster(self, serving: Serving) -> None:
         if self._service.teller is not None and self._first:
@@ -108,8 +123,8 @@ class Running:
 
     def _load(self) -> Serving:
         """A bundle, checked, with the roster and what ended since; customers go on with their open store."""
-        customers = self._service.serving.matcher.customers
-        made = load_serving(self._service.settings, self._journal, customers)
+        returning = self._service.serving.learner.returning
+        made = load_serving(self._service.settings, self._journal, returning)
         self._tell_ended(made)
         return made
 
@@ -117,7 +132,8 @@ class Running:
         if self._service.store is None:
             return
         try:
-            told = serving.learner.again(self._service.store)
+            with self._service.following:
+                told = serving.learner.again(self._service.store)
             _log.info("told again", extra={"values": {"handovers": told}})
         except StoreError as error:
             _log.warning("what ended since is not told again: %s", error)
@@ -125,7 +141,9 @@ class Running:
     def _swap(self) -> None:
         before = self._service.serving
         made = self._load()
+        made.learner.returning.adopt(before.matcher.bundle, made.matcher.bundle)
         self._service.swap(made)
+        self._tell_ended(made)  # what came meanwhile, of which the former one alone was told
         gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
         self._tell_roster(made)
         before.keeper.close()
@@ -150,6 +168,5 @@ class Running:
         self._service.tokens = Tokens(read_tokens(self._service.settings.tokens))
 
     def _save(self) -> None:
-        settings, customers = self._service.settings, self._service.serving.matcher.customers
-        if customers is not None and settings.customers is not None and settings.workers == 1:
-            customers.save(settings.customers)
+        if self._first:
+            self._service.eraser.save()

@@ -157,6 +157,12 @@ class FeedbackBody(Asked):
     facts: Annotated[list[FactBody], Field(min_length=1)]
 
 
+class EraseBody(Asked):
+    """A customer to be forgotten. To erase somebody of whom nothing is known is no error."""
+
+    customer_id: Id
+
+
 class ExplainBody(Asked):
     """A contact and a CSA."""
 
@@ -261,6 +267,16 @@ class FeedbackAnswer(BaseModel):
 
     request_id: str
     new: int
+
+
+class EraseAnswer(BaseModel):
+    """What was erased: rows of the store by table, blocked pairs; and whether the customers' store knew them, null
+    without one."""
+
+    request_id: str
+    rows: dict[str, int]
+    customers: bool | None
+    pairs: int
 
 
 class HealthAnswer(BaseModel):

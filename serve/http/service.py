@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from serve.breaker import Ticket
 from serve.guarded import Assigned, Decision, Guarded
 from serve.http.ended import Learner
+from serve.http.erasing import Eraser
 from serve.http.errors import Refused
 from serve.http.limits import Rate
 from serve.http.metrics import Metrics
@@ -79,7 +80,10 @@ class Service:
         self._threads = ThreadPoolExecutor(settings.threads, "match")
         self._writers = ThreadPoolExecutor(WRITERS, "write")
         self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._seen_lock = threading.Lock()
+        self._seen_lock, self._learning = threading.Lock(), threading.Lock()
+        self.following = threading.Lock()
+        """Held from reading what the store tells of contacts until that is taken in."""
+        self.eraser = Eraser(self)
         self.metrics.serves(serving.matcher.bundle_id)
 
     def close(self) -> None:
@@ -134,9 +138,8 @@ class Service:
             else:
                 decision = self._stale(serving, contact, k, queue, UNKNOWN)
         self.metrics.matched(decision)
-        decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
         self._remember(contact.get("contact_id"), decision.seen)
-        return decision_id, decision
+        return self._logged(serving, contact, decision, eligible, None, decision_id), decision
 
     async def assign(
         self,
@@ -172,8 +175,8 @@ class Service:
         for contact, who, (chosen, decision) in zip(contacts, eligible, done, strict=True):
             self.metrics.matched(decision)
             csa_id = None if chosen is None else chosen.csa_id
-            found.append((self._logged(serving, contact, decision, who, csa_id, None), chosen, decision))
             self._remember(contact.get("contact_id"), decision.seen)
+            found.append((self._logged(serving, contact, decision, who, csa_id, None), chosen, decision))
         return found
 
     async def update_roster(self, changes: Sequence[RosterChange]) -> int:
@@ -206,6 +209,21 @@ class Service:
 
         return await self.blocking(work)
 
+    async def erase(self, customer_id: str) -> dict[str, Any]:
+        """Forget a customer, see `Eraser.erase`."""
+        return await self.blocking(lambda: self.eraser.erase(customer_id))
+
+    def forget(self, unwanted: Callable[[str, str | None], bool]) -> None:
+        """Learn nothing more of contacts, by their id and their customer's, that were seen so far."""
+        with self.following, self._learning:  # what is being learnt of them ends first, and is erased after this
+            with self._seen_lock:
+                seen = list(self._seen.items())
+            gone = [contact_id for contact_id, one in seen if unwanted(contact_id, one.fields["customer_id"])]
+            with self._seen_lock:
+                for contact_id in gone:
+                    self._seen.pop(contact_id, None)
+            self.serving.learner.forget(lambda contact_id: unwanted(contact_id, None))
+
     async def blocking(self, work: Callable[[], Result]) -> Result:
         """Run what waits for a disk or computes for long."""
         return await asyncio.get_running_loop().run_in_executor(self._writers, work)
@@ -232,7 +250,7 @@ class Service:
         self.metrics.roster_change_age.set(time.monotonic() - serving.keeper.changed_at)
         if self.store is not None:
             counts = self.store.counts()
-            self.metrics.logged(counts["decisions"], counts["away"])
+            self.metrics.logged(counts["decisions"], counts["texts"], counts["away"])
         if self.teller is not None:
             self.teller.retry()
 
@@ -284,6 +302,8 @@ class Service:
         return decision_id
 
     def _remember(self, contact_id: str | None, seen: Seen | None) -> None:
+        """Keep what the model made of a contact. Before the contact is logged: what is kept after `forget` is then of a
+        contact that is logged as a new customer's."""
         if contact_id is None or seen is None or self.store is None:
             return
         with self._seen_lock:
@@ -292,14 +312,20 @@ class Service:
             if len(self._seen) > MOST_SEEN:
                 self._seen.popitem(last=False)
 
+    def seen(self, contact_id: str) -> Seen | None:
+        """A contact as this process read it, where it did so lately."""
+        with self._seen_lock:
+            return self._seen.get(contact_id)
+
     def _learn(self, facts: Sequence[Feedback]) -> None:
         """Hand-overs whose outcome became known move their CSA, where this process saw the contact."""
-        learner = self.serving.learner
-        for fact in sorted(facts, key=lambda one: one.moment or 0):
-            with self._seen_lock:
-                seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
-            if seen is not None:
-                learner.learn(fact, seen)
+        with self._learning:
+            learner = self.serving.learner
+            for fact in sorted(facts, key=lambda one: one.moment or 0):
+                with self._seen_lock:
+                    seen = self._seen.pop(fact.contact_id, None) if fact.moment is not None else None
+                if seen is not None:
+                    learner.learn(fact, seen)
 
 
 def _too_late(deadline_s: float) -> str:

@@ -4,7 +4,7 @@ Notable: a token is 256 random bits, shown once when it is made; only its SHA-25
 nothing (a slow hash would protect words that people choose; nobody chooses these). What is presented is compared with
 every entry in constant time. Roles: `router` (match, assign, feedback, the roster's list), `roster` (the roster, both
 ways), `supervisor` (explanations, which are figures about one person, and the roster's list), `metrics` (for the
-scraper), `admin` (everything).
+scraper), `admin` (everything; nobody else may erase).
 """
 
 from __future__ import annotations

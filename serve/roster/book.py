@@ -163,15 +163,6 @@ class Book:
         if len(who) > MOST_BLOCKED:
             raise MatchError(f"{where}: more than {MOST_BLOCKED} CSAs must not meet this customer")
 
-    def forget(self, customer_id: str) -> bool:
-        """Erase a customer's blocked pairs; whether there were any."""
-        key = key_of(self._secret, customer_id)
-        if key not in self.blocked:
-            return False
-        self.blocked = {other: who for other, who in self.blocked.items() if other != key}
-        self.version += 1
-        return True
-
     def saved(self) -> Saved:
         """What `restore` needs to undo what comes next."""
         return Saved(len(self.ids), list(self._entries), self.blocked, self.bitmaps, self.left, self.version)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from serve.roster.changes import STATES, Block, Change, Join, Leave, RosterChange, Shift, State, Unblock
-from serve.roster.journal import Record
+from serve.roster.journal import Journal, Record
 
 
 @dataclass
@@ -43,6 +43,12 @@ def compacted(records: Sequence[Record]) -> list[Record]:
         before = found[record.version].changes if record.version in found else ()
         found[record.version] = Record(record.version, record.at, (*before, *kept.of[place]))
     return list(found.values())
+
+
+def compact(journal: Journal) -> None:
+    """Put fewer records that come to the same into a journal's place. Only under `locked`, with everything read. Raises
+    JournalError: it stays as it was."""
+    journal.compact(compacted(journal.whole()))
 
 
 def _pairs(told: Iterable[tuple[int, RosterChange]], kept: _Kept) -> None:

@@ -12,13 +12,12 @@ must not meet stand here as keyed hashes alone. Where a file is damaged in its m
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO
 from serve.roster.book import Keyed, key_of
 from serve.roster.changes import Block, RosterChange, Unblock, from_json, to_json
 from twotower.errors import ConfigError, TwoTowerError
-from twotower.files import atomic_file, atomic_write
+from twotower.files import alone, atomic_file, atomic_write
 
 FORMAT = 1
 CHECK = 32  # hexadecimal digits of a line's checksum
@@ -63,9 +62,17 @@ class Journal:
         self.version = 0
         """Of the last record that was read or written."""
 
-    def again(self) -> Journal:
-        """The same journal, of which nothing was read yet."""
-        return Journal(self.path, self._secret)
+    def whole(self) -> list[Record]:
+        """All records from the beginning, whatever was read of them. Raises as `read`."""
+        again = Journal(self.path, self._secret)
+        try:
+            return again.read()
+        finally:
+            again.close()
+
+    def keyed(self, customer_id: str) -> Keyed:
+        """How a customer stands in it."""
+        return Keyed(key_of(self._secret, customer_id))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -151,15 +158,12 @@ class Journal:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Alone among writers, of this process and of others."""
-        try:
-            handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise JournalError(f"{self.path}: its lock cannot be opened ({error.strerror})") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone(self.path))
+            except OSError as error:
+                raise JournalError(f"{self.path}: its lock cannot be opened ({error.strerror})") from None
             yield
-        finally:
-            os.close(handle)
 
     def _opened(self) -> list[Record]:
         """Open the file anew; its records later than those that were read."""
@@ -207,7 +211,7 @@ class Journal:
 
     def _hashed(self, change: RosterChange) -> RosterChange:
         if isinstance(change, Block | Unblock) and not isinstance(change.customer_id, Keyed):
-            return replace(change, customer_id=Keyed(key_of(self._secret, change.customer_id)))
+            return replace(change, customer_id=self.keyed(change.customer_id))
         return change
 
 

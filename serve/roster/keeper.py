@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 
 from serve.contact import MatchError
 from serve.matcher import Matcher
-from serve.roster.changes import Join, RosterChange
-from serve.roster.compact import compacted
+from serve.roster.changes import Join, RosterChange, Unblock
+from serve.roster.compact import compact, compacted
+from serve.roster.forget import unblocking
 from serve.roster.journal import Journal, JournalError, Record
 from twotower.clock import now
 
@@ -88,8 +89,31 @@ class Keeper:
                 with self._lock:
                     self._follow()
                     if self.journal.size > max(LEAST_COMPACTED, GROWTH * self._small):
-                        self._compact(self.journal)
+                        self._try_compact(self.journal)
             return version
+
+    def forget(self, customer_id: str) -> int:
+        """Erase a customer's blocked pairs, here and in the journal, where not even their hash stays; how many there
+        were. Others have done so by their next answer. Raises JournalError: try again."""
+        with self._writing:
+            journal, at = self.journal, self._now()
+            if journal is None:
+                view = self.matcher.snapshot
+                barred = [Unblock(view.ids[code], customer_id) for code in self.matcher.barred(customer_id, view) or ()]
+                if barred:
+                    self.matcher.update_roster(barred, at)
+                return len(barred)
+            with journal.locked():
+                with self._lock:
+                    self._follow()
+                pairs = unblocking(journal, customer_id)
+                if pairs:
+                    journal.append(pairs, at)
+                if pairs is not None:
+                    with self._lock:
+                        self._follow()
+                        self._compact(journal)
+            return len(pairs or ())
 
     def follow(self) -> None:
         """Bring the roster up to what the journal says now. Raises RosterStale where that is not known for too long."""
@@ -161,11 +185,12 @@ class Keeper:
             self.matcher.update_roster([], self._now(), self.journal.version)
 
     def _compact(self, journal: Journal) -> None:
+        compact(journal)
+        self._small, self._made = journal.size, journal.reached
+
+    def _try_compact(self, journal: Journal) -> None:
         try:
-            with_all = journal.again()
-            journal.compact(compacted(with_all.read()))
-            with_all.close()
-            self._small, self._made = journal.size, journal.reached
+            self._compact(journal)
         except JournalError as error:  # the change is made and stays
             _log.warning("%s", error)
             self._small = journal.size

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Generic, TypeVar
 
 from serve.store.errors import StoreUnavailable
@@ -46,11 +47,13 @@ class Counts:
 class Committer(Generic[Item]):
     """A queue and the thread that empties it.
 
-    write: stores several in one transaction; raises StoreUnavailable where trying again may help. bound: how many may
-    wait; name: of the thread and in the log's lines.
+    write: stores several in one transaction and says which of them; the others are not to be written any more. Raises
+    StoreUnavailable where trying again may help. bound: how many may wait; name: of the thread and in the log's lines.
     """
 
-    def __init__(self, write: Callable[[list[Item]], None], bound: int, name: str, gather_s: float = GATHER_S) -> None:
+    def __init__(
+        self, write: Callable[[list[Item]], list[bool]], bound: int, name: str, gather_s: float = GATHER_S
+    ) -> None:
         self.bound = bound
         self._write, self._name, self._gather_s = write, name, gather_s
         self._queue: deque[tuple[float, Item]] = deque()
@@ -121,18 +124,6 @@ class Committer(Generic[Item]):
         if left:
             _log.error("%s: closed while the database was away; %d are lost", self._name, left)
 
-    def forget(self, unwanted: Callable[[Item], bool]) -> int:
-        """Take out of the queue what must not be written any more, counted as lost; how many."""
-        with self._settled:
-            kept = [one for one in self._queue if not unwanted(one[1])]
-            gone = len(self._queue) - len(kept)
-            self._queue.clear()
-            self._queue.extend(kept)
-            self._dropped += gone
-            self._lost += gone
-            self._settled.notify_all()
-        return gone
-
     def _run(self) -> None:
         quiet = 0.0
         while not self._gone and (self._queue or not self._closing.is_set()):
@@ -161,7 +152,7 @@ class Committer(Generic[Item]):
         pause = 0
         while batch and not self._gone:
             try:
-                self._write([item for _, item in batch])
+                kept = self._write([item for _, item in batch])
             except StoreUnavailable as error:
                 self._tell_away(error)
                 self._closing.wait(PAUSES_S[min(pause, len(PAUSES_S) - 1)])
@@ -172,7 +163,7 @@ class Committer(Generic[Item]):
                 self._one_by_one(batch, error)
                 return
             else:
-                self._settle(batch)
+                self._settle([since for since, _ in compress(batch, kept)], len(batch))
                 return
 
     def _one_by_one(self, batch: list[tuple[float, Item]], error: Exception) -> None:
@@ -188,7 +179,8 @@ class Committer(Generic[Item]):
                 self._lost += 1
             self._settled.notify_all()
 
-    def _settle(self, batch: list[tuple[float, Item]]) -> None:
+    def _settle(self, written: list[float], tried: int) -> None:
+        """So many were tried, and these, by when they came, are written."""
         now = time.monotonic()
         if self._away:
             self._away = False
@@ -196,8 +188,10 @@ class Committer(Generic[Item]):
         with self._settled:
             if self._gone:
                 return
-            self._written += len(batch)
-            self._late += sum(now - since > WINDOW_S for since, _ in batch)
+            self._written += len(written)
+            self._dropped += tried - len(written)
+            self._lost += tried - len(written)
+            self._late += sum(now - since > WINDOW_S for since in written)
             self._settled.notify_all()
 
     def _tell_away(self, error: StoreUnavailable) -> None:

@@ -61,6 +61,7 @@ def open_engine(url: URL) -> Engine:
     engine = create_engine(
         url,
         pool_pre_ping=True,
+        isolation_level="READ COMMITTED",  # who waited for a lock sees what its holder did
         hide_parameters=True,
         connect_args={"connect_timeout": int(WAIT_S), "tcp_user_timeout": int(WAIT_S * 1000)},
     )

@@ -10,46 +10,25 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Engine, Table, delete, exists, or_, select, text, union
+from sqlalchemy import Engine, delete, exists, or_, select, text, union
 from sqlalchemy.exc import SQLAlchemyError
 
-from serve.store.committer import WINDOW_S
 from serve.store.engine import READING, plainly
-from serve.store.log import parts
 from serve.store.records import time_of
-from serve.store.tables import abandoned, contacts, csas, decisions, facts, handovers
+from serve.store.rows import delete_contacts, parts
+from serve.store.tables import OF_CONTACTS, PREFIX, abandoned, contacts, csas, decisions, erasures, facts, handovers
 
-SETTLE_S = 10 * WINDOW_S  # until a router has written what it had, where it reaches its database
 _log = logging.getLogger("serve.store")
-# Contacts last, as they say whose the others are.
-OF_CONTACTS: tuple[Table, ...] = (decisions, facts, handovers, abandoned, contacts)
 
 
-def contacts_of(engine: Engine, customer_id: str) -> set[str]:
-    """Ids of a customer's contacts."""
-    with plainly("erasure"), engine.connect().execution_options(**READING) as connection:
-        where = contacts.c.customer_id == customer_id
-        return set(connection.execute(select(contacts.c.contact_id).where(where)).scalars())
-
-
-def erase(engine: Engine, customer_id: str) -> dict[str, int]:
-    """Delete all rows of a customer's contacts; how many of each table. Raises StoreUnavailable: run it again."""
-    done = _delete(engine, sorted(contacts_of(engine, customer_id)), "erasure")
+def erase_contacts(engine: Engine, contact_ids: Iterable[str]) -> dict[str, int]:
+    """Delete all rows of the contacts that `Erasures.record` named; how many of each table. Raises StoreUnavailable."""
+    done = _delete(engine, sorted(contact_ids), "erasure")
     _settle(engine)
     return done
-
-
-def erase_elsewhere(engine: Engine, customer_id: str) -> dict[str, int]:
-    """`erase` from outside of the routers: again after `SETTLE_S`, for what was in their queues the first time."""
-    theirs = contacts_of(engine, customer_id)
-    first = _delete(engine, sorted(theirs), "erasure")
-    time.sleep(SETTLE_S)
-    later = _delete(engine, sorted(theirs | contacts_of(engine, customer_id)), "erasure")
-    _settle(engine)
-    return {name: count + later[name] for name, count in first.items()}
 
 
 def prune(engine: Engine, before: Any) -> dict[str, int]:
@@ -63,7 +42,9 @@ def prune(engine: Engine, before: Any) -> dict[str, int]:
         later.c.csa_id == csas.c.csa_id, later.c.valid_from > csas.c.valid_from, later.c.valid_from < moment
     )
     with plainly("pruning"), engine.begin() as connection:
-        done[csas.name.removeprefix("twotower_")] = connection.execute(delete(csas).where(replaced)).rowcount
+        done[csas.name.removeprefix(PREFIX)] = connection.execute(delete(csas).where(replaced)).rowcount
+        gone = erasures.c.erased_at < moment
+        done[erasures.name.removeprefix(PREFIX)] = connection.execute(delete(erasures).where(gone)).rowcount
     _settle(engine)
     return done
 
@@ -82,12 +63,11 @@ def _old(moment: int) -> Any:
 
 
 def _delete(engine: Engine, contact_ids: list[str], what: str) -> dict[str, int]:
-    done = {table.name.removeprefix("twotower_"): 0 for table in OF_CONTACTS}
+    done = {table.name.removeprefix(PREFIX): 0 for table in OF_CONTACTS}
     for part in parts(contact_ids):
         with plainly(what), engine.begin() as connection:
-            for table in OF_CONTACTS:
-                found = connection.execute(delete(table).where(table.c.contact_id.in_(part))).rowcount
-                done[table.name.removeprefix("twotower_")] += found
+            for name, count in delete_contacts(connection, part).items():
+                done[name] += count
     return done
 
 

@@ -16,29 +16,36 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, select, update
 
 from serve.store.engine import plainly
+from serve.store.erasures import Erasures
 from serve.store.errors import Conflict
-from serve.store.log import insert_new
 from serve.store.records import OUTCOMES, TOLD, Feedback, named, time_of
+from serve.store.rows import insert_new
 from serve.store.tables import abandoned, facts, handovers
+from twotower.clock import now
 
 STATED = ("ended_at", *OUTCOMES)
 
 
-def store_feedback(engine: Engine, told: Sequence[Feedback]) -> int:
-    """Store what is new of it in one transaction; how many told something new.
+def store_feedback(engine: Engine, erasures: Erasures, told: Sequence[Feedback]) -> int:
+    """Store what is new of it in one transaction; how many told something new. What is of a contact that was erased and
+    not told again since is left out.
 
     Raises Conflict naming the field, StoreUnavailable where it is to be tried again; nothing is stored then.
     """
     # In one order everywhere, so that two processes never wait for each other.
     ordered = sorted(told, key=lambda one: one.key)
     with plainly("feedback"), engine.begin() as connection:
-        return sum(_store(connection, one) for one in ordered)
+        gone = erasures.gone(connection, {one.contact_id for one in ordered})
+        return sum(_store(connection, one) for one in ordered if one.contact_id not in gone)
 
 
-def store_abandoned(engine: Engine, contact_id: str, at: Any) -> bool:
-    """A customer gave up waiting; False where that was told before. Raises InvalidFact, Conflict, StoreUnavailable."""
+def store_abandoned(engine: Engine, erasures: Erasures, contact_id: str, at: Any) -> bool:
+    """A customer gave up waiting; False where that was told before, or the contact was erased. Raises InvalidFact,
+    Conflict, StoreUnavailable."""
     row = {"contact_id": named("contact_id", contact_id), "abandoned_at": time_of("abandoned_at", at)}
     with plainly("feedback"), engine.begin() as connection:
+        if erasures.gone(connection, [contact_id]):
+            return False
         if insert_new(connection, abandoned, [row]):
             return True
         where = abandoned.c.contact_id == contact_id
@@ -66,6 +73,7 @@ def _store(connection: Connection, one: Feedback) -> bool:
         **dict(zip(("contact_id", "csa_id", "assigned_at"), one.key, strict=True)),
         "known_at": one.moment if any(name in OUTCOMES for name in added) else None,
         "told": one.as_json(),
+        "stored_at": now(),
     }
     if insert_new(connection, facts, [row]):
         return new or bool(added)

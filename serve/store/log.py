@@ -8,50 +8,62 @@ decision, and a decision must not wait for it. The first telling of a contact st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, bindparam, select, update
 
 from serve.store.committer import Committer, Counts
 from serve.store.engine import plainly
+from serve.store.erasures import Erasures, Told
 from serve.store.errors import InvalidFact
 from serve.store.records import Decided, finite, named, storable, time_of
 from serve.store.redacting import RedactingProcess
+from serve.store.rows import insert_new, parts
 from serve.store.tables import contacts, decisions
+from twotower.clock import now
 
 TextKept = Literal["redacted", "none"]
 LABELS = ("channel", "queue", "language", "intent", "customer_language")
 TEXTS = ("intent_text", "transcript")
-PART = 200  # rows a statement: SQLite takes some thousands of values in one
 
 
 class Logged(NamedTuple):
-    """A decision, and a copy of its contact's fields, which the caller may go on changing."""
+    """A decision, a copy of its contact's fields, which the caller may go on changing, and the erasures that were heard
+    of by then."""
 
     one: Decided
     contact: dict[str, Any]
+    heard: int
 
 
 class Said(NamedTuple):
-    """A contact's text, as it came."""
+    """A contact's text, as it came, and the erasures that were heard of by then."""
 
     contact_id: str
     language: str | None
     texts: tuple[str, str]
     customer_id: str | None
+    heard: int
+
+    @property
+    def told(self) -> Told:
+        """Whose it is."""
+        return Told(self.contact_id, self.customer_id, self.heard)
 
 
 class DecisionLog:
     """Where the router puts its decisions. Safe to call from several threads.
 
-    engine: of the store; text: "redacted", or "none" where no text is kept; redacting: who masks it; bound: how many
-    decisions, and how many texts, may wait.
+    engine: of the store; erasures: who was erased from it; text: "redacted", or "none" where no text is kept;
+    redacting: who masks it; bound: how many decisions, and how many texts, may wait.
     """
 
-    def __init__(self, engine: Engine, text: TextKept, redacting: RedactingProcess, bound: int) -> None:
-        self._engine, self._text, self._redacting = engine, text, redacting
+    def __init__(
+        self, engine: Engine, erasures: Erasures, text: TextKept, redacting: RedactingProcess, bound: int
+    ) -> None:
+        self._engine, self._erasures, self._text, self._redacting = engine, erasures, text, redacting
         self._decisions = Committer(self._write, bound, "decisions")
         self._texts = Committer(self._write_texts, bound, "texts")
 
@@ -59,7 +71,7 @@ class DecisionLog:
         """Log a decision: some microseconds, no database, never an exception. Returns its id, by which feedback can
         name it."""
         try:
-            self._decisions.put(Logged(one, dict(one.contact)))
+            self._decisions.put(Logged(one, dict(one.contact), self._erasures.number))
         except Exception:  # the hot path of a router: what cannot be logged is counted
             self._decisions.lose()
         return one.decision_id
@@ -88,36 +100,34 @@ class DecisionLog:
         self._decisions.close(timeout_s)
         self._texts.close(timeout_s)
 
-    def forget(self, customer_id: str, contact_ids: set[str]) -> int:
-        """Take a customer's decisions and texts out of the queues; how many."""
-
-        def theirs(logged: Logged) -> bool:
-            contact = logged.contact
-            return contact.get("customer_id") == customer_id or contact.get("contact_id") in contact_ids
-
-        gone = self._decisions.forget(theirs)
-        return gone + self._texts.forget(lambda said: said.customer_id == customer_id or said.contact_id in contact_ids)
-
-    def _write(self, batch: list[Logged]) -> None:
-        rows = [decision_row(*logged) for logged in batch]
-        told = {
-            row["contact_id"]: (row, contact) for row, (_, contact) in reversed(list(zip(rows, batch, strict=True)))
-        }
-        people = [contact_fields(contact, contact_id, row["decided_at"]) for contact_id, (row, contact) in told.items()]
+    def _write(self, batch: list[Logged]) -> list[bool]:
+        rows = [decision_row(logged.one, logged.contact) for logged in batch]
+        whose = [
+            Told(row["contact_id"], logged.contact.get("customer_id"), logged.heard)
+            for row, logged in zip(rows, batch, strict=True)
+        ]
         with plainly("decisions"), self._engine.begin() as connection:
-            insert_new(connection, decisions, rows)
+            kept = self._erasures.kept(connection, whose)
+            pairs = list(compress(zip(rows, batch, strict=True), kept))
+            told = {row["contact_id"]: (row, logged) for row, logged in reversed(pairs)}
+            insert_new(connection, decisions, [row for row, _ in pairs])
+            people = [contact_fields(one.contact, name, row["decided_at"]) for name, (row, one) in told.items()]
             insert_new(connection, contacts, people)
             without = untold(connection, list(told))
             if self._text == "none":
                 set_texts(connection, [(contact_id, "", "") for contact_id in without])
         if self._text == "redacted":
             for contact_id in sorted(without):
-                self._texts.put(said(told[contact_id][1], contact_id))
+                logged = told[contact_id][1]
+                self._texts.put(said(logged.contact, contact_id, logged.heard))
+        return kept
 
-    def _write_texts(self, batch: list[Said]) -> None:
+    def _write_texts(self, batch: list[Said]) -> list[bool]:
         rows = masked(self._redacting, batch)
         with plainly("texts"), self._engine.begin() as connection:
-            set_texts(connection, rows)
+            kept = self._erasures.kept(connection, [one.told for one in batch])
+            set_texts(connection, list(compress(rows, kept)))
+        return kept
 
 
 def decision_row(one: Decided, contact: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,27 +179,18 @@ def _time_or_none(value: Any) -> int | None:
         return None
 
 
-def said(contact: Mapping[str, Any], contact_id: str) -> Said:
-    """The text of a contact; what is no text is none."""
+def said(contact: Mapping[str, Any], contact_id: str, heard: int) -> Said:
+    """The text of a contact; what is no text is none. heard: see `Told`."""
     texts = [contact.get(name) for name in TEXTS]
     first, second = (storable(text) if isinstance(text, str) else "" for text in texts)
     customer_id = contact.get("customer_id")
-    return Said(contact_id, _label(contact.get("language")), (first, second), customer_id or None)
+    return Said(contact_id, _label(contact.get("language")), (first, second), customer_id or None, heard)
 
 
 def masked(redacting: RedactingProcess, batch: Sequence[Said]) -> list[tuple[str, str, str]]:
     """Contacts (id, intent_text, transcript) with their text masked."""
     texts = iter(redacting.redact([(text, said.language) for said in batch for text in said.texts]))
     return [(said.contact_id, next(texts), next(texts)) for said in batch]
-
-
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert those whose key is not there; how many."""
-    if not rows:
-        return 0
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    return connection.execute(insert, list(rows)).rowcount
 
 
 def untold(connection: Connection, contact_ids: Sequence[str]) -> set[str]:
@@ -205,11 +206,6 @@ def set_texts(connection: Connection, rows: Sequence[tuple[str, str, str]]) -> N
     """Give contacts (id, intent_text, transcript) their text, unless they have one or are gone."""
     if rows:
         where = (contacts.c.contact_id == bindparam("whose")) & contacts.c.intent_text.is_(None)
-        told = [dict(zip(("whose", *TEXTS), row, strict=True)) for row in rows]
+        at = now()
+        told = [{**dict(zip(("whose", *TEXTS), row, strict=True)), "stored_at": at} for row in rows]
         connection.execute(update(contacts).where(where), told)
-
-
-def parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Some rows at a time."""
-    for start in range(0, len(rows), PART):
-        yield rows[start : start + PART]

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, select
 
 from serve.store.engine import plainly
 from serve.store.errors import Conflict, InvalidFact
-from serve.store.log import insert_new
 from serve.store.records import finite, named, storable, time_of
 from serve.store.redacting import RedactingProcess
+from serve.store.rows import insert_new
 from serve.store.tables import csas
 from twotower.clock import NULL_TIME
 from twotower.errors import shown

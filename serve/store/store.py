@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Engine, text
 
-from serve.store import erase as erasing
 from serve.store.engine import READING, open_engine, plainly, read_url, shown_url
-from serve.store.errors import StoreError, StoreUnavailable
+from serve.store.erase import erase_contacts, prune
+from serve.store.erasures import Erasures
+from serve.store.errors import StoreError
 from serve.store.feedback import store_abandoned, store_feedback
-from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, insert_new, masked, said, set_texts
+from serve.store.log import TEXTS, DecisionLog, TextKept, contact_fields, masked, said, set_texts
 from serve.store.migrate import migrate
 from serve.store.records import Feedback, named
 from serve.store.redacting import RedactingProcess
 from serve.store.roster import store_left, store_roster
+from serve.store.rows import insert_new
 from serve.store.tables import contacts
 from twotower.clock import now
 from twotower.redaction.config import RedactionConfig
@@ -41,7 +44,8 @@ class Store:
     def __init__(self, engine: Engine, name: str, text: TextKept, redacting: RedactingProcess, bound: int) -> None:
         self.engine, self.name = engine, name
         self._text, self._redacting = text, redacting
-        self.log = DecisionLog(engine, text, redacting, bound)
+        self.erasures = Erasures(engine)
+        self.log = DecisionLog(engine, self.erasures, text, redacting, bound)
 
     @classmethod
     def open(
@@ -58,10 +62,10 @@ class Store:
         engine = open_engine(parsed)
         try:
             migrate(engine)
+            return cls(engine, shown_url(parsed), text, redacting, bound)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, shown_url(parsed), text, redacting, bound)
 
     def __enter__(self) -> Store:
         return self
@@ -79,11 +83,11 @@ class Store:
 
     def feedback(self, *told: Feedback) -> int:
         """Store feedback, all of it or none; how many told something new. Durable when it returns."""
-        return store_feedback(self.engine, told)
+        return store_feedback(self.engine, self.erasures, told)
 
     def abandoned(self, contact_id: str, at: Any) -> bool:
         """A customer gave up waiting at a moment; False where that was told before."""
-        return store_abandoned(self.engine, contact_id, at)
+        return store_abandoned(self.engine, self.erasures, contact_id, at)
 
     def contacts(self, rows: Iterable[Mapping[str, Any]]) -> int:
         """Store contacts that no decision was logged for, such as those of a log from elsewhere; how many are new. The
@@ -91,16 +95,20 @@ class Store:
         rows = list(rows)
         ids = [named("contact_id", row.get("contact_id")) for row in rows]
         made = [contact_fields(row, contact_id, now()) for row, contact_id in zip(rows, ids, strict=True)]
-        told = [said(row, contact_id) for row, contact_id in zip(rows, ids, strict=True)]
+        told = [said(row, contact_id, self.erasures.number) for row, contact_id in zip(rows, ids, strict=True)]
         if self._text == "redacted":
             texts = masked(self._redacting, told)
         else:
             texts = [(each.contact_id, "", "") for each in told]
-        full = [{**row, **dict(zip(TEXTS, both[1:], strict=True))} for row, both in zip(made, texts, strict=True)]
         with plainly("contacts"), self.engine.begin() as connection:
+            at, kept = now(), self.erasures.kept(connection, [one.told for one in told])
+            full = [
+                {**row, **dict(zip(TEXTS, both[1:], strict=True)), "stored_at": at}
+                for row, both in compress(zip(made, texts, strict=True), kept)
+            ]
             new = insert_new(connection, contacts, full)
             if new < len(full):
-                set_texts(connection, texts)
+                set_texts(connection, list(compress(texts, kept)))
         return new
 
     def roster(self, rows: Iterable[Mapping[str, Any]], at: Any = None) -> int:
@@ -112,19 +120,18 @@ class Store:
         """CSAs have left at a moment; how many of them had not before."""
         return store_left(self.engine, csa_ids, at)
 
-    def erase(self, customer_id: str) -> dict[str, int]:
-        """Forget a customer: their contacts and all that was decided and known of them, in the queues too; rows by
-        table."""
-        found = erasing.contacts_of(self.engine, customer_id)
-        waiting = self.log.forget(customer_id, found)
-        if not self.log.flush():  # a batch that was under way is in the database then
-            raise StoreUnavailable("erasure: decisions wait for the database; nothing was erased, try again")
-        return {"waiting": waiting, **erasing.erase(self.engine, customer_id)}
+    def erase(self, customer_id: str, memory: bytes | None = None) -> dict[str, int]:
+        """Forget a customer: their contacts and all that was decided and known of them; rows by table. What waits in
+        this or another process's queue is left out when it is written.
+
+        memory: `Customers.key_of` them, for who follows `erasures` to erase them from a customers' store.
+        """
+        return erase_contacts(self.engine, self.erasures.record(customer_id, memory))
 
     def prune(self, before: Any) -> dict[str, int]:
         """Forget contacts of which nothing became known at a moment or later, and rows of CSAs that others replaced
         before it; rows by table."""
-        return erasing.prune(self.engine, before)
+        return prune(self.engine, before)
 
     def ready(self) -> None:
         """Ask the database. Raises StoreUnavailable where it does not answer."""

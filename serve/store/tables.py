@@ -16,7 +16,8 @@ VERSION_TABLE = f"{PREFIX}version"
 
 metadata = MetaData()
 
-# intent_text, transcript: redacted; null until they are.
+# intent_text, transcript: redacted; null until they are. stored_at, here and of facts: when that was (of a fact: when
+# it) was written, by the clock of who wrote; null before, and in rows from before there was the column.
 contacts = Table(
     f"{PREFIX}contacts",
     metadata,
@@ -32,8 +33,10 @@ contacts = Table(
     Column("priority", Float),
     Column("customer_language", Text),
     Column("customer_since", BigInteger),
+    Column("stored_at", BigInteger),
     Index("twotower_contacts_customer", "customer_id"),
     Index("twotower_contacts_arrived", "arrived_at"),
+    Index("twotower_contacts_stored", "stored_at"),
 )
 
 abandoned = Table(
@@ -93,9 +96,31 @@ facts = Table(
     Column("handle_time_s", Float),
     Column("transferred", Boolean),
     Column("told", Text, nullable=False),
+    Column("stored_at", BigInteger),
     Index("twotower_facts_handover", "contact_id", "csa_id", "assigned_at"),
     Index("twotower_facts_known", "known_at"),
     Index("twotower_facts_ended", "ended_at"),
+    Index("twotower_facts_stored", "stored_at"),
+)
+
+# Contacts last, as they say whose the others are.
+OF_CONTACTS: tuple[Table, ...] = (decisions, facts, handovers, abandoned, contacts)
+
+# Who was erased, see `erasures.py`: the latest number of each key; and one row with the database's salt and the number
+# of the latest erasure.
+erasures = Table(
+    f"{PREFIX}erasures",
+    metadata,
+    Column("key", ID, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("erased_at", BigInteger, nullable=False),
+    Index("twotower_erasures_number", "number"),
+)
+erasing = Table(
+    f"{PREFIX}erasing",
+    metadata,
+    Column("salt", ID, primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 # Dated rows of csas.parquet; valid_from is the least int64 where a row counts from the beginning.

@@ -17,9 +17,11 @@ VARIABLE = "TWOTOWER_STORE"
 # Options of each action, and whether it needs them.
 OPTIONS = {
     "export": {"output": True, "since": False, "until": False, "csas": False},
-    "erase": {"customer": True, "customers": False, "secret": False, "export": False, "tokens": False},
+    "erase": {
+        "customer": True, "customers": False, "secret": False, "journal": False, "export": False, "tokens": False,
+    },
     "prune": {"before": True},
-}
+}  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customer", metavar="ID", help="erase: the customer")
     parser.add_argument("--customers", metavar="FILE", help="erase: the store of returning customers, too")
     parser.add_argument("--secret", metavar="FILE", help="erase: its secret; default: TWOTOWER_CUSTOMERS_SECRET")
+    parser.add_argument("--journal", metavar="FILE", help="erase: blocked pairs of a roster's journal, too")
     parser.add_argument("--export", metavar="DIR", action="append", help="erase: a folder of Parquet, too; repeatable")
     parser.add_argument("--tokens", metavar="DIR", action="append", help="erase: remove tokens that training keeps")
     parser.add_argument("--before", metavar="TIME", help="prune: forget contacts of which nothing is known since TIME")
@@ -78,29 +81,37 @@ def _export(args: argparse.Namespace, url: str) -> Report:
 
 def _erase(args: argparse.Namespace, url: str) -> Report:
     from serve.customers import Customers
+    from serve.customers_file import erase_from_file
     from serve.customers_secret import read_secret
-    from serve.store.erase import contacts_of, erase_elsewhere
+    from serve.roster.forget import erase_pairs, open_journal
+    from serve.store.erase import erase_contacts
     from serve.store.erase_files import contacts_in_files, erase_files, remove_tokens
+    from serve.store.erasures import Erasures
     from serve.store.store import existing
 
     # All are opened before anything is changed, and what says whose the contacts are goes last: a run that was stopped
     # is run again.
-    customers = None if args.customers is None else Customers.load(args.customers, read_secret(args.secret))
+    secret = None if args.customers is None else read_secret(args.secret)
+    key = None if secret is None else Customers.load(args.customers, secret).key_of(args.customer)
+    journal = None if args.journal is None else open_journal(args.journal)
     folders = args.export or []
     with existing(url) as engine:
-        contact_ids = contacts_of(engine, args.customer) | contacts_in_files(folders, args.customer)
+        found = contacts_in_files(folders, args.customer)
+        theirs = Erasures(engine).record(args.customer, key)
+        contact_ids = found.union(theirs)
         removed = {folder: remove_tokens(folder) for folder in args.tokens or []}
         rewritten = {folder: erase_files(folder, args.customer, contact_ids) for folder in folders}
-        remembered = customers is not None and customers.erase(args.customer)
-        if customers is not None and remembered:
-            customers.save(args.customers)
-        rows = erase_elsewhere(engine, args.customer)
+        remembered = secret is not None and erase_from_file(args.customers, secret, args.customer)[0]
+        pairs = None if journal is None else erase_pairs(journal, args.customer)
+        rows = erase_contacts(engine, theirs)
     lines = [f"store: {', '.join(f'{count} {name}' for name, count in rows.items())} erased"]
-    if customers is not None:
+    if key is not None:
         lines.append(f"{args.customers}: {'the customer is erased' if remembered else 'nothing is known of them'}")
+    if pairs is not None:
+        lines.append(f"{args.journal}: {pairs} blocked pairs erased")
     lines += [f"{folder}: {count} rows erased" for folder, count in rewritten.items()]
     lines += [f"{folder}: {count} shards of tokens removed" for folder, count in removed.items()]
-    data = {"store": rows, "customers": remembered, "exports": rewritten, "tokens": removed}
+    data = {"store": rows, "customers": remembered, "pairs": pairs, "exports": rewritten, "tokens": removed}
     return Report("\n".join(lines), data)
 
 

@@ -250,6 +250,15 @@ def test_another_bundle_is_gone_on_with(tmp_path: Path) -> None:
     assert found.counts()["handovers"] == 1
 
 
+def test_another_bundle_with_the_same_tower_keeps_the_vectors(tmp_path: Path) -> None:
+    found = nobody_yet()
+    found.update_handover("anna", "ada", T, True, contact(), BUNDLE)
+    found.adopt("another", None)
+    kept = found.pairs(0, NEVER, {"ada": 0}, "another").rows
+    assert kept is not None
+    np.testing.assert_array_equal(kept.vector, contact().memory)
+
+
 def test_nothing_is_kept_of_nobody(tmp_path: Path) -> None:
     found = nobody_yet()
     empty = written(found, tmp_path / "empty")

@@ -141,6 +141,21 @@ def test_an_empty_store_changes_nothing(bundle: Path, plain: Matcher, late: list
     assert empty.match(late[1]) == plain.match(late[1])
 
 
+def test_a_contact_that_does_not_say_when_it_comes_sees_all_that_was_told(
+    known: Matcher, late: list[dict[str, Any]]
+) -> None:
+    """Not as of the end of the bundle's data, when nothing would be known of who came since."""
+    one = {**first_of(late, "customer-3"), "arrived_at": None}
+    comes = T + fakes.days(30)
+    for moment in (comes - HOUR, comes):
+        known.customers.update_arrival("customer-3", moment)  # type: ignore[union-attr]
+    assert known.latest == comes + 1
+    assert known.match(one) == known.match(one, at=comes + 1)
+    assert known.match(one) != known.match(one, at=T)
+    known.customers.update_handover("customer-3", "csa-01", comes + HOUR, True)  # type: ignore[union-attr]
+    assert known.latest == comes + HOUR + 1
+
+
 def test_since_when_somebody_is_a_customer_comes_from_the_store_unless_it_is_given(
     known: Matcher, late: list[dict[str, Any]]
 ) -> None:

@@ -35,6 +35,7 @@ REQUIRED = (
     "history.parquet",
     "features.state",
 )
+OF_CONTACTS = ("contact_tower.onnx", "tokenizer.json", "features.json")  # what a contact's vectors follow from
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Manifest:
         """SHA-256 in hexadecimal over the canonical JSON of all fields."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def reads_like(self, other: Manifest) -> bool:
+        """Whether contacts have the same vectors in both bundles."""
+        return all(self.files[name] == other.files[name] for name in OF_CONTACTS)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` with its `id`."""

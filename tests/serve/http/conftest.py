@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from serve.customers import Customers
 from serve.http.app import create_app
 from serve.http.build import load_serving
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
 from serve.http.tokens import ROLES, Token, Tokens, new_token
+from serve.matcher import Matcher
 from serve.store.store import Store
 
 CONTACT = {"intent_text": "where is my refund", "language": "en", "channel": "chat"}
@@ -69,6 +71,16 @@ def limits() -> Limits:
 @pytest.fixture
 def settings(bundle_folder: Path, tmp_path: Path, limits: Limits) -> Settings:
     return Settings(str(bundle_folder), budget_s=5.0, limits=replace(limits, deadline_s=10.0))
+
+
+@pytest.fixture
+def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A store of customers who never came, and its secret."""
+    secret, file = tmp_path / "secret", tmp_path / "customers.state"
+    secret.write_bytes(b"sixteen bytes or more")
+    bundle = Matcher.load(whole_bundle).bundle
+    Customers.empty(secret.read_bytes(), bundle.manifest.id, bundle.history.width).save(file)
+    return file, secret
 
 
 @pytest.fixture

@@ -173,6 +173,7 @@ WHO = {
     "/v1/match": ({"contact": {}}, {"router"}),
     "/v1/assign": ({"contacts": [{}]}, {"router"}),
     "/v1/roster": ({"changes": [{"op": "leave", "csa_id": "csa-01"}]}, {"roster"}),
+    "/v1/erase": ({"customer_id": "nobody"}, set()),
     "/v1/feedback": ({"facts": [{"contact_id": "c", "csa_id": "csa-01", "assigned_at": START}]}, {"router"}),
 }
 

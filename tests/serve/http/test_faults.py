@@ -18,7 +18,6 @@ from serve.http.run import open_files
 from serve.http.running import Running
 from serve.http.service import Service
 from serve.http.settings import Limits, Settings
-from serve.matcher import Matcher
 from serve.roster.journal import Journal
 from serve.store.errors import StoreUnavailable
 from serve.store.store import Store
@@ -228,19 +227,6 @@ def test_as_many_files_as_connections_need_may_be_open(
     open_files(3000)
     assert done == ([] if set_to is None else [set_to])
     assert ("raise the hard limit" in caplog.text) == warned
-
-
-@pytest.fixture
-def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A store of customers, and its secret."""
-    from serve.customers import Customers
-
-    secret, file = tmp_path / "secret", tmp_path / "customers.state"
-    secret.write_bytes(b"sixteen bytes or more")
-    bundle = Matcher.load(whole_bundle).bundle
-    width = bundle.history.width
-    Customers.empty(secret.read_bytes(), bundle.manifest.id, width).save(file)
-    return file, secret
 
 
 def test_what_ended_is_remembered_of_its_customer_and_saved(

@@ -9,6 +9,7 @@ import shlex
 import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,17 +44,29 @@ def test_the_lines_of_the_page_run(place: Path, capsys: pytest.CaptureFixture[st
             assert run_verb("tokens", words[2:], VERBS["tokens"]) == 0
         tokens.append(capsys.readouterr().out.strip())
     first, second = [words for words in lines() if words[:2] == ["twotower", "serve"]]
-    [curl] = [words for words in lines() if words[0] == "curl"]
+    roster, match = [words for words in lines() if words[0] == "curl"]
     with Served(place / first[2], place / "log", *absolute(first[3:], place), token=tokens[0]) as served:
-        body = json.loads(curl[curl.index("-d") + 1])
-        status, found = served.post(re.sub(r"^http://[^/]*", "", curl[2]), body)
-        assert (status, len(found["candidates"])) == (200, 5)
+        assert send(served, roster, tokens[1])["version"] == 1
+        found = send(served, match, tokens[0])
+        assert (found["fallback"], len(found["candidates"])) == (None, 5)
+    hurried = ("--budget-ms", "0.000001")  # within which no stage is begun
+    with Served(place / first[2], place / "log", *absolute(first[3:], place), *hurried, token=tokens[0]) as served:
+        found = send(served, match, tokens[0])
+        assert (found["fallback"], [one["csa_id"] for one in found["candidates"]]) == ("no_time", ["ada", "bob"])
     (place / "bundles" / "served").symlink_to("first")
     [rebuild] = [words for words in lines() if words[:2] == ["twotower", "index"]]
     served = Served(place / second[2], place / "log", *absolute(second[3:], place), token=tokens[0])
     with served, contextlib.chdir(place):
         assert run_verb("index", rebuild[2:], VERBS["index"]) == 0
     assert (place / "bundles" / "second" / "manifest.json").is_file()
+
+
+def send(served: Served, curl: list[str], token: str) -> dict[str, Any]:
+    """The answer to a request of the page."""
+    served.token = token
+    status, found = served.post(re.sub(r"^http://[^/]*", "", curl[2]), json.loads(curl[curl.index("-d") + 1]))
+    assert status == 200, found
+    return dict(found)
 
 
 def absolute(words: list[str], place: Path) -> list[str]:

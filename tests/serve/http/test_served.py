@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from serve.customers import Customers
 from tests.serve.http.server import Served
 
 CONTACT = {"intent_text": "where is my refund", "language": "en", "channel": "chat", "contact_id": "c-1"}
@@ -141,6 +142,34 @@ def test_workers_share_the_roster(bundle_folder: Path, tmp_path: Path) -> None:
         assert served.process.wait(30) == 0
 
 
+def test_workers_each_count_who_came_once(whole_bundle: Path, customers: tuple[Path, Path], tmp_path: Path) -> None:
+    file, secret = customers
+    store = ("--store", f"sqlite:///{tmp_path / 'store.db'}", "--no-text")
+    options = ("--workers", "2", *store, "--customers", str(file), "--secret", str(secret))
+    with Served(whole_bundle, tmp_path / "log", *options) as served:
+
+        def counted(wanted: float) -> None:
+            until, found = time.monotonic() + 60, 0.0
+            while time.monotonic() < until:
+                lines = served.get("/metrics")[1].splitlines()
+                found = sum(float(one.split()[-1]) for one in lines if one.startswith("twotower_heard_total"))
+                if found == wanted:
+                    return
+                time.sleep(0.1)
+            pytest.fail(f"{found} were taken in")
+
+        for i in range(3):
+            for _ in range(4):  # by whichever worker takes the connection
+                contact = {**CONTACT, "contact_id": f"c-{i}", "customer_id": "anna"}
+                assert served.post("/v1/match", {"contact": contact})[0] == 200
+            counted(2.0 * (i + 1))
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
+    known = Customers.load(file, secret.read_bytes()).known_of("anna")
+    assert known is not None
+    assert known["contacts"] == 3
+
+
 def test_a_worker_that_dies_is_started_anew(bundle_folder: Path, tmp_path: Path) -> None:
     with Served(bundle_folder, tmp_path / "log", "--workers", "2", "--journal", str(tmp_path / "j")) as served:
         served.post("/v1/roster", {"changes": [{"op": "join", "csa_id": "new"}]})
@@ -154,6 +183,7 @@ def test_a_worker_that_dies_is_started_anew(bundle_folder: Path, tmp_path: Path)
             time.sleep(0.1)
         else:
             pytest.fail("no other worker came")
+        served.wait()  # where the one that died was the first to listen
         for _ in range(20):
             status, found = served.post("/v1/match", {"contact": CONTACT, "k": 100})
             assert status == 200

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.http.running import Running
-from serve.http.service import Service
+from serve.http.service import Service, Serving
 from serve.http.settings import Limits, Settings
 from serve.matcher import Matcher
 from tests.serve.http.conftest import CONTACT, Asking, order
@@ -74,6 +74,37 @@ class TestSwap:
         fresh = Matcher.load(whole_bundle).snapshot
         code = fresh.codes["csa-01"]
         assert told[code] == fresh.memory.end[code] - fresh.memory.begin[code] + 1
+
+    @pytest.mark.parametrize("begun", ["before", "after"])
+    def test_feedback_that_comes_while_a_bundle_takes_its_place_is_learnt_once(
+        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path,
+        monkeypatch: pytest.MonkeyPatch, begun: str,
+    ) -> None:  # fmt: skip
+        """When the new one was told already what ended, before it is served; and just afterwards."""
+        ask.post("/v1/match", {"contact": {**CONTACT, "contact_id": "c-9", "arrived_at": "2026-01-25T00:00:00Z"}})
+        assert service.store is not None
+        service.store.log.flush()
+        fact = {
+            "contact_id": "c-9", "csa_id": "csa-01", "assigned_at": "2026-01-25T00:01:00Z",
+            "ended_at": "2026-01-25T00:09:00Z", "resolved": False,
+        }  # fmt: skip
+        told, whole = [], Service.swap
+
+        def swapped(self: Service, made: Serving) -> None:
+            if begun == "after":
+                whole(self, made)
+            told.append(ask.post("/v1/feedback", {"facts": [fact]}).json()["new"])
+            if begun == "before":
+                whole(self, made)
+
+        monkeypatch.setattr(Service, "swap", swapped)
+        linked(whole_bundle)
+        running.look()
+        assert told == [1]
+        memory, fresh = service.serving.matcher.snapshot.memory, Matcher.load(whole_bundle).snapshot
+        code = fresh.codes["csa-01"]
+        before = fresh.memory.end[code] - fresh.memory.begin[code]
+        assert memory.end[code] - memory.begin[code] == before + 1
 
     @pytest.mark.parametrize("how", ["checksum", "missing", "no bundle", "empty", "no folder", "raises", "nan"])
     def test_a_bad_bundle_is_refused_once_and_the_old_one_stays(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.customers import Customers
-from serve.store.committer import WINDOW_S
+from serve.roster.changes import Block, Join
+from serve.roster.journal import Journal, journal_secret
 from serve.store.erase_files import contacts_in_files
 from serve.store.export import export
 from serve.store.store import Store
@@ -59,6 +57,14 @@ def remembered() -> Customers:
     return made
 
 
+def open_roster(path: Path) -> Journal:
+    """A roster's journal in which anna and bert must not meet ada."""
+    made = Journal(path, journal_secret(path))
+    with made.locked():
+        made.append([Join("ada"), Block("ada", ANNA), Block("ada", "bert")], at(1))
+    return made
+
+
 def tokens(folder: Path) -> Path:
     """What training keeps of texts, as it lays it out, and a file that is none of it."""
     kept = folder / "tokens" / ("ab" * 8)
@@ -85,6 +91,7 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
     memory, secret = tmp_path / "customers.state", tmp_path / "customers.secret"
     secret.write_bytes(SECRET)
     remembered().save(memory)
+    journal = open_roster(tmp_path / "roster.journal")
     with Store.open(url) as store:
         tell(store)
         for name in ("one", "two"):
@@ -93,8 +100,10 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
         cache = tokens(tmp_path)
         assert holds(tmp_path, ANNA)
         assert holds(tmp_path, RARE)
+        assert holds(tmp_path, journal.keyed(ANNA)) == holds(tmp_path, journal.keyed("bert")) == ["roster.journal"]
         monkeypatch.setenv("TWOTOWER_STORE", url)
         argv = ["feedback", "erase", "--customer", ANNA, "--customers", str(memory), "--secret", str(secret)]
+        argv += ["--journal", str(journal.path)]
         exports = [word for name in ("one", "two") for word in ("--export", str(tmp_path / name))]
         assert main([*argv, *exports, "--tokens", str(cache)]) == 0
         assert kept(store) == {
@@ -103,6 +112,8 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
         }
         assert holds(tmp_path, ANNA) == []  # SQLite's files are below it, with what was deleted and the log beside it
         assert holds(tmp_path, RARE) == []
+        assert holds(tmp_path, journal.keyed(ANNA)) == []
+        assert holds(tmp_path, journal.keyed("bert")) == ["roster.journal"]
         assert [word for word in ("a1", "a2", "a3") if holds(tmp_path / "one", repr(word))] == []
         left = Customers.load(memory, SECRET)
         assert left.known_of(ANNA) is None
@@ -118,53 +129,6 @@ def test_an_erased_customer_is_in_no_store(url: str, tmp_path: Path, monkeypatch
         before = {file: file.read_bytes() for file in (tmp_path / "two").iterdir()}
         assert main([*argv, *exports]) == 0  # again: nothing is known, nothing changes
         assert {file: file.read_bytes() for file in (tmp_path / "two").iterdir()} == before
-
-
-def test_what_waits_in_the_queue_is_erased_too(store: Store) -> None:
-    tell(store)
-    away = {"now": True}
-    write = store.log._decisions._write
-
-    def wait(batch: list[object]) -> None:
-        from serve.store.errors import StoreUnavailable
-
-        if away["now"]:
-            raise StoreUnavailable("away")
-        write(batch)
-
-    store.log._decisions._write = wait  # type: ignore[assignment]
-    store.log.decided(told.decided("first"))  # is being tried
-    while store.log._decisions._queue:
-        pass
-    store.log.decided(told.decided("a9", contact={"customer_id": ANNA}))
-    store.log.decided(told.decided("a1", contact={"customer_id": None}))  # who it was is known from before
-    store.log.decided(told.decided("b9", contact={"customer_id": "bert"}))
-    away["now"] = False
-    assert store.erase(ANNA)["waiting"] in (0, 2)  # unless it was written just before
-    assert store.log.flush()
-    assert kept(store)["decisions"] == {"b1", "b2", "n1", "first", "b9"}
-    assert kept(store)["contacts"] == {"b1", "b2", "n1", "first", "b9"}
-
-
-def test_what_waits_in_another_process_is_erased_once_it_is_written(store: Store) -> None:
-    tell(store)
-    write, begun = store.log._decisions._write, threading.Event()
-
-    def slow(batch: list[Any]) -> None:
-        begun.set()
-        time.sleep(2 * WINDOW_S)
-        write(batch)
-
-    store.log._decisions._write = slow  # type: ignore[method-assign]
-    store.log.decided(told.decided("a9", contact={"customer_id": ANNA}))
-    store.log.decided(told.decided("a1", contact={"customer_id": None}))  # who it was is known from before
-    store.log.decided(told.decided("b9", contact={"customer_id": "bert"}))
-    assert begun.wait(30)
-    url = store.engine.url.render_as_string(hide_password=False)
-    assert main(["feedback", "erase", "--store", url, "--customer", ANNA]) == 0
-    assert store.log.flush()
-    assert kept(store)["decisions"] == {"b1", "b2", "n1", "b9"}
-    assert kept(store)["contacts"] == {"b1", "b2", "n1", "b9"}
 
 
 def test_erasing_a_stranger_is_no_error(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +213,7 @@ def test_what_is_old_is_forgotten_whole_or_not_at_all(store: Store, capsys: pyte
 
 
 def test_every_table_with_contacts_is_erased_from() -> None:
-    from serve.store.erase import OF_CONTACTS
+    from serve.store.tables import OF_CONTACTS
 
     assert {table.name for table in metadata.sorted_tables if "contact_id" in table.c} == {
         one.name for one in OF_CONTACTS

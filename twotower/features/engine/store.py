@@ -122,12 +122,17 @@ class CustomerStore:
     def __len__(self) -> int:
         return len(self._code)
 
+    def key(self, customer_id: str) -> bytes:
+        """What a customer stands under, `DIGEST` bytes."""
+        # Ids come from users' exports, where a lone surrogate is possible.
+        return self._digest(b"id:" + customer_id.encode("utf-8", "surrogatepass"))
+
     def codes(self, customer_ids: Sequence[str | None], add: bool = False) -> Codes:
         """Positions (N,) of customers in `history`, −1 for None and for those not there; with `add` these get one."""
         found = np.full(len(customer_ids), -1, np.int32)
         for i, customer_id in enumerate(customer_ids):
             if customer_id is not None:
-                key = self._key(customer_id)
+                key = self.key(customer_id)
                 found[i] = self._code.get(key, -1) if not add else self._placed(key)
         return found
 
@@ -139,15 +144,19 @@ class CustomerStore:
         return code
 
     def erase(self, customer_id: str) -> bool:
-        """Forget a customer; False where nothing was known. `save` afterwards, and the file knows nothing either.
+        """Forget a customer; False where nothing was known. `save` afterwards, and the file knows nothing either."""
+        return self.erase_key(self.key(customer_id)) >= 0
 
-        Their position stays empty until the store is loaded again, so that nobody is taken for somebody else. Sums of
-        CSAs stay as they are: they are totals over everyone and name nobody.
+    def erase_key(self, key: bytes) -> int:
+        """Forget the customer of a key; their position, −1 where nothing was known.
+
+        It stays empty until the store is loaded again, so that nobody is taken for somebody else. Sums of CSAs stay as
+        they are: they are totals over everyone and name nobody.
         """
-        code = self._code.pop(self._key(customer_id), None)
-        if code is not None:
+        code = self._code.pop(key, -1)
+        if code >= 0:
             self.history.forget(code)
-        return code is not None
+        return code
 
     def spare(self) -> None:
         """Leave room for customers to come, so that a new one need not move those who are there."""
@@ -244,10 +253,6 @@ class CustomerStore:
         """Keys (C, DIGEST) and positions (C,) of the customers, in the order in which they came."""
         keys = np.frombuffer(b"".join(self._code), np.uint8).reshape(len(self), DIGEST)
         return keys, np.fromiter(self._code.values(), np.int64, len(self))
-
-    def _key(self, customer_id: str) -> bytes:
-        # Ids come from users' exports, where a lone surrogate is possible.
-        return self._digest(b"id:" + customer_id.encode("utf-8", "surrogatepass"))
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.blake2b(content, digest_size=DIGEST, key=self._secret).digest()
