@@ -67,7 +67,7 @@ def centre(csas: int, per_csa: int, rng: np.random.Generator) -> tuple[HistoryRo
     known = NOW - (rng.random(len(owner)) ** 2 * 365 * DAY).astype(np.int64) - 1
     order = np.lexsort((known, owner))
     resolved = rng.random(len(owner)) < 0.75
-    rows = HistoryRows(
+    rows = HistoryRows.of(
         csa=owner[order].astype(np.int32),
         known_at=known[order],
         until=np.full(len(owner), NEVER),

@@ -9,7 +9,7 @@ of a bundle that was exported; what such a roster is good at nobody measured, an
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from twotower.index.build import build_history_index, build_profile_index, write
 from twotower.index.history import history_queries, history_vectors
 from twotower.index.standins import fit_standins, write_standins
 from twotower.scoring.join import ContactVectors
-from twotower.scoring.rows import HistoryRows
+from twotower.scoring.rows import HistoryRows, quantised
 
 Codes = npt.NDArray[np.int64]
 COPIED = ("contact_tower.onnx", "csa_tower.onnx", "tokenizer.json", "features.json", "calibration.json")
@@ -70,7 +70,7 @@ def scaled_roster(bundle: Bundle, ids: tuple[str, ...], whose: Codes, rng: np.ra
     moved = (features[whose] + noise).astype(np.float32)
     identity = bundle.roster.identity[whose]
     vectors, own = bundle.csa_encoder.encode(moved, identity)
-    spread = bundle.roster.spread[whose]
+    spread = bundle.roster.spread.take(whose)
     return Roster(ids, vectors, spread, own, moved, identity, np.ones(len(ids), np.bool_))
 
 
@@ -87,10 +87,10 @@ def scaled_history(bundle: Bundle, whose: Codes, per_csa: int, rng: np.random.Ge
     known = rows.known_at[drawn] - rng.integers(0, DAY, len(owner))
     order = np.lexsort((known, owner))
     found = rows.take(drawn[order])
-    vectors = turned(found.vector, rng)
-    fields = {name: getattr(found, name) for name in HistoryRows.__dataclass_fields__}
-    fields |= {"csa": owner.astype(np.int32), "vector": vectors, "known_at": known[order]}
-    return HistoryRows(**{**fields, "contact": np.arange(len(owner))})
+    vectors = turned(found.vectors(), rng)
+    code, scale = quantised(vectors)
+    moved = {"code": code, "scale": scale, "csa": owner.astype(np.int32), "known_at": known[order]}
+    return replace(found, **moved, contact=np.arange(len(owner)))
 
 
 def turned(vectors: Floats, rng: np.random.Generator) -> Floats:

@@ -20,6 +20,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +42,7 @@ from evaluation.report_text import table
 from export.bundle import export_bundle
 from serve.contact import clean
 from serve.matcher import Matcher
-from serve.roster.changes import Change, RosterChange, State
+from serve.roster.changes import State
 from serve.roster.eligibility import Need
 from train.run import run_training
 from twotower.bundle.bundle import Bundle
@@ -131,15 +134,14 @@ class Serving:
     def measure(self, csas: int) -> tuple[list[Row], str]:
         """Percentiles at one size of the roster."""
         folder = self.centre.scaled(csas)
-        begun = time.perf_counter()
+        start = started(folder)
         matcher = Matcher.load(folder)
-        loaded = time.perf_counter() - begun
         need, listed = self.eligible(matcher)
         calls = self.calls(matcher, need, listed)
         with one_core():
             found = timed(calls, self.args.calls)
         facts = {
-            "csas": csas, "share": len(listed) / csas, "load_s": round(loaded, 2),
+            "csas": csas, "share": len(listed) / csas, **start,
             "recall_at_50": round(recall(matcher, self.centre.contacts, listed), 4),
         }  # fmt: skip
         rows = [row_of(step, seconds) | facts for step, seconds in found.items()]
@@ -150,10 +152,7 @@ class Serving:
         ids = list(matcher.snapshot.ids)
         rng = np.random.default_rng(self.args.seed)
         chosen = set(rng.choice(len(ids), max(K, round(self.args.share * len(ids))), replace=False).tolist())
-        changes: list[RosterChange] = [State(csa_id, "busy") for code, csa_id in enumerate(ids) if code not in chosen]
-        changes.append(Change(ids[min(chosen)], {}))
-        matcher.update_roster(changes)
-        matcher.refresh()
+        matcher.update_roster([State(csa_id, "busy") for code, csa_id in enumerate(ids) if code not in chosen])
         return Need(), [ids[code] for code in sorted(chosen)]
 
     def calls(self, matcher: Matcher, need: Need, listed: Sequence[str]) -> dict[str, Callable[[int], Any]]:
@@ -163,7 +162,6 @@ class Serving:
         vectors = [matcher.vectors(one.encoded, [None]) for one in seen]
         snapshot, texts = matcher.snapshot, [compose_text(c["intent_text"], c["transcript"]) for c in contacts]
         codes = codes_of(matcher, listed)
-        peer = Peer(self.scratch, len(snapshot.ids), codes)
         read = [clean(contact) for contact in contacts]
         bytes_read = floor_arrays(matcher, codes)
         n = len(contacts)
@@ -176,8 +174,32 @@ class Serving:
             "floor: one pass over the bytes": lambda i: [part.sum() for part in bytes_read],
         }
         if self.args.peer:
+            peer = Peer(self.scratch, len(snapshot.ids), codes)
             found["peer: MiniLM in int8, flat index"] = lambda i: peer.match(texts[i % n], K)
         return found
+
+
+STARTED = """
+import json, resource, sys, time
+begun = time.perf_counter()
+from serve.matcher import Matcher
+Matcher.load(sys.argv[1]).match({"intent_text": "refund"})
+spent = time.perf_counter() - begun
+pages = int(open("/proc/self/statm").read().split()[1])
+print(json.dumps({"start_s": round(spent, 2), "resident_mb": pages * resource.getpagesize() // 10**6}))
+"""
+STARTS = 3
+
+
+def started(folder: Path) -> Row:
+    """Seconds from importing the matcher to its first answer, and its resident memory: a process of its own, the median
+    of some."""
+    told = [
+        subprocess.run([sys.executable, "-c", STARTED, str(folder)], capture_output=True, check=True).stdout
+        for _ in range(STARTS)
+    ]
+    rows = [json.loads(text) for text in told]
+    return {name: sorted(row[name] for row in rows)[STARTS // 2] for name in rows[0]}
 
 
 def codes_of(matcher: Matcher, listed: Sequence[str]) -> Codes:
@@ -189,7 +211,7 @@ def floor_arrays(matcher: Matcher, codes: Codes) -> list[npt.NDArray[np.float32]
     """What a search under the mask must read at least: a stand-in and what the K best remember."""
     view = matcher.snapshot
     rows = np.concatenate([np.arange(view.memory.begin[c], view.memory.end[c]) for c in codes[:K]])
-    return [view.vectors[: len(codes)].copy(), np.take(view.memory.rows.vector, rows, axis=0)]
+    return [view.vectors[: len(codes)].copy(), np.take(view.memory.rows.code, rows, axis=0)]
 
 
 def recall(matcher: Matcher, contacts: Sequence[Row], listed: Sequence[str]) -> float:
@@ -209,7 +231,9 @@ def told(csas: int, rows: Sequence[Row]) -> str:
     head = f"{csas:,} CSAs, {rows[0]['share']:.0%} eligible, k = {K}"
     lines = [[head, "p50 ms", "p90 ms", "p99 ms", "p99 ms, processor's own"]]
     lines += [[r["step"], *(f"{r[n]:.3f}" for n in ("p50_ms", "p90_ms", "p99_ms", "p99_cpu_ms"))] for r in rows]
-    return f"{table(lines)}\nloaded in {rows[0]['load_s']:.2f} s; recall at {K}: {rows[0]['recall_at_50']:.3f}"
+    first = rows[0]
+    start = f"from start to first answer {first['start_s']:.2f} s, {first['resident_mb']:,.0f} MB"
+    return f"{table(lines)}\n{start}; recall at {K}: {first['recall_at_50']:.3f}"
 
 
 def options(doc: str | None) -> argparse.ArgumentParser:

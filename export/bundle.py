@@ -41,7 +41,7 @@ def export_bundle(run_folder: str | Path, output: str | Path, quantise: bool = F
     """
     run = Run.load(run_folder)
     with atomic_directory(output) as folder:
-        write_towers(run, folder)
+        write_towers(run, folder, halve=not quantise)
         for name in COPIED:
             shutil.copyfile(run.folder / name, folder / name)
         roster = _roster(run, folder)
@@ -58,8 +58,11 @@ def export_bundle(run_folder: str | Path, output: str | Path, quantise: bool = F
     return manifest
 
 
-def write_towers(run: Run, folder: Path) -> None:
-    """Both graphs, proven against torch. Raises ExportError where they disagree."""
+def write_towers(run: Run, folder: Path, halve: bool) -> None:
+    """Both graphs, proven against torch; halve: with tables in half floats, which int8 cannot be made of.
+
+    Raises ExportError where they disagree.
+    """
     from export.onnx import export_towers
     from twotower.towers.store import load
 
@@ -67,7 +70,7 @@ def write_towers(run: Run, folder: Path) -> None:
     features = len(run.schema.csa_numbers)
     if run.features.shape != (len(run.csa_ids), features):
         raise ExportError(f"{run.folder}: csas.npz is {run.features.shape}, expected ({len(run.csa_ids)}, {features})")
-    export_towers(model, run.schema, folder)
+    export_towers(model, run.schema, folder, halve)
 
 
 def _roster(run: Run, folder: Path) -> Roster:

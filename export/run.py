@@ -105,7 +105,7 @@ class Run:
 
 def _history(path: Path) -> tuple[HistoryRows, pa.Array]:
     """The rows that still count at the end of the window, and the contact ids they refer to."""
-    names = ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")
+    names = ("csa", "known_at", "until", "code", "scale", "residual", "outcome", "weight")
     data = _arrays(path, (*names, "contact_ids"))
     count = len(data["csa"])
     rows = HistoryRows(

@@ -1,11 +1,14 @@
-"""What a match answers: candidates with their scores, and the parts that set each apart."""
+"""What a match answers: candidates with their scores, and the parts that set each apart.
+
+Notable: candidates are named tuples, which are made three times sooner than frozen dataclasses of so many fields."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from itertools import repeat
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +32,7 @@ class Reason:
     share: float
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A CSA for a contact: the joint `score` (larger is better; comparable within one contact), `p_resolved` (None
     where the log had no failures), `uncertainty`, the posterior standard deviation of the logit of `p_resolved`, as
     calibrated (None likewise), the parts that set it apart, strongest first, what is `expected` of the hand-over, and
@@ -43,7 +45,7 @@ class Candidate:
     p_resolved: float | None
     uncertainty: float | None
     reasons: Sequence[Reason]
-    expected: Expected = field(default_factory=Expected)
+    expected: Expected = Expected()
     logit: float | None = None
 
 
@@ -78,6 +80,8 @@ class Ranked:
 class Reasons(Sequence[Reason]):
     """The reasons of one candidate. Those of an answer are worked out together when the first of them is read, since a
     router reads few."""
+
+    __slots__ = ("_answer", "_place")
 
     def __init__(self, answer: _Answer, place: int) -> None:
         self._answer, self._place = answer, place
@@ -118,17 +122,14 @@ class _Answer:
 def as_candidates(snapshot: Snapshot, ranked: Ranked) -> list[Candidate]:
     """The best k of one contact, best first."""
     answer, ids, many = _Answer(ranked), snapshot.ids, len(ranked.codes)
-    codes, scores = ranked.codes.tolist(), ranked.score.tolist()
+    who, scores = [ids[code] for code in ranked.codes.tolist()], ranked.score.tolist()
     resolved, uncertainty, logits = (
         _listed(one, many) for one in (ranked.p_resolved, ranked.uncertainty, ranked.logit)
     )
     # What is not itself is NaN.
-    expected = [[None if value != value else value for value in row] for row in ranked.expected.tolist()]
-    return [
-        Candidate(ids[codes[i]], scores[i], resolved[i], uncertainty[i], Reasons(answer, i),
-                  Expected(resolved[i], *expected[i]), logits[i])
-        for i in range(many)
-    ]  # fmt: skip
+    heads = [[None if value != value else value for value in head] for head in ranked.expected.T.tolist()]
+    reasons, expected = map(Reasons, repeat(answer), range(many)), map(Expected, resolved, *heads)
+    return list(map(Candidate, who, scores, resolved, uncertainty, reasons, expected, logits))
 
 
 def _listed(values: npt.NDArray[np.float32] | None, many: int) -> list[Any]:

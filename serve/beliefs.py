@@ -22,49 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twotower.scoring.spread import deviations
+from twotower.scoring.spread import Factors
 
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Roots = npt.NDArray[np.object_]
-MOST = 32_767  # the largest whole number of 16 bits
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Factors (J, S, P) of the vectors' covariances as whole numbers and a `scale` f4[J] by CSA: half floats take
-    processors five times as long to read, and whole numbers of the same size are finer where it matters."""
-
-    parts: npt.NDArray[np.int16]
-    scale: Floats
-
-    @classmethod
-    def of(cls, trained: Halves) -> Factors:
-        """From half floats (J, S, P)."""
-        parts, scale = np.empty(trained.shape, np.int16), np.empty(len(trained), np.float32)
-        for start in range(0, len(trained), 1024):
-            some = trained[start : start + 1024].astype(np.float32)
-            largest = np.abs(some).max(axis=(1, 2), initial=0)
-            largest[largest == 0] = 1
-            scale[start : start + 1024] = largest / MOST
-            parts[start : start + 1024] = np.rint(some * (MOST / largest)[:, None, None])
-        return cls(parts, scale)
-
-    def grown(self, more: int) -> Factors:
-        """With so many more CSAs, of whom nothing is open."""
-        parts = np.concatenate([self.parts, np.zeros((more, *self.parts.shape[1:]), np.int16)])
-        return Factors(parts, np.concatenate([self.scale, np.zeros(more, np.float32)]))
-
-    def values(self) -> Floats:
-        """The factors (J, S, P) as they are meant."""
-        return self.parts * self.scale[:, None, None]
-
-    def deviations(self, profile: Floats, codes: Codes) -> Floats:
-        """Posterior standard deviations (C,) of profile · vector for one contact (P,) and CSAs i8[C]."""
-        found: Floats = self.scale[codes] * deviations(profile, self.parts[codes])
-        return found
 
 
 @dataclass(frozen=True)
@@ -78,9 +41,9 @@ class Spread:
     taught: bool = False
 
     @classmethod
-    def of(cls, trained: Halves) -> Spread:
+    def of(cls, trained: Factors) -> Spread:
         """As training left it."""
-        return cls(Factors.of(trained), np.full(len(trained), None, dtype=object))
+        return cls(trained, np.full(len(trained), None, dtype=object))
 
     def deviations(self, profile: Floats, codes: Codes) -> Floats:
         """Posterior standard deviations (C,) of profile · vector for one contact (P,) and CSAs i8[C]."""
@@ -103,7 +66,7 @@ class Spread:
 
 
 class Beliefs:
-    """Beliefs about J CSAs: `vectors` (J, P) and factors `spread` (J, S, P) as training left them, and what outcomes
+    """Beliefs about J CSAs: `vectors` (J, P) and factors `spread` (J) as training left them, and what outcomes
     have taught since.
 
     A CSA with outcomes takes (S − 1 + n) P + 2 P floats of 4 bytes, n being how many components of theirs vary alone:
@@ -111,8 +74,8 @@ class Beliefs:
     eight members of 16).
     """
 
-    def __init__(self, vectors: Floats, spread: Halves) -> None:
-        self._vectors, self._trained = vectors.copy(), spread
+    def __init__(self, vectors: Floats, spread: Factors) -> None:
+        self._vectors = vectors.copy()
         self._own: dict[int, Doubles] = {}
         nothing = Spread.of(spread)
         self._factors, self._roots = nothing.trained, nothing.roots
@@ -121,7 +84,7 @@ class Beliefs:
     def learn(self, csa: int, profile: Floats, level: float, resolved: bool) -> None:
         """Take in the outcome of a contact with profile (P,) and level, both as they enter the joint logit."""
         root = self._roots[csa]
-        root = root_of(self._trained[csa]) if root is None else root
+        root = root_of(self._factors.of_one(csa)) if root is None else root
         own = self._own.get(csa, 0.0)
         u = profile.astype(np.float64)
         along = (root @ profile).astype(np.float64)
@@ -155,29 +118,25 @@ class Beliefs:
         more = csas - len(self._vectors)
         if more <= 0:
             return
-        self._vectors, self._trained = (
-            np.concatenate([part, np.zeros((more, *part.shape[1:]), part.dtype)])
-            for part in (self._vectors, self._trained)
-        )
+        self._vectors = np.concatenate([self._vectors, np.zeros((more, self._vectors.shape[1]), np.float32)])
         self._factors = self._factors.grown(more)
         self._roots = np.concatenate([self._roots, np.full(more, None, dtype=object)])
 
-    def begin(self, csa: int, vector: Floats, factor: Halves) -> None:
-        """What the tower says, vector (P,) and factor (S, P), of a CSA about whom it said nothing or something else.
+    def begin(self, csa: int, vector: Floats, factor: Factors) -> None:
+        """What the tower says, vector (P,) and one factor, of a CSA about whom it said nothing or something else.
         What outcomes have taught stays."""
         self._vectors[csa] = vector
         if self._own.get(csa) is None:
             # As a root, because others may be reading the factors.
-            self._roots[csa], self._taught = root_of(factor), True
+            self._roots[csa], self._taught = root_of(factor.of_one(0)), True
 
     def spread(self) -> Spread:
         """How far everyone's vector may be off now; it does not change with what is learnt later."""
         return Spread(self._factors, self._roots.copy(), self._taught)
 
 
-def root_of(factor: Halves) -> Floats:
+def root_of(rows: Floats) -> Floats:
     """A square root (S − 1 + n, P) of the covariance of a factor (S, P), the n components that vary alone as rows."""
-    rows = factor.astype(np.float32)
     alone = np.flatnonzero(rows[-1])
     root = np.zeros((len(rows) - 1 + len(alone), rows.shape[1]), np.float32)
     root[: len(rows) - 1] = rows[:-1]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from twotower.errors import TwoTowerError
 
@@ -90,15 +91,21 @@ def columns_of(contacts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [contact[name] for contact in contacts] for name in (*TEXTS, *TIMES, "priority")}
 
 
-def eligible_codes(ids: Iterable[str], codes: Mapping[str, int]) -> list[int]:
+def eligible_codes(ids: Iterable[str], codes: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Distinct ascending codes of CSA ids. Raises MatchError naming those that the roster does not hold."""
     if isinstance(ids, str):
         raise MatchError("eligible: a list of csa_id expected, got one text")
     wanted = ids if isinstance(ids, list | tuple) else list(ids)
-    found = list(map(codes.get, wanted))
-    if None not in found:
-        return sorted(set(found))  # type: ignore[arg-type]
-    unknown = sorted({str(i) for i, code in zip(wanted, found, strict=True) if code is None})
+    try:
+        found = np.sort(np.fromiter(map(codes.__getitem__, wanted), np.int64, len(wanted)))
+    except KeyError:
+        raise _unknown(wanted, codes) from None
+    fresh = found[1:] != found[:-1]
+    return found if fresh.all() else found[np.concatenate([[True], fresh])]
+
+
+def _unknown(wanted: Sequence[str], codes: Mapping[str, int]) -> MatchError:
+    unknown = sorted({str(i) for i in wanted if i not in codes})
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     named = ", ".join(repr(i) for i in unknown[:5])
-    raise MatchError(f"eligible: unknown csa_id {named}{more}; the roster of this bundle does not hold them")
+    return MatchError(f"eligible: unknown csa_id {named}{more}; the roster of this bundle does not hold them")

@@ -37,7 +37,7 @@ Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 KIND = "returning customers"
-ROWS = ("csa", "known_at", "resolved", "residual", "vector")
+ROWS = ("csa", "known_at", "resolved", "residual", "code", "scale")
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ def _check(store: CustomerStore, latest: Latest, rows: Remembered, counts: Longs
         (latest.at, "i8", (customers,)), (latest.since, "i8", (customers,)), (counts, "i8", (customers,)),
         (latest.style, "f4", (customers, len(SETTINGS.signals))), (rows.csa, "i4", (handovers,)),
         (rows.known_at, "i8", (handovers,)), (rows.resolved, "i1", (handovers,)), (rows.residual, "f4", (handovers,)),
-        (rows.vector, "f4", (handovers, *rows.vector.shape[1:2])),
+        (rows.code, "i1", (handovers, *rows.code.shape[1:2])), (rows.scale, "f4", (handovers,)),
     ]  # fmt: skip
     for array, dtype, shape in wanted:
         if array.dtype != np.dtype(dtype) or array.shape != shape:

@@ -19,7 +19,7 @@ from twotower.clock import NEVER
 from twotower.errors import DataError
 from twotower.scoring.join import sigmoid
 from twotower.scoring.memory import PER_CUSTOMER, Memory, ranges
-from twotower.scoring.rows import HistoryRows
+from twotower.scoring.rows import Bytes, HistoryRows, quantised
 
 Codes = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -29,13 +29,14 @@ Floats = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class Remembered:
     """H hand-overs: `csa` i4 (positions of the store), `known_at` i8 µs, `resolved` i1 (−1 null), `residual` f4
-    (resolved − expected, 0 where null) and `vector` f4 (H, Q) of the contact."""
+    (resolved − expected, 0 where null), `code` i1 (H, Q) and `scale` f4, the contact's vector as in `HistoryRows`."""
 
     csa: Codes
     known_at: Longs
     resolved: npt.NDArray[np.int8]
     residual: Floats
-    vector: Floats
+    code: Bytes
+    scale: Floats
 
     def __len__(self) -> int:
         return len(self.csa)
@@ -46,13 +47,16 @@ class Remembered:
     ) -> Remembered:
         """With residuals against what was expected of the contacts, σ(level (H,)), before anybody took them."""
         residual = np.where(resolved >= 0, resolved - sigmoid(level), 0).astype(np.float32)
-        return cls(csa.astype(np.int32), known_at, resolved, residual, vector)
+        return cls(csa.astype(np.int32), known_at, resolved, residual, *quantised(vector))
 
     @classmethod
     def none(cls, width: int) -> Remembered:
         """No hand-over, of vectors of a width."""
         empty = np.empty(0, np.float32)
-        return cls(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8), empty, empty.reshape(0, width))
+        return cls(
+            np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int8), empty,
+            np.empty((0, width), np.int8), empty,
+        )  # fmt: skip
 
     def take(self, rows: slice | npt.NDArray[np.signedinteger[Any]]) -> Remembered:
         """Some of them, in that order."""
@@ -71,7 +75,8 @@ class Remembered:
             csa=codes[there],
             known_at=kept.known_at,
             until=np.full(len(kept), NEVER),
-            vector=kept.vector,
+            code=kept.code,
+            scale=kept.scale,
             residual=kept.residual,
             outcome=(kept.resolved >= 0).astype(np.float32),
             weight=(kept.resolved != 0).astype(np.float32),
@@ -97,7 +102,7 @@ class RowsByCustomer:
     @property
     def width(self) -> int:
         """Q of the vectors."""
-        return int(self._rows.vector.shape[1])
+        return int(self._rows.code.shape[1])
 
     def of(self, customer: int) -> Remembered:
         """A customer's hand-overs; not to be written to."""

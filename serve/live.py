@@ -145,7 +145,7 @@ class Live:
         self._features[code, self._past] = past[0]
         encoder, given = self._bundle.csa_encoder, (self._features[who], self._identity[who])
         (self._encoded[code],), (self._own[code],) = encoder.encode(*given)
-        self._beliefs.begin(code, self._encoded[code], encoder.spread(*given)[0])
+        self._beliefs.begin(code, self._encoded[code], encoder.spread(*given))
         self._vectors.put(code, self._beliefs.vector(code, self._encoded[code]), self._own[code])
         self._moves += 1
         self._unindexed[code] = self._moves
@@ -168,10 +168,10 @@ class Live:
         """The CSAs of a book as a bundle holds them: who did not change to the bit as the bundle had them. Only before
         hand-overs are told."""
         roster, count, encoder = self._bundle.roster, len(book), self._bundle.csa_encoder
-        spread = np.zeros((count, *roster.spread.shape[1:]), np.float16)
-        spread[: len(roster)] = roster.spread
         moved = self._moved_since()
-        spread[moved] = encoder.spread(self._features[moved], self._identity[moved])
+        spread = roster.spread.grown(count - len(roster)).put(
+            moved, encoder.spread(self._features[moved], self._identity[moved])
+        )
         return Roster(
             tuple(book.ids),
             self._encoded[:count],

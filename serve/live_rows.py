@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from twotower.clock import NEVER
 from twotower.scoring.memory import Memory, ranges
-from twotower.scoring.rows import HistoryRows
+from twotower.scoring.rows import HistoryRows, quantised
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -48,7 +48,8 @@ class LiveRows:
         if place < end or end == self._limit[csa]:
             begin, end, place = self._moved(csa, begin, end, place)
         rows = self._rows
-        rows.csa[place], rows.known_at[place], rows.until[place], rows.vector[place] = csa, known_at, NEVER, vector
+        rows.csa[place], rows.known_at[place], rows.until[place] = csa, known_at, NEVER
+        (rows.code[place],), (rows.scale[place],) = quantised(vector[None])
         rows.residual[place], rows.outcome[place], rows.weight[place] = residual, outcome, weight
         rows.customer[place], rows.contact[place] = -1, -1
         self._end[csa] = end + 1

@@ -28,10 +28,10 @@ from twotower.features.streams import Told, csa_streams
 from twotower.scoring.join import sigmoid
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows, build_rows, merge_rows
+from twotower.scoring.spread import Factors
 from twotower.tables.log import Log
 
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 Positions = npt.NDArray[np.int64]
 # Snapshots of profile vectors, with how far they may be off, kept at once.
 CACHE_BYTES = 256 << 20
@@ -101,7 +101,7 @@ class Roll:
                 self._kept.popitem(last=False)
         return self._kept[moment]
 
-    def _encode_first(self) -> tuple[Floats, Halves]:
+    def _encode_first(self) -> tuple[Floats, Factors]:
         """Vectors and factors of everyone at the first snapshot."""
         features = self._features.at(self._first, self._engine)
         vectors, _ = self._csa_encoder.encode(features, self._identity)

@@ -26,6 +26,7 @@ from twotower.index.vectors import SELECTIVITY, VectorIndex
 from twotower.scoring.join import ContactVectors, Join, Rank
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
+from twotower.scoring.spread import Factors
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -119,7 +120,7 @@ class Snapshot:
         ids: tuple[str, ...],
         active: Mask,
         vectors: Floats,
-        spread: npt.NDArray[np.float16],
+        spread: Factors,
         own: Floats,
         rows: HistoryRows,
         profiles: VectorIndex,

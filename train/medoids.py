@@ -70,12 +70,13 @@ def _cluster(rows: HistoryRows, many: int) -> HistoryRows:
     """`many` medoids of rows of one outcome, in order of time; the rows themselves where they are no more."""
     if len(rows) <= many:
         return rows
-    member = _assign(rows.vector.astype(np.float64), many)
+    vectors = rows.vectors().astype(np.float64)
+    member = _assign(vectors, many)
     names, member = np.unique(member, return_inverse=True)
     size = np.bincount(member).astype(np.float64)
-    centre = np.zeros((len(names), rows.vector.shape[1]))
-    np.add.at(centre, member, rows.vector)
-    likeness = np.einsum("hq,hq->h", rows.vector, (centre / size[:, None])[member])
+    centre = np.zeros((len(names), rows.width))
+    np.add.at(centre, member, vectors)
+    likeness = np.einsum("hq,hq->h", vectors, (centre / size[:, None])[member])
     order = np.lexsort((-likeness, member))
     first = order[np.searchsorted(member[order], np.arange(len(names)))]
     chosen = rows.take(first)

@@ -178,7 +178,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
 def write_arrays(data_module: MatcherData, data: TrainingSet, rows: HistoryRows, folder: Path) -> None:
     """The roster, the memory (`rows` that still count) without customers, and the probe, as npz without pickles."""
     log = data_module.tables
-    row_arrays = ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")
+    row_arrays = ("csa", "known_at", "until", "code", "scale", "residual", "outcome", "weight")
     np.savez(
         folder / "csas.npz",
         ids=np.array(log.csas.ids.to_pylist(), dtype=np.str_),

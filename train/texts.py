@@ -56,6 +56,8 @@ def read_texts(
     codes = schema.codes(rows)[:before] - 1
     language, intent = (codes[:, list(schema.categories).index(name)] for name in ("language", "intent"))
     table = token_table(log, config, tokenizer, log_weight, Pivot(language, intent))
+    # What an exported graph keeps of it, so that a router reads of a text what training read.
+    table = table.astype(np.float16).astype(np.float32)
     encoder = StaticBackbone(torch.from_numpy(table), torch.from_numpy(log_weight), tokenizer.pad_id)
     return ReadTexts(tokenizer, tokens, table, log_weight, encoder, embed_tokens(encoder, tokens))
 

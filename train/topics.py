@@ -68,7 +68,7 @@ def fit_topics(tokens: TokenArrays, tokenizer: Tokenizer, label: Longs, language
     topic = group(signatures(units, label, language), count)
     topics = Topics(tokenizer.size, count)
     weight, bias = classifier(units, topic, tokenizer.size)
-    topics.weight.copy_(torch.from_numpy(weight))
+    topics.weight.copy_(torch.from_numpy(weight).half())  # which is what an exported graph keeps
     topics.bias.copy_(torch.from_numpy(bias))
     topics.breaks[torch.from_numpy(np.asarray(breaks, np.int64))] = 1
     presence = _presence(topics, tokens)

@@ -66,7 +66,7 @@ class Returning:
             customers.adopt(new, None)
         else:
             _log.warning("customers: hand-overs that bundle %s encoded are forgotten", customers.bundle[:12])
-            customers.adopt(new, after.history.vector.shape[1])
+            customers.adopt(new, after.history.width)
 
     def forget(self, unwanted: Callable[[str], bool]) -> None:
         """Keep no trace of contacts, by their id."""

@@ -25,7 +25,7 @@ def may_take(view: Snapshot, eligible: Eligible, barred: frozenset[int] | None) 
     elif eligible is None:
         codes = None if barred is None else np.flatnonzero(view.active)
     else:
-        codes = np.array(eligible_codes(eligible, view.codes), dtype=np.int64)
+        codes = eligible_codes(eligible, view.codes)
         codes = codes[codes < len(view.active)]  # who joins while this call runs comes with the next
         codes = np.setdiff1d(codes, view.left, assume_unique=True) if len(view.left) else codes
     return codes if barred is None or codes is None else np.setdiff1d(codes, list(barred), assume_unique=True)

@@ -209,3 +209,37 @@ def test_a_number_that_is_missing_is_read_as_the_mean(exported: tuple[TwoTower, 
     feeds["numbers"][:, :plain] = np.nan
     np.testing.assert_allclose(session.run(["profile"], feeds)[0], mean, rtol=1e-5, atol=2e-6)
     assert np.abs(given - mean).max() > 0.01
+
+
+def test_large_tables_are_half_floats_and_say_the_same(
+    exported: tuple[TwoTower, Path], schema: FeatureSchema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = exported
+    monkeypatch.setattr(module, "TABLE", WORDS * 16)
+    export_towers(model, schema, tmp_path)
+    plain, halved = (onnx.load(where / "contact_tower.onnx") for where in (folder, tmp_path))
+    kinds = {one.name: one.data_type for one in halved.graph.initializer}
+    changed = [one.name for one in plain.graph.initializer if kinds[one.name] != one.data_type]
+    assert changed == ["backbone.table"]
+    assert kinds["backbone.table"] == onnx.TensorProto.FLOAT16
+    feeds = module._example(model, schema, "contact_tower", batch=9, length=12)
+    graphs = (where / "contact_tower.onnx" for where in (folder, tmp_path))
+    sessions = (open_session(graph, CONTACT_INPUTS, CONTACT_OUTPUTS) for graph in graphs)
+    for one, other in zip(*(session.run(["profile", "memory"], feeds) for session in sessions), strict=True):
+        assert 0 < np.abs(one - other).max() < 2e-2
+        assert module.row_distance(one, other) < 1e-5
+    export_towers(model, schema, tmp_path, halve=False)
+    assert (tmp_path / "contact_tower.onnx").read_bytes() == (folder / "contact_tower.onnx").read_bytes()
+
+
+def test_a_table_beyond_half_floats_stays_as_it_is(
+    schema: FeatureSchema, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TABLE", WORDS * 16)
+    model = towers(schema)
+    with torch.no_grad():
+        model.contact_tower.backbone.table[0, 0] = 1e5
+    export_towers(model, schema, tmp_path)
+    graph = onnx.load(tmp_path / "contact_tower.onnx").graph
+    [table] = [one for one in graph.initializer if one.name == "backbone.table"]
+    assert table.data_type == onnx.TensorProto.FLOAT

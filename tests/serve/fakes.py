@@ -235,7 +235,7 @@ def _write_history(log: Log, encoded: Encoded, folder: Path) -> None:
         moves.resolved - sigmoid(encoded.level[moves.contact]), moves.resolved,
         log.contacts.customer[moves.contact], moves.contact.astype(np.int64), PER_CSA,
     )  # fmt: skip
-    names = ("csa", "known_at", "until", "vector", "residual", "outcome", "weight")
+    names = ("csa", "known_at", "until", "code", "scale", "residual", "outcome", "weight")
     ids = np.array(log.contacts.ids.to_pylist())[rows.contact]
     np.savez(folder / "history.npz", **{n: getattr(rows, n) for n in names}, contact_ids=ids)
 
@@ -254,7 +254,7 @@ def _write_probe(log: Log, schema: FeatureSchema, folder: Path, count: int = 40)
     )  # fmt: skip
 
 
-def copy_towers(run: Any, folder: Path) -> None:
+def copy_towers(run: Any, folder: Path, halve: bool) -> None:
     """Stands in for the torch export: the run folder holds the graphs already."""
     for name in ("contact_tower.onnx", "csa_tower.onnx"):
         (folder / name).write_bytes((run.folder / name).read_bytes())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.beliefs import Beliefs, Factors, Spread
+from serve.beliefs import Beliefs, Spread
+from twotower.scoring.spread import Factors
 
 WIDTH = 5
 
@@ -17,7 +18,7 @@ def some(seed: int, rows: int = 4, alone: bool = False) -> tuple[Beliefs, np.nda
     factors = (0.5 * rng.standard_normal((2, rows, WIDTH))).astype(np.float16)
     if not alone:
         factors[:, -1] = 0
-    return Beliefs(vectors, factors), vectors, factors
+    return Beliefs(vectors, Factors.of(factors)), vectors, factors
 
 
 def covariance(factor: np.ndarray) -> np.ndarray:
@@ -69,7 +70,8 @@ def test_many_dense_outcomes_follow_the_formula_whatever_varies_alone(alone: str
     factors[:, -1] = {"nothing": 0.0, "the constant": np.eye(width)[-1], "everything": np.linspace(0.2, 1, width)}[
         alone
     ]
-    beliefs, mean, sigma = Beliefs(vectors, factors), vectors[1].astype(np.float64), covariance(factors[1])
+    begun = Factors.of(factors)
+    beliefs, mean, sigma = Beliefs(vectors, begun), vectors[1].astype(np.float64), covariance(begun.of_one(1))
     u = rng.standard_normal(width).astype(np.float32)
     for i in range(1000):
         if i >= 100:
@@ -101,7 +103,7 @@ def test_many_outcomes_lead_to_what_the_exact_posterior_says() -> None:
     """One dimension, where the posterior can be summed on a grid."""
     rng = np.random.default_rng(2)
     start = 1.5
-    beliefs = Beliefs(np.zeros((1, 1), np.float32), np.array([[[start], [0.0]]], np.float16))
+    beliefs = Beliefs(np.zeros((1, 1), np.float32), Factors.of(np.array([[[start], [0.0]]])))
     grid = np.linspace(-6, 6, 4001)
     log_posterior = -(grid**2) / (2 * start**2)
     for _ in range(60):
@@ -155,7 +157,7 @@ def test_an_extreme_contact_neither_overflows_nor_makes_a_factor_imaginary() -> 
 def test_of_whom_nothing_is_open_the_deviation_is_zero() -> None:
     beliefs, _, factors = some(6)
     factors[0] = 0
-    spread = Spread.of(factors)
+    spread = Spread.of(Factors.of(factors))
     assert np.isfinite(spread.trained.values()).all()
     np.testing.assert_allclose(spread.trained.values(), factors, atol=float(np.abs(factors).max()) / 60_000)
     assert spread.deviations(np.ones(WIDTH, np.float32), np.array([0])).tolist() == [0]

@@ -148,7 +148,7 @@ def test_many_are_matched_as_they_were_read(matcher: Matcher) -> None:
 
 def test_the_customers_store_hears_of_it(bundle_folder: Path) -> None:
     bundle = Matcher.load(bundle_folder).bundle
-    width = bundle.history.vector.shape[1]
+    width = bundle.history.width
     customers = Customers.empty(b"sixteen bytes or more", bundle.manifest.id, width)
     matcher = Matcher.load(bundle_folder, customers=customers)
     contact = {**CONTACT, "customer_id": "anna", "arrived_at": UNTIL}

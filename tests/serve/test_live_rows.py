@@ -16,7 +16,7 @@ from twotower.scoring.memory import Memory, ranges
 from twotower.scoring.rows import HistoryRows, build_rows
 
 CSAS, WIDTH = 4, 3
-KEPT = ("known_at", "vector", "residual", "outcome", "weight")
+KEPT = ("known_at", "code", "scale", "residual", "outcome", "weight")
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_what_has_ended_since_counts_and_is_told(folder: Path) -> None:
     own, earlier = (next(past for past in one.past if past.scope == "csa") for one in (found, before))
     [new] = [one for one in own.top if one.days_ago < 1.5]
     assert (new.contact_id, new.outcome) == (None, "resolved")
-    assert new.likeness == pytest.approx(1, abs=1e-4)
+    assert new.likeness == pytest.approx(1, abs=5e-3)  # what is remembered has 8 bits a number
     assert new.share > 0
     assert own.count == min(earlier.count + 1, fakes.PER_CSA)
     [learned] = [one.share for one in found.families if one.name == "learned"]

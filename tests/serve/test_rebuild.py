@@ -60,8 +60,10 @@ def test_who_did_not_change_stays_to_the_bit(folder: Path, roster: Path, tmp_pat
     rebuild(folder, roster, tmp_path / "bundle", AT)
     before, made = Matcher.load(folder).bundle, Matcher.load(tmp_path / "bundle").bundle
     same = [i for i, csa_id in enumerate(before.roster.ids) if csa_id not in ("csa-01", "csa-11")]
-    for name in ("vectors", "features", "spread", "own", "identity"):
+    for name in ("vectors", "features", "own", "identity"):
         assert np.array_equal(getattr(made.roster, name)[same], getattr(before.roster, name)[same])
+    for name in ("parts", "scale"):
+        assert np.array_equal(*(getattr(one.roster.spread, name)[same] for one in (made, before)))
     assert made.roster.ids[: len(before.roster.ids)] == before.roster.ids
     for name in ("contact_tower.onnx", "history.parquet", "history.faiss", "calibration.json"):
         assert made.manifest.files[name] == before.manifest.files[name]

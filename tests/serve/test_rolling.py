@@ -236,7 +236,7 @@ def test_resumed_rows_are_those_of_the_whole_log(rolling: RollingMatcher, matche
         a, b = whole.take(whole.visible(moment)), merged.take(merged.visible(moment))
         np.testing.assert_array_equal(a.csa, b.csa)
         np.testing.assert_array_equal(a.known_at, b.known_at)
-        np.testing.assert_array_equal(a.vector, b.vector)
+        np.testing.assert_array_equal(a.vectors(), b.vectors())
 
 
 def test_resumed_csas_are_described_as_replayed_ones(rolling: RollingMatcher) -> None:

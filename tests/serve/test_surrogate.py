@@ -27,7 +27,7 @@ def centre(same_work: bool) -> tuple[HistoryRows, np.ndarray, np.random.Generato
     known = NOW - rng.integers(1, 200 * DAY, len(owner))
     order = np.lexsort((known, owner))
     resolved = rng.random(len(owner)) < 0.6
-    rows = HistoryRows(
+    rows = HistoryRows.of(
         csa=owner.astype(np.int32)[order],
         known_at=known[order],
         until=np.full(len(owner), NEVER),

@@ -83,7 +83,7 @@ def test_no_medoid_mixes_outcomes() -> None:
 def test_sums_over_like_work_are_nearer_to_the_whole_than_those_of_the_latest_alone() -> None:
     """Work that was done long ago and no more is what a bound forgets."""
     whole = history((1500,))
-    rare = whole.vector[:, 0] > 0.7
+    rare = whole.vectors()[:, 0] > 0.7
     late = whole.known_at > NOW // 2
     whole = whole.take(~(rare & late))
     kernels = (Kernel("csa", "residual", 8.0, None, 4.0), Kernel("csa", "mass", 8.0))
@@ -137,7 +137,7 @@ def test_any_bound_is_kept(per_csa: int) -> None:
 
 def test_equal_rows_are_one_medoid_and_nobody_is_warned(recwarn: pytest.WarningsRecorder) -> None:
     whole = history((400,))
-    whole = replace(whole, vector=np.repeat(whole.vector[:1], 400, axis=0))
+    whole = replace(whole, code=np.repeat(whole.code[:1], 400, axis=0), scale=np.repeat(whole.scale[:1], 400))
     found = visible(summarised(whole, PER_CSA, NOW))
     assert found.outcome.sum() == whole.outcome.sum()
     assert not [one for one in recwarn if issubclass(one.category, RuntimeWarning | UserWarning)]

@@ -16,7 +16,7 @@ from typing import Any
 from twotower.errors import BundleError
 from twotower.files import sha256_file
 
-FORMAT = 3
+FORMAT = 4
 # Of a file: no folder, nothing hidden, and no letters that file systems write in several ways.
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,126}")
 NAME = "manifest.json"

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from twotower.features.contact import ContactRows
     from twotower.features.customer import CustomerRows
     from twotower.features.schema import FeatureSchema
+    from twotower.scoring.spread import Factors
     from twotower.text.tokens import Tokenizer
 
 Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 Integers = npt.NDArray[np.int64]
 
 CONTACT_INPUTS = ("tokens", "categories", "numbers")
@@ -186,14 +186,16 @@ class CsaEncoder:
     def _width(self, name: str) -> int:
         return next(int(output.shape[1]) for output in self._session.get_outputs() if output.name == name)
 
-    def spread(self, features: Floats, identity: Integers) -> Halves:
-        """Factors (J, S, P) float16 of the vectors' posterior covariances (`scoring/spread.py`), by the same inputs."""
+    def spread(self, features: Floats, identity: Integers) -> Factors:
+        """Factors (J) of the vectors' posterior covariances, by the same inputs."""
+        from twotower.scoring.spread import Factors
+
         width, whole = self._width("vector"), self._width("spread")
         factors = np.empty((len(identity), whole // width, width), np.float16)
         for i in range(len(identity)):
             feeds = {"features": _aligned(features[i : i + 1]), "identity": identity[i : i + 1]}
             factors[i] = self._session.run(("spread",), feeds)[0].reshape(factors.shape[1:])
-        return factors
+        return Factors.of(factors)
 
 
 def _aligned(values: Floats) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +20,22 @@ from twotower.clock import NEVER, NULL_TIME, from_arrow, to_arrow
 from twotower.errors import BundleError
 from twotower.scoring.outcomes import TARGETS
 from twotower.scoring.rows import HistoryRows
+from twotower.scoring.spread import Factors
 
 Floats = npt.NDArray[np.float32]
+COLUMNS = ("csa_id", "active", "identity", "vector", "spread", "spread_scale", "outcomes", "features")
 DECLARED = ("hired_at", "site", "team", "kind", "languages", "skills", "profile", "capacity", "cost")
 
 
 @dataclass(frozen=True)
 class Roster:
-    """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), `spread` f2 (J, S, P) the factors of their
-    posterior covariances (`scoring/spread.py`), `own` (J, T) what they add to outcomes (`scoring/outcomes.py`), as-of
+    """The CSAs of a bundle: `ids` in row order, profile `vectors` (J, P), `spread` the factors (J) of
+    their posterior covariances, `own` (J, T) what they add to outcomes (`scoring/outcomes.py`), as-of
     `features` (J, G), `identity` i8[J] and `active` bool[J] (not yet departed at the end of the data window)."""
 
     ids: tuple[str, ...]
     vectors: Floats
-    spread: npt.NDArray[np.float16]
+    spread: Factors
     own: Floats
     features: Floats
     identity: npt.NDArray[np.int64]
@@ -50,7 +53,8 @@ def write_roster(roster: Roster, path: Path) -> None:
             "active": pa.array(roster.active),
             "identity": pa.array(roster.identity),
             "vector": _lists(roster.vectors),
-            "spread": _lists(roster.spread.reshape(len(roster), -1)),
+            "spread": _lists(roster.spread.parts.reshape(len(roster), -1)),
+            "spread_scale": pa.array(roster.spread.scale),
             "outcomes": _lists(roster.own),
             "features": _lists(roster.features),
         }
@@ -60,8 +64,8 @@ def write_roster(roster: Roster, path: Path) -> None:
 
 def read_roster(path: Path) -> Roster:
     """Read `roster.parquet`. Raises BundleError where a column is missing or of another type."""
-    table = read_table(path, ("csa_id", "active", "identity", "vector", "spread", "outcomes", "features"))
-    vectors, spread, own = (_matrix(table[name]) for name in ("vector", "spread", "outcomes"))
+    table = read_table(path, COLUMNS)
+    vectors, own, spread = _matrix(table["vector"]), _matrix(table["outcomes"]), _matrix(table["spread"], np.int16)
     if spread.shape[1] % vectors.shape[1]:
         raise BundleError(f"{path}: column 'spread' is {spread.shape[1]} wide, no multiple of 'vector'; export again")
     if own.shape[1] != len(TARGETS):
@@ -69,7 +73,7 @@ def read_roster(path: Path) -> Roster:
     return Roster(
         ids=tuple(table["csa_id"].to_pylist()),
         vectors=vectors,
-        spread=spread.reshape(len(vectors), -1, vectors.shape[1]).astype(np.float16),
+        spread=Factors(spread.reshape(len(vectors), -1, vectors.shape[1]), table["spread_scale"].to_numpy()),
         own=own,
         features=_matrix(table["features"]),
         identity=table["identity"].to_numpy(),
@@ -88,7 +92,8 @@ def write_history(rows: HistoryRows, csa_ids: tuple[str, ...], contact_ids: pa.A
             "residual": pa.array(rows.residual),
             "outcome": pa.array(rows.outcome),
             "weight": pa.array(rows.weight),
-            "vector": _lists(rows.vector),
+            "scale": pa.array(rows.scale),
+            "code": _lists(rows.code),
         }
     )
     pq.write_table(table, path)
@@ -96,7 +101,7 @@ def write_history(rows: HistoryRows, csa_ids: tuple[str, ...], contact_ids: pa.A
 
 def read_history(path: Path, csa_ids: tuple[str, ...]) -> tuple[HistoryRows, pa.Array]:
     """Read `history.parquet`: rows with codes into `csa_ids`, and their contact ids (`contact` counts the rows)."""
-    table = read_table(path, ("csa_id", "contact_id", "known_at", "residual", "outcome", "weight", "vector"))
+    table = read_table(path, ("csa_id", "contact_id", "known_at", "residual", "outcome", "weight", "scale", "code"))
     codes = pc.index_in(table["csa_id"], pa.array(csa_ids, pa.string()))
     if codes.null_count:
         raise BundleError(f"{path}: names a CSA that the roster does not hold; export the bundle again")
@@ -105,7 +110,8 @@ def read_history(path: Path, csa_ids: tuple[str, ...]) -> tuple[HistoryRows, pa.
         csa=codes.to_numpy().astype(np.int32),
         known_at=from_arrow(table["known_at"], NULL_TIME),
         until=np.full(count, NEVER, dtype=np.int64),
-        vector=_matrix(table["vector"]),
+        code=_matrix(table["code"], np.int8),
+        scale=table["scale"].to_numpy(),
         residual=table["residual"].to_numpy(),
         outcome=table["outcome"].to_numpy(),
         weight=table["weight"].to_numpy(),
@@ -123,12 +129,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
         raise BundleError(f"{path}: not the table of a bundle ({str(error).splitlines()[0]}); export again") from None
 
 
-def _lists(matrix: npt.NDArray[np.floating]) -> pa.FixedSizeListArray:
+def _lists(matrix: npt.NDArray[Any]) -> pa.FixedSizeListArray:
     flat = np.ascontiguousarray(matrix).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), matrix.shape[1])
 
 
-def _matrix(column: pa.ChunkedArray) -> Floats:
+def _matrix(column: pa.ChunkedArray, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     width = column.type.list_size
     whole = column.combine_chunks()
-    return np.asarray(whole.flatten().to_numpy(), dtype=np.float32).reshape(len(column), width)
+    return np.asarray(whole.flatten().to_numpy(), dtype=dtype).reshape(len(column), width)

@@ -39,7 +39,7 @@ def history_vectors(rows: HistoryRows, moment: int, rate: float) -> Floats:
 
     W is Q + 1 rounded up to a multiple of `LANES`, the rest being zeros. Staleness of what is known later is negative.
     """
-    return stale_vectors(rows.vector, rows.known_at, moment, rate)
+    return stale_vectors(rows.vectors(), rows.known_at, moment, rate)
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,14 @@ class StaleVectors:
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W)."""
-        return len(self.rows), widened(self.rows.vector.shape[1] + 1)
+        return len(self.rows), widened(self.rows.width + 1)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, rows: npt.NDArray[np.int64], axis: int = 0) -> Floats:
         """Those of some rows (n, W)."""
-        vector, known_at = np.take(self.rows.vector, rows, axis=axis), np.take(self.rows.known_at, rows)
-        return stale_vectors(vector, known_at, self.moment, self.rate)
+        return stale_vectors(self.rows.vectors(rows), self.rows.known_at[rows], self.moment, self.rate)
 
 
 def stale_vectors(memory: Floats, known_at: npt.NDArray[np.int64], moment: int, rate: float) -> Floats:

@@ -24,7 +24,7 @@ Halves = npt.NDArray[np.float16]
 NAME = "standins.npz"
 # Share of the variance that is searched; the rest would double the scan and move hardly a nomination.
 KEPT_VARIANCE = 0.995
-MOST_COMPONENTS = 64_000_000  # CSAs × width
+MOST_COMPONENTS = 1 << 28  # CSAs × width: some 3 GB while they are fitted
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def compressed(vectors: Floats) -> StandIn:
 def fit_standins(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, StandIn]:
     """The stand-in for every meaning of a rank as of a moment (µs), of CSA vectors (J, P) and the memory, sorted by
     CSA; none where the roster is too large."""
-    if len(profiles) * (profiles.shape[1] + rows.vector.shape[1] + 1) > MOST_COMPONENTS:
+    if len(profiles) * (profiles.shape[1] + rows.width + 1) > MOST_COMPONENTS:
         return {}
     fitted = ((rank, surrogate_vectors(weights, profiles, rows, moment)) for rank, weights in join.ranks.items())
     return {rank: compressed(vectors) for rank, vectors in fitted}

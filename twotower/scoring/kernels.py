@@ -56,11 +56,12 @@ class Kernel:
 
 def similarity_weight(kernel: Kernel, cosine: Floats, age_s: Floats) -> Floats:
     """K of shape (…,) for cosines and ages (seconds, >= 0) of the same shape."""
-    exponent = np.zeros_like(cosine) if kernel.sharpness == 0 else np.float32(kernel.sharpness) * (cosine - 1)
+    exponent: Floats = np.zeros_like(cosine) if kernel.sharpness == 0 else cosine - 1
+    if kernel.sharpness:
+        exponent *= np.float32(kernel.sharpness)
     if kernel.half_life_s is not None:
-        exponent = exponent - age_s * np.float32(np.log(2) / kernel.half_life_s)
-    weight: Floats = np.exp(exponent)
-    return weight
+        exponent -= age_s * np.float32(np.log(2) / kernel.half_life_s)
+    return np.exp(exponent, out=exponent)
 
 
 def finish(kernel: Kernel, mass: Floats, residual: Floats) -> Floats:

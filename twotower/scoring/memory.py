@@ -107,8 +107,7 @@ class Memory:
     def _measure(
         rows: HistoryRows, index: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], vector: Floats, moment: int
     ) -> Gathered:
-        # `take` copies rows twice as fast as an index does.
-        cosine = np.take(rows.vector, index, axis=0) @ vector
+        cosine = rows.products(index, vector)
         age_s = ((moment - np.take(rows.known_at, index)) / SECOND).astype(np.float32)
         return Gathered(index, owner, cosine, age_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,7 @@ class Head:
             )
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """What is expected of one pair: P(`resolved`), mean `csat` (1..5), `quality_score` (0..1) and `handle_time_s`, and
     P(`transferred`); None where the log could not tell."""
 

@@ -14,28 +14,29 @@ and Jensen's bound nominate instead, without a sample, says docs/decisions/0039.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from twotower.clock import SECOND
 from twotower.scoring.join import ContactVectors, Join, RankWeights
-from twotower.scoring.kernels import Kernel, empty_value, finish, segment_sums, similarity_weight
+from twotower.scoring.kernels import Kernel, empty_value, finish, similarity_weight
 from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 LEAST_SAMPLE, MOST_SAMPLE = 512, 1536
-PAIRS = 1 << 28  # of sampled contacts and remembered hand-overs; a second of arithmetic for each sharp kernel
-CELLS = 1 << 22  # looked at together
+PAIRS = 3 << 30  # of sampled contacts and remembered hand-overs: about 3 s of arithmetic for each sharp kernel
+CELLS = 1 << 18  # looked at together: what a core's own cache holds
 RIDGE = 1e-3  # λ as a share of the sample
 KINDS = ("profile", "history")  # what a bundle's `vectors.npy` may hold
 
 
 def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows, moment: int) -> Floats:
     """Vectors u (J, P + Q + 1) for one meaning of a rank as of a moment; profiles (J, P), rows sorted by CSA."""
-    width = rows.vector.shape[1]
+    width = rows.width
     fitted = np.zeros((len(profiles), width + 1))
     visible = rows.take(rows.visible(moment))
     flat = [(k, w) for k, w in _weighed(weights) if k.sharpness == 0]
@@ -45,9 +46,9 @@ def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows,
     penalty = np.diag([*np.full(width, RIDGE * len(sample)), 0.0])
     solve = np.linalg.pinv(design.T @ design + penalty) @ design.T if len(sample) else None
     for csas, some, starts in _blocks(visible, len(profiles), max(1, len(sample))):
-        fitted[csas, width] += _values(flat, visible, some, starts, np.zeros((1, width), np.float32), moment)[0]
+        fitted[csas, width] += _values(flat, visible, some, starts, np.zeros((1, width), np.float32), moment)[:, 0]
         if solve is not None and sharp:
-            fitted[csas] += (solve @ _values(sharp, visible, some, starts, sample, moment)).T
+            fitted[csas] += _values(sharp, visible, some, starts, sample, moment) @ solve.T
         else:
             fitted[csas, width] += sum(w * empty_value(k) for k, w in sharp)
     return np.column_stack([weights.profile * profiles, fitted]).astype(np.float32)
@@ -69,8 +70,8 @@ def _sample(rows: HistoryRows) -> Floats:
     """Memory vectors (M, Q) of some of the rows, the same for the same rows."""
     most = min(MOST_SAMPLE, max(LEAST_SAMPLE, PAIRS // max(1, len(rows))))
     if len(rows) <= most:
-        return rows.vector
-    return rows.vector[np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))]
+        return rows.vectors()
+    return rows.vectors(np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False)))
 
 
 def _blocks(rows: HistoryRows, csas: int, sample: int) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
@@ -88,19 +89,25 @@ def _values(
     kernels: list[tuple[Kernel, float]], rows: HistoryRows, some: slice, starts: npt.NDArray[np.int64],
     sample: Floats, moment: int,
 ) -> Doubles:  # fmt: skip
-    """Σ_k w_k part_k (M, c) of contacts with memory vectors (M, Q) and the CSAs of some rows."""
-    total = np.zeros((len(sample), len(starts) - 1))
-    cosine = sample @ rows.vector[some].T
-    age_s = ((moment - rows.known_at[some]) / SECOND).astype(np.float32)
+    """Σ_k w_k part_k (c, M) of the CSAs of some rows and contacts with memory vectors (M, Q)."""
+    total = np.zeros((len(starts) - 1, len(sample)))
+    cosine = rows.vectors(some) @ sample.T
+    age_s = ((moment - rows.known_at[some]) / SECOND).astype(np.float32)[:, None]
     for kernel, weight in kernels:
         counted = similarity_weight(kernel, cosine, age_s)
-        if kernel.statistic == "mass":
-            mass = residual = segment_sums(counted * rows.weight[some], starts)
-        else:
-            counted *= rows.outcome[some]
-            mass, residual = segment_sums(counted, starts), segment_sums(counted * rows.residual[some], starts)
+        shares = rows.weight[some] if kernel.statistic == "mass" else rows.outcome[some]
+        mass, residual = _sums(np.stack([shares, shares * rows.residual[some]]), counted, starts)
         total += weight * finish(kernel, mass, residual)
     return total
+
+
+def _sums(shares: Floats, counted: Floats, starts: npt.NDArray[np.int64]) -> Floats:
+    """Weighted sums (2, c, M) over runs of rows, of shares (2, r) and what is counted (r, M): a small product for each
+    run, several times sooner than sums along it."""
+    out = np.empty((len(starts) - 1, 2, counted.shape[1]), np.float32)
+    for place, (begin, end) in enumerate(pairwise(starts.tolist())):
+        np.matmul(shares[:, begin:end], counted[begin:end], out=out[place])
+    return out.transpose(1, 0, 2)
 
 
 def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, moment: int) -> Floats:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _MARKS = "¿¡«»‘’“”–—…"  # punctuation beyond ASCII
@@ -24,6 +25,8 @@ _PLAIN = {
     if (plain := unicodedata.normalize("NFD", chr(code)))[0].isascii() and len(plain) > 1
 }
 """Letters whose marks that pipeline takes off: é is read as e."""
+STEM = 4  # characters that are looked up before a piece that begins with them
+SHORT = tuple(range(STEM - 1, 0, -1))
 MOST_FOREIGN = 12  # words for the tokenizer, past which it takes the whole text sooner
 
 
@@ -33,7 +36,7 @@ class WordPieces:
     def __init__(self, vocabulary: dict[str, int], unknown: int, longest_word: int, first: int, last: int) -> None:
         self._whole = {word: id_ for word, id_ in vocabulary.items() if not word.startswith("##")}
         self._parts = {word[2:]: id_ for word, id_ in vocabulary.items() if word.startswith("##")}
-        self._longest = max(map(len, vocabulary), default=0)
+        self._whole_lengths, self._part_lengths = _lengths(self._whole), _lengths(self._parts)
         self._unknown, self._longest_word, self._first, self._last = unknown, longest_word, first, last
 
     @classmethod
@@ -93,14 +96,26 @@ class WordPieces:
         if size > self._longest_word:
             return [self._unknown]
         out: list[int] = []
-        start, known = 0, self._whole
+        start, known, lengths = 0, self._whole, self._whole_lengths
         while start < size:
-            for end in range(min(size, start + self._longest), start, -1):
-                id_ = known.get(word[start:end])
+            rest = word[start:]
+            for length in lengths.get(rest[:STEM], SHORT):
+                id_ = known.get(piece := rest[:length])
                 if id_ is not None:
                     break
             else:
                 return [self._unknown]
             out.append(id_)
-            start, known = end, self._parts
+            start += len(piece)
+            known, lengths = self._parts, self._part_lengths
         return out
+
+
+def _lengths(pieces: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """How long pieces are by their first `STEM` characters, the longest first, and then what `SHORT` pieces may be: few
+    lookups in place of one for each length that a piece can have."""
+    found: dict[str, set[int]] = {}
+    for piece in pieces:
+        if len(piece) >= STEM:
+            found.setdefault(piece[:STEM], set()).add(len(piece))
+    return {stem: (*sorted(lengths, reverse=True), *SHORT) for stem, lengths in found.items()}

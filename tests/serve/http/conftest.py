@@ -79,7 +79,7 @@ def customers(whole_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
     secret, file = tmp_path / "secret", tmp_path / "customers.state"
     secret.write_bytes(b"sixteen bytes or more")
     bundle = Matcher.load(whole_bundle).bundle
-    Customers.empty(secret.read_bytes(), bundle.manifest.id, bundle.history.vector.shape[1]).save(file)
+    Customers.empty(secret.read_bytes(), bundle.manifest.id, bundle.history.width).save(file)
     return file, secret
 
 

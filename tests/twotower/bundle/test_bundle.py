@@ -71,7 +71,7 @@ def test_a_truncated_manifest_is_refused(copy: Path) -> None:
 
 def test_another_format_is_refused(copy: Path) -> None:
     rewrite(copy, format=99)
-    assert "bundle format 99, this version reads 3" in refusal(copy)
+    assert "bundle format 99, this version reads 4" in refusal(copy)
 
 
 def test_an_unknown_feature_schema_is_refused(copy: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_file_without_size_and_checksum_is_refused(copy: Path, facts: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ['{"id": "0", "format": 2, "format": 2}', "[" * 100_000, "[]", '{"id": "0", "format": 3}', "\xff"]
+    "text", ['{"id": "0", "format": 2, "format": 2}', "[" * 100_000, "[]", '{"id": "0", "format": 4}', "\xff"]
 )
 def test_a_manifest_that_is_none_is_one_line(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_bytes(text.encode("latin-1"))
@@ -195,7 +195,7 @@ def test_history_rows_survive_the_file(bundle_folder: Path, run_folder: Path) ->
     rows = Bundle.open(bundle_folder).history
     with np.load(run_folder / "history.npz") as saved:
         counts = saved["until"] == np.iinfo(np.int64).max
-        for name in ("csa", "known_at", "residual", "outcome", "weight", "vector"):
+        for name in ("csa", "known_at", "residual", "outcome", "weight", "code", "scale"):
             np.testing.assert_array_equal(getattr(rows, name), saved[name][counts])
     assert (rows.customer == -1).all()
 

@@ -17,7 +17,7 @@ NOW = 500 * DAY
 
 def rows(ages_days: list[float], vectors: np.ndarray) -> HistoryRows:
     count = len(ages_days)
-    return HistoryRows(
+    return HistoryRows.of(
         csa=np.arange(count, dtype=np.int32),
         known_at=np.array([NOW - int(a * DAY) for a in ages_days]),
         until=np.full(count, NEVER),
@@ -44,10 +44,9 @@ def test_rows_rank_by_what_they_add_to_the_mass() -> None:
     query = vectors[7] * 0.6 + vectors[9] * 0.5
     query /= np.linalg.norm(query)
     rate = staleness_rate(one_kernel(8.0, 20.0))
-    found = (
-        history_vectors(rows(list(ages), vectors), NOW, rate) @ history_queries(query[None].astype("f4"), "handled")[0]
-    )
-    expected = np.exp(8 * (vectors @ query - 1)) * 2 ** (-ages / 20)
+    remembered = rows(list(ages), vectors)
+    found = history_vectors(remembered, NOW, rate) @ history_queries(query[None].astype("f4"), "handled")[0]
+    expected = np.exp(8 * (remembered.vectors() @ query - 1)) * 2 ** (-ages / 20)
     np.testing.assert_array_equal(np.argsort(-found), np.argsort(-expected))
 
 

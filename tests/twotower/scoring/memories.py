@@ -63,7 +63,7 @@ def by_definition(
         counted = [i for i in counted if memory.csa[i] == csa]
     mass = residual = 0.0
     for i in counted:
-        cosine = float(memory.vector[i].astype(np.float64) @ vector.astype(np.float64))
+        cosine = float(memory.vectors()[i].astype(np.float64) @ vector.astype(np.float64))
         age_s = (moment - int(memory.known_at[i])) / SECOND
         weight = math.exp(kernel.sharpness * (cosine - 1))
         if kernel.half_life_s is not None:

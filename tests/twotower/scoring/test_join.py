@@ -34,7 +34,7 @@ BOTH = Join({"success": SUCCESS, "handled": HANDLED}, "success", calibrated=True
 
 def memory() -> Memory:
     """CSA 0 resolved one contact of customer 7 (better than expected), CSA 1 failed one, CSA 2 did nothing."""
-    rows = HistoryRows(
+    rows = HistoryRows.of(
         csa=np.array([0, 1], np.int32),
         known_at=np.array([1, 2]),
         until=np.array([NEVER, NEVER]),

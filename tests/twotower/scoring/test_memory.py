@@ -80,7 +80,7 @@ def test_a_null_customer_has_no_pairing_memory():
 
 def test_a_pairing_remembers_the_latest_hand_overs_of_a_customer():
     n = PER_CUSTOMER + 10
-    older = HistoryRows(
+    older = HistoryRows.of(
         csa=np.repeat([0, 1], [10, PER_CUSTOMER]).astype(np.int32),
         known_at=np.arange(n, dtype=np.int64),
         until=np.full(n, NEVER),
@@ -103,7 +103,7 @@ def test_what_is_gathered_is_sorted_by_candidate_with_its_cosine_and_age():
     found = memory.gather(vector, 40 * DAY, candidates)
     assert (np.diff(found.owner) >= 0).all()
     assert np.array_equal(candidates[found.owner], rows.csa[found.index])
-    assert np.allclose(found.cosine, rows.vector[found.index] @ vector)
+    assert np.allclose(found.cosine, rows.vectors(found.index) @ vector)
     assert found.age_s.tolist() == [(40 * DAY - t) / SECOND for t in rows.known_at[found.index].tolist()]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.twotower.scoring import memories
 from twotower.clock import NEVER, SECOND
-from twotower.scoring.rows import HistoryRows, build_rows, expiry, merge_rows
+from twotower.scoring.rows import HistoryRows, build_rows, expiry, merge_rows, quantised
 
 DAY = 86400 * SECOND
 Seeds = st.integers(0, 2**32 - 1)
@@ -101,3 +101,23 @@ def handovers(known_at: list[int], **more: list[int]) -> dict[str, Any]:
 def same(a: HistoryRows, b: HistoryRows) -> None:
     for name in HistoryRows.__dataclass_fields__:
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
+
+
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 70))
+def test_codes_are_near_the_vectors_and_products_are_those_of_codes(seed: int, count: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((count, width)).astype(np.float32)
+    vectors[0] = 0
+    code, scale = quantised(vectors)
+    assert np.abs(code * scale[:, None] - vectors).max() <= scale.max() / 2 * 1.001
+    assert np.array_equal(quantised(code * scale[:, None])[0], code)
+    assert not code[0].any()
+    assert scale[0] == 0
+    rows = HistoryRows.of(
+        vector=vectors, csa=np.zeros(count, np.int32), known_at=np.arange(count), until=np.full(count, NEVER),
+        residual=scale, outcome=scale, weight=scale, customer=np.zeros(count, np.int32), contact=np.arange(count),
+    )  # fmt: skip
+    some, query = rng.integers(0, count, 9), rng.standard_normal(width).astype(np.float32)
+    np.testing.assert_allclose(rows.products(some, query), rows.vectors(some) @ query, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(rows.vectors()[some], rows.vectors(some))
+    assert rows.width == width
