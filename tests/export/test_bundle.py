@@ -61,8 +61,8 @@ def test_an_interrupted_export_leaves_nothing(
 ) -> None:
     plain = getattr(module, step)
 
-    def interrupt(*arguments: Any) -> None:
-        plain(*arguments)
+    def interrupt(*arguments: Any, **options: Any) -> None:
+        plain(*arguments, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, step, interrupt)
