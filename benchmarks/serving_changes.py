@@ -7,7 +7,8 @@ Notable: one thread matches without pause, another makes `--rate` changes a seco
 states, skills), as a router has them. Rounds of rest and of change alternate, and the ratio of their 99 % is the median
 of the rounds' ratios. What must hold is counted, not assumed: calls that failed; answers that began after a leave had
 returned and name who left; and how long after it was told a CSA who joins is among the candidates of those listed.
-Last, `refresh` runs in the other thread: its seconds, and what matching took meanwhile.
+Last, `rebuild` (all searches anew) and `refresh` (everyone's numbers, too) run in the other thread: their seconds, and
+what matching took meanwhile.
 """
 
 from __future__ import annotations
@@ -156,26 +157,26 @@ class Changing:
         self.centre = Centre(args.keep or scratch, args)
 
     def measure(self, csas: int) -> tuple[list[Row], str]:
-        """Rest, change, and bringing everyone up to date."""
+        """Rest, change, building searches anew, and bringing everyone up to date."""
         matcher, contacts = Matcher.load(self.centre.scaled(csas)), self.centre.contacts
         writer = Writer(matcher, self.args.rate, self.args.seed)
         busy = writer.rng.random(csas) < STAYS_BUSY
         matcher.update_roster([State(writer.present[code], "busy") for code in np.flatnonzero(busy)])
-        matcher.refresh()
         matched(matcher, contacts, iter([True] * 200 + [False]).__next__)
         writer.run(contacts[0], 1.0)
         rounds = [self.round(writer, contacts) for _ in tqdm(range(self.args.rounds), f"{csas:,} CSAs", disable=None)]
-        calls, seconds = beside(matcher.refresh, matcher, contacts)
-        spent = [call.seconds for call in calls]
         row = {
             "csas": csas, "eligible": csas - int(busy.sum()),
             "rounds": rounds,
             "ratio": float(np.median([one["changing_p99_ms"] / one["quiet_p99_ms"] for one in rounds])),
             "joiner_longest_ms": percentile(writer.until_found, 100),
             "update_p99_ms": percentile(writer.updates, 99),
-            "refresh_s": seconds, "refresh_p50_ms": percentile(spent, 50), "refresh_p99_ms": percentile(spent, 99),
-            "refresh_failed": sum(call.named is None for call in calls),
         }  # fmt: skip
+        for name, work in (("rebuild", matcher.rebuild), ("refresh", matcher.refresh)):
+            calls, seconds = beside(work, matcher, contacts)
+            spent = [call.seconds for call in calls]
+            row |= {f"{name}_s": seconds, f"{name}_failed": sum(call.named is None for call in calls)}
+            row |= {f"{name}_p{p}_ms": percentile(spent, p) for p in (50, 99)}
         return [row], told(row)
 
     def round(self, writer: Writer, contacts: list[Row]) -> dict[str, Any]:
@@ -212,8 +213,11 @@ def told(row: Row) -> str:
     return (
         f"{table(lines)}\np99 changing / quiet: {row['ratio']:.2f}; a joiner was found after at most "
         f"{row['joiner_longest_ms']:.1f} ms; an update took {row['update_p99_ms']:.2f} ms at 99 %\n"
-        f"everyone brought up to date in {row['refresh_s']:.1f} s, matching meanwhile p50 {row['refresh_p50_ms']:.2f}, "
-        f"p99 {row['refresh_p99_ms']:.2f} ms, {row['refresh_failed']} failed"
+        + "\n".join(
+            f"{what} in {row[f'{name}_s']:.1f} s, matching meanwhile p50 {row[f'{name}_p50_ms']:.2f}, "
+            f"p99 {row[f'{name}_p99_ms']:.2f} ms, {row[f'{name}_failed']} failed"
+            for name, what in (("rebuild", "searches built anew"), ("refresh", "everyone brought up to date"))
+        )
     )
 
 
