@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from typing import Any
 
 _MARKS = "¿¡«»‘’“”–—…"  # punctuation beyond ASCII
-_WORDS = re.compile(rf"[a-z0-9]+|[!-/:-@\[-`{{-~{_MARKS}]")
-_STRANGE = re.compile(rf"[^\x00-\x7f{_MARKS}]")
+_LETTERS = "ßæœøłđð"  # letters that are none with a mark; the pipeline leaves them as they are
+_WORDS = re.compile(rf"[a-z0-9{_LETTERS}]+|[!-/:-@\[-`{{-~{_MARKS}]")
+_STRANGE = re.compile(rf"[^\x00-\x7f{_MARKS}{_LETTERS}{_LETTERS[1:].upper()}]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\[]")  # control characters, and what begins a special token
 _PLAIN = {
     code: plain[0]
