@@ -14,7 +14,6 @@ and Jensen's bound nominate instead, without a sample, says docs/decisions/0039.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,13 @@ from twotower.scoring.rows import HistoryRows
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Longs = npt.NDArray[np.int64]
+Runs = tuple[Longs, npt.NDArray[np.bool_]]
 
 LEAST_SAMPLE, MOST_SAMPLE = 512, 1536
 PAIRS = 3 << 30  # of sampled contacts and remembered hand-overs: about 3 s of arithmetic for each sharp kernel
-CELLS = 1 << 18  # looked at together: what a core's own cache holds
+CELLS = 1 << 20  # looked at together: more would leave the caches, fewer wait for the interpreter more often
+MOST_TOGETHER = 4096  # CSAs
 RIDGE = 1e-3  # λ as a share of the sample
 KINDS = ("profile", "history")  # what a bundle's `vectors.npy` may hold
 
@@ -45,10 +47,10 @@ def surrogate_vectors(weights: RankWeights, profiles: Floats, rows: HistoryRows,
     design = np.column_stack([sample, np.ones(len(sample))]).astype(np.float64)
     penalty = np.diag([*np.full(width, RIDGE * len(sample)), 0.0])
     solve = np.linalg.pinv(design.T @ design + penalty) @ design.T if len(sample) else None
-    for csas, some, starts in _blocks(visible, len(profiles), max(1, len(sample))):
-        fitted[csas, width] += _values(flat, visible, some, starts, np.zeros((1, width), np.float32), moment)[:, 0]
+    for csas, runs in _blocks(visible, len(profiles), max(1, len(sample))):
+        fitted[csas, width] += _values(flat, visible, runs, np.zeros((1, width), np.float32), moment)[:, 0]
         if solve is not None and sharp:
-            fitted[csas] += _values(sharp, visible, some, starts, sample, moment) @ solve.T
+            fitted[csas] += _values(sharp, visible, runs, sample, moment) @ solve.T
         else:
             fitted[csas, width] += sum(w * empty_value(k) for k, w in sharp)
     return np.column_stack([weights.profile * profiles, fitted]).astype(np.float32)
@@ -74,40 +76,35 @@ def _sample(rows: HistoryRows) -> Floats:
     return rows.vectors(np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False)))
 
 
-def _blocks(rows: HistoryRows, csas: int, sample: int) -> Iterator[tuple[slice, slice, npt.NDArray[np.int64]]]:
-    """CSAs a part at a time: them, their rows, and where the rows of each begin among these (c + 1,)."""
+def _blocks(rows: HistoryRows, csas: int, sample: int) -> Iterator[tuple[Longs, Runs]]:
+    """CSAs of like many rows at a time: their codes (c,), and where their rows are (c, L) with which of these count."""
     starts = np.searchsorted(rows.csa, np.arange(csas + 1)).astype(np.int64)
-    most, first = max(1, CELLS // sample), 0
+    lengths = np.diff(starts)
+    order, first = np.argsort(lengths, kind="stable"), 0
     while first < csas:
-        last = int(np.searchsorted(starts, starts[first] + most, side="right")) - 1
-        last = min(csas, max(last, first + 1))
-        yield slice(first, last), slice(starts[first], starts[last]), starts[first : last + 1] - starts[first]
-        first = last
+        many = MOST_TOGETHER
+        while many > (fits := max(1, CELLS // (sample * max(1, int(lengths[order[first:][:many]].max()))))):
+            many = fits
+        some = order[first : first + many]
+        place = np.arange(int(lengths[some].max()))
+        inside = place < lengths[some, None]
+        yield some, (np.where(inside, starts[some, None] + place, 0), inside)
+        first += many
 
 
-def _values(
-    kernels: list[tuple[Kernel, float]], rows: HistoryRows, some: slice, starts: npt.NDArray[np.int64],
-    sample: Floats, moment: int,
-) -> Doubles:  # fmt: skip
-    """Σ_k w_k part_k (c, M) of the CSAs of some rows and contacts with memory vectors (M, Q)."""
-    total = np.zeros((len(starts) - 1, len(sample)))
-    cosine = rows.vectors(some) @ sample.T
-    age_s = ((moment - rows.known_at[some]) / SECOND).astype(np.float32)[:, None]
+def _values(kernels: list[tuple[Kernel, float]], rows: HistoryRows, runs: Runs, sample: Floats, moment: int) -> Doubles:
+    """Σ_k w_k part_k (c, M) of CSAs, by their rows, and contacts with memory vectors (M, Q)."""
+    index, inside = runs
+    total = np.zeros((len(index), len(sample)))
+    cosine = (rows.vectors(index.ravel()) @ sample.T).reshape(*index.shape, -1)
+    age_s = ((moment - rows.known_at[index]) / SECOND).astype(np.float32)[:, :, None]
     for kernel, weight in kernels:
         counted = similarity_weight(kernel, cosine, age_s)
-        shares = rows.weight[some] if kernel.statistic == "mass" else rows.outcome[some]
-        mass, residual = _sums(np.stack([shares, shares * rows.residual[some]]), counted, starts)
-        total += weight * finish(kernel, mass, residual)
+        shares = inside * (rows.weight if kernel.statistic == "mass" else rows.outcome)[index]
+        # Sums along runs would take longer than the exponentials that they sum.
+        sums = np.stack([shares, shares * rows.residual[index]], axis=1) @ counted
+        total += weight * finish(kernel, sums[:, 0], sums[:, 1])
     return total
-
-
-def _sums(shares: Floats, counted: Floats, starts: npt.NDArray[np.int64]) -> Floats:
-    """Weighted sums (2, c, M) over runs of rows, of shares (2, r) and what is counted (r, M): a small product for each
-    run, several times sooner than sums along it."""
-    out = np.empty((len(starts) - 1, 2, counted.shape[1]), np.float32)
-    for place, (begin, end) in enumerate(pairwise(starts.tolist())):
-        np.matmul(shares[:, begin:end], counted[begin:end], out=out[place])
-    return out.transpose(1, 0, 2)
 
 
 def csa_vectors(join: Join, profiles: Floats, rows: HistoryRows, kind: str, moment: int) -> Floats:
