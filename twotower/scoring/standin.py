@@ -96,7 +96,7 @@ def _values(kernels: list[tuple[Kernel, float]], rows: HistoryRows, runs: Runs, 
     """Σ_k w_k part_k (c, M) of CSAs, by their rows, and contacts with memory vectors (M, Q)."""
     index, inside = runs
     total = np.zeros((len(index), len(sample)))
-    cosine = (rows.vectors(index.ravel()) @ sample.T).reshape(*index.shape, -1)
+    cosine = (rows.vectors(index.ravel()) @ sample.T).reshape(*index.shape, len(sample))
     age_s = ((moment - rows.known_at[index]) / SECOND).astype(np.float32)[:, :, None]
     for kernel, weight in kernels:
         counted = similarity_weight(kernel, cosine, age_s)
