@@ -22,8 +22,7 @@ REASONS = 3
 LEAST_SHARE = 0.01
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """One part of a score: `part` its name, `effect` how much it raises (or lowers) this CSA above the mean of the
     candidates, in score units, `share` the effect's share of all parts' absolute effects (−1 … 1)."""
 
@@ -142,15 +141,12 @@ def explain(ranked: Ranked) -> list[tuple[Reason, ...]]:
     if not len(ranked.places):
         return []
     effects = parts[ranked.places] - parts.mean(axis=0)
-    whole = np.maximum(np.abs(effects).sum(axis=1, keepdims=True), 1e-12)
-    shares = effects / whole
-    order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :REASONS]
+    sizes = np.abs(effects)
+    order = np.argsort(-sizes, axis=1, kind="stable")[:, :REASONS]
+    effect = np.take_along_axis(effects, order, axis=1)
+    share = effect / np.maximum(sizes.sum(axis=1, keepdims=True), 1e-12)
     names = ranked.scored.names
     return [
-        tuple(
-            Reason(names[j], float(effects[i, j]), float(shares[i, j]))
-            for j in order[i]
-            if abs(shares[i, j]) >= LEAST_SHARE
-        )
-        for i in range(len(order))
+        tuple(Reason(names[j], e, s) for j, e, s in zip(*row, strict=True) if abs(s) >= LEAST_SHARE)
+        for row in zip(order.tolist(), effect.tolist(), share.tolist(), strict=True)
     ]

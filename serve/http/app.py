@@ -266,8 +266,8 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "score": one.score,
         "p_resolved": one.p_resolved,
         "uncertainty": one.uncertainty,
-        "reasons": [vars(reason) for reason in one.reasons],
-        "expected": vars(one.expected),
+        "reasons": [reason._asdict() for reason in one.reasons],
+        "expected": one.expected._asdict(),
     }
 
 

@@ -67,7 +67,13 @@ def test_ids_are_the_tokenizers_own(tokenizer, text):
 
 
 def test_what_is_plain_is_not_asked_of_the_tokenizer(tokenizer):
-    for text in ("My refund, please! It's been 3 weeks...", "", "unbelievably\tslow\r\n", "Ärger mit der großen STRAẞE", "Œuvre, SØREN Łódź"):
+    for text in (
+        "My refund, please! It's been 3 weeks...",
+        "",
+        "unbelievably\tslow\r\n",
+        "Ärger mit der großen STRAẞE",
+        "Œuvre, SØREN Łódź",
+    ):
         assert tokenizer._pieces.encode(text, MOST, tokenizer._backend) is not None
         assert_same(tokenizer, text)
     for text in ("[SEP] refund", "bell \x07", " ".join(["привет"] * 13)):
