@@ -29,11 +29,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serve.snapshot import Snapshot, surrogates
+from serve.snapshot import Snapshot
+from serve.surrogate import Surrogate
 from twotower.clock import DAY, NEVER
 from twotower.files import atomic_write
 from twotower.index.build import build_history_index, build_profile_index, recall
 from twotower.index.history import history_queries, history_vectors, staleness_rate
+from twotower.index.standins import fit_standins
 from twotower.index.vectors import faiss
 from twotower.progress import track
 from twotower.scoring.join import ContactVectors, Join, Rank, RankWeights
@@ -125,7 +127,7 @@ def snapshot(rows: HistoryRows, vectors: Floats, queries: ContactVectors, joined
         build_history_index(
             history_vectors(rows, NOW, staleness_rate(joined)), history_queries(queries.memory, "handled")
         ),
-        surrogates(joined, vectors, rows, NOW),
+        {rank: Surrogate(one) for rank, one in fit_standins(joined, vectors, rows, NOW).items()},
     )
 
 

@@ -24,7 +24,8 @@ from serve.live_rows import Fresh, LiveRows, LiveVectors
 from serve.outcome import Outcome
 from serve.roster.book import Book, Told
 from serve.roster.declared import csas_table
-from serve.searches import Asked, Material, Searches, build_searches
+from serve.searches import Late, Material, Searches
+from serve.searches_apart import build_searches
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
@@ -57,7 +58,7 @@ class Live:
     searches are tuned when they are built anew.
     """
 
-    def __init__(self, bundle: Bundle, snapshot: Snapshot, asked: deque[Asked]) -> None:
+    def __init__(self, bundle: Bundle, snapshot: Snapshot, asked: deque[Late]) -> None:
         self._bundle, self._schema, self._snapshot = bundle, bundle.schema, snapshot
         saved = bundle.engine
         self._engine = CsaHistory.restored(saved.settings, saved.state())
@@ -203,8 +204,8 @@ class Live:
         self._engine.stand_at(moment)
         return self._searched(made)
 
-    def asked(self) -> list[Asked]:
-        """Vectors of late contacts."""
+    def asked(self) -> list[Late]:
+        """Vectors (P,) and (Q,) of late contacts."""
         return list(self._asked.copy())  # a copy, as others append meanwhile
 
     def material(self) -> tuple[Material, Mark]:

@@ -38,7 +38,7 @@ from serve.roster.eligibility import Need
 from serve.roster.view import RosterView
 from serve.roster.waiting import Eligible as Eligible
 from serve.roster.waiting import may_take, waiting
-from serve.searches import build_searches
+from serve.searches_apart import build_searches
 from serve.seen import Seen
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle

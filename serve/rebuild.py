@@ -82,7 +82,9 @@ def rebuild(
             _copy(bundle, folder)
             _write_roster(bundle, roster, declared, folder)
             profiles = as_deep(
-                build_profile_index(roster.vectors, _queries(bundle, declared)), bundle.index("profiles"), QUERIES - 1
+                build_profile_index(roster.vectors, _queries(bundle, declared)),
+                bundle.index("profiles").choice,
+                QUERIES - 1,
             )
             write_index(profiles, folder / "profiles.faiss")
             reduced = _write_reduced(bundle, roster, folder)

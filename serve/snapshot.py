@@ -21,9 +21,8 @@ from serve.surrogate import Surrogate
 from twotower.bundle.bundle import Bundle
 from twotower.errors import BundleError
 from twotower.index.history import history_queries
-from twotower.index.standins import fit_standins
 from twotower.index.vectors import SELECTIVITY, VectorIndex
-from twotower.scoring.join import ContactVectors, Join, Rank
+from twotower.scoring.join import ContactVectors, Rank
 from twotower.scoring.memory import Memory
 from twotower.scoring.rows import HistoryRows
 from twotower.scoring.spread import Factors
@@ -244,8 +243,3 @@ def _largest(values: Floats, k: int) -> Codes:
     k = min(k, len(values))
     best = np.argpartition(-values, k - 1)[:k]
     return best[values[best] > -np.inf]
-
-
-def surrogates(join: Join, profiles: Floats, rows: HistoryRows, moment: int) -> dict[Rank, Surrogate]:
-    """The linear stand-in for every rank's score as of a moment; none where the roster is too large."""
-    return {rank: Surrogate(one) for rank, one in fit_standins(join, profiles, rows, moment).items()}

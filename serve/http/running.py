@@ -17,6 +17,7 @@ from serve.http.run import TICK_S, every
 from serve.http.service import Service, Serving
 from serve.http.tokens import Tokens, read_tokens
 from serve.roster.journal import JournalGap
+from serve.searches_apart import Stopped, stop
 from serve.store.errors import StoreError
 from serve.watch import FileWatch, roster_changes
 from twotower.bundle.manifest import NAME, Manifest
@@ -70,6 +71,7 @@ class Running:
         finally:
             for task in tasks:
                 task.cancel()
+            stop()  # a thread that waits for searches cannot be cancelled
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self._end)
 
@@ -105,7 +107,10 @@ class Running:
         matcher = self._service.serving.matcher
         if matcher.snapshot.due:
             begun = time.monotonic()
-            matcher.rebuild()
+            try:
+                matcher.rebuild()
+            except Stopped:  # as everything is
+                return
             _log.info("searches rebuilt", extra={"values": {"seconds": round(time.monotonic() - begun, 3)}})
 
     def _try(self, what: str, work: Any) -> None:

@@ -3,6 +3,7 @@ lost."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve import live_rows, searches
+from serve import live_rows, searches, searches_apart
 from serve import matcher as matchers
 from serve import snapshot as snapshots
 from serve.live_rows import Fresh
@@ -19,6 +20,7 @@ from serve.matcher import Matcher
 from serve.roster.changes import Change, Join, Leave
 from tests.serve import fakes
 from twotower.clock import DAY
+from twotower.index.build import write_index
 
 UNTIL = fakes.until_us()
 CONTACT = {"intent_text": "my refund please", "channel": "chat", "language": "en"}
@@ -37,7 +39,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
     """Sets what another thread does while searches are built; it must not have to wait."""
-    build = searches.build_searches
+    build = searches_apart.build_searches
 
     def sets(work: Callable[[], Any]) -> None:
         def building(*args: Any) -> searches.Searches:
@@ -150,3 +152,60 @@ def test_what_is_fresh_since_a_moment(monkeypatch: pytest.MonkeyPatch, before: i
     assert since.view()[0][:, 0].tolist() == since.view()[1].tolist()
     since.add(999, np.zeros(4, np.float32))
     assert since.since(since.told - 1).view()[1].tolist() == [999]
+
+
+def whole(made: searches.Searches, folder: Path) -> list[object]:
+    """All of it, to the bit."""
+    found: list[object] = [made.history.csa.tolist(), made.history.starts.tolist()]
+    for name, index in (("profiles", made.profiles), ("history", made.history.index)):
+        write_index(index, folder / name)
+        found += [(folder / name).read_bytes(), index.choice]
+    return found + [(rank, len(one), one.components, one._basis.tobytes()) for rank, one in made.surrogates.items()]
+
+
+def test_a_process_of_its_own_builds_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    matcher = Matcher.load(folder)
+    matcher.update_roster([Join("new", PLACES)])
+    for _ in range(5):
+        matcher.match(CONTACT)
+    material, _ = matcher._started().material()
+    given = matcher.bundle.join, material, matcher._started().asked(), matcher.snapshot
+    here = whole(searches_apart.build_searches(*given), tmp_path)
+    monkeypatch.setattr(searches_apart, "APART", 0)
+    monkeypatch.setattr(searches_apart, "build", lambda *_: pytest.fail("it is built in this process"))
+    assert whole(searches_apart.build_searches(*given), tmp_path) == here
+    assert not caplog.records
+
+
+def test_where_no_process_can_be_started_this_one_builds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    matcher = Matcher.load(folder)
+    matcher.update_roster([Join("new", PLACES)])
+    monkeypatch.setattr(searches_apart, "APART", 0)
+    for executable in ("/nowhere/python", "/bin/false"):
+        monkeypatch.setattr(searches_apart.sys, "executable", executable)
+        matcher.rebuild()
+        assert "no other could be started" in caplog.text
+        caplog.clear()
+    assert not len(matcher.snapshot.unindexed)
+
+
+def test_who_ends_does_not_wait_for_searches() -> None:
+    raised: list[Exception] = []
+
+    def work() -> None:
+        try:
+            searches_apart._run([sys.executable, "-c", "import time; time.sleep(60)"])
+        except searches_apart.Stopped as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        searches_apart.stop()
+        thread.join(0.05)
+    assert len(raised) == 1
+    assert not searches_apart._running | searches_apart._ended

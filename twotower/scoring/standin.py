@@ -29,7 +29,7 @@ Longs = npt.NDArray[np.int64]
 Runs = tuple[Longs, npt.NDArray[np.bool_]]
 
 LEAST_SAMPLE, MOST_SAMPLE = 512, 1536
-PAIRS = 3 << 30  # of sampled contacts and remembered hand-overs: about 3 s of arithmetic for each sharp kernel
+PAIRS = 3 << 29  # of sampled contacts and remembered hand-overs: about 1.5 s of arithmetic for each sharp kernel
 CELLS = 1 << 20  # looked at together: more would leave the caches, fewer wait for the interpreter more often
 MOST_TOGETHER = 4096  # CSAs
 RIDGE = 1e-3  # λ as a share of the sample
