@@ -105,7 +105,7 @@ def test_a_refresh_that_fails_leaves_everything(folder: Path, monkeypatch: pytes
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    for name in ("surrogates", "build_profile_index", "build_history_index", "history_vectors"):
+    for name in ("fit_standins", "build_profile_index", "build_history_index", "history_vectors"):
         with monkeypatch.context() as patch:
             patch.setattr(f"serve.searches.{name}", fail)
             with pytest.raises(MemoryError):
