@@ -70,8 +70,8 @@ class Searches:
 def build(join: Join, made_of: Material, asked: Asked, before: tuple[IndexChoice, IndexChoice]) -> Built:
     """Indexes and stand-ins as good as late contacts tell.
 
-    asked: by which searches are tuned; before: how the indexes of profiles
-    and of history that these replace were searched, which they look no less far than.
+    asked: by which searches are tuned; before: how the indexes of profiles and of history that these replace were
+    searched, which they look no less far than.
     """
     vectors, rows = made_of.vectors, made_of.rows
     standins = fit_standins(join, vectors, rows, made_of.moment)

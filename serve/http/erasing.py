@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from serve.customers_file import erase_from_file
 from serve.customers_secret import read_secret
 from serve.http.errors import Refused
+from serve.http.outage import Outage
 from serve.store.errors import StoreError
 from twotower.errors import TwoTowerError
 from twotower.files import alone
@@ -30,7 +31,7 @@ class Eraser:
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.store
         self._heard = 0 if service.store is None else service.store.erasures.number
-        self._lock, self._away = threading.Lock(), False
+        self._lock, self._outage = threading.Lock(), Outage("who was erased is not heard of now")
 
     def erase(self, customer_id: str) -> dict[str, Any]:
         """Forget a customer: `rows` of the store by table; whether the `customers`' store knew them, None without one;
@@ -50,13 +51,7 @@ class Eraser:
 
     def look(self) -> None:
         """`follow`; where the database is away, the next call does."""
-        try:
-            self.follow()
-            self._away = False
-        except StoreError as error:
-            if not self._away:
-                _log.warning("who was erased is not heard of now: %s", error)
-            self._away = True
+        self._outage.spare(self.follow)
 
     def follow(self) -> None:
         """Forget who was erased, here or elsewhere. Raises StoreUnavailable."""

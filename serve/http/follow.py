@@ -14,9 +14,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from serve.http.outage import Outage
 from serve.http.service import Service
 from serve.store.engine import WAIT_S
-from serve.store.errors import StoreError
 from serve.store.since import Ended, arrived_since, ended_since, known_since
 from serve.store.store import Store
 from twotower.clock import NEVER, SECOND, now
@@ -32,20 +32,18 @@ class Follower:
 
     def __init__(self, service: Service, store: Store) -> None:
         self._service, self._store = service, store
-        self._from, self._begun, self._away = now(), False, False
+        self._from, self._begun = now(), False
+        self._outage = Outage("what others store is not heard of now")
 
     def follow(self) -> None:
         """Take in what is new; where the database is away, the next call does."""
-        try:
-            with self._service.following:
-                self._look()
-            self._away = False
-        except StoreError as error:
-            if not self._away:
-                _log.warning("what others store is not heard of now: %s", error)
-            self._away = True
+        self._outage.spare(self._look)
 
     def _look(self) -> None:
+        with self._service.following:
+            self._take_in()
+
+    def _take_in(self) -> None:
         begun, learner = now(), self._service.serving.learner
         since, returning = min(begun, self._from) - OVERLAP, learner.returning
         ended = ended_since(self._store, since, learner.told)
