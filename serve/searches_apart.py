@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,20 @@ NICE = 10  # so that it takes no time from who matches
 FACTS, BUILT, JOIN = "facts.json", "built.json", "calibration.json"
 PROFILES, HISTORY = "profiles.faiss", "history.faiss"
 Choices = tuple[IndexChoice, IndexChoice]
-_running: set[subprocess.Popen[bytes]] = set()
-_ended: set[subprocess.Popen[bytes]] = set()
+_running: set[_Job] = set()
 _lock = threading.Lock()
 
 
 class Stopped(TwoTowerError):
     """Searches are not being built any more."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """Searches that are being built; the process that does so once it was started."""
+
+    process: subprocess.Popen[bytes] | None = None
+    ended: bool = False
 
 
 def build_searches(join: Join, made_of: Material, asked: Sequence[Late], before: Snapshot) -> Searches:
@@ -63,9 +72,10 @@ def build_searches(join: Join, made_of: Material, asked: Sequence[Late], before:
 def stop() -> None:
     """End what is being built: for the end of a process that must not wait for it."""
     with _lock:
-        for process in _running:
-            _ended.add(process)
-            process.kill()
+        for job in _running:
+            job.ended = True
+            if job.process is not None:
+                job.process.kill()
 
 
 def _stacked(made_of: Material, asked: Sequence[Late]) -> Asked:
@@ -76,10 +86,10 @@ def _stacked(made_of: Material, asked: Sequence[Late]) -> Asked:
 
 
 def _apart(join: Join, made_of: Material, asked: Asked, choices: Choices) -> Built:
-    with tempfile.TemporaryDirectory(prefix="twotower-searches-") as name:
+    with tempfile.TemporaryDirectory(prefix="twotower-searches-") as name, _job() as job:
         folder = Path(name)
         _write(folder, join, made_of, asked, choices)
-        _run([sys.executable, "-m", "serve.searches_apart", name])
+        _run(job, [sys.executable, "-m", "serve.searches_apart", name])
         profiles, history = _choices(folder / BUILT)
         standins = read_standins(folder / STANDINS, len(made_of.vectors))
         stale = StaleVectors(made_of.rows, made_of.indexed_at, made_of.rate)
@@ -101,21 +111,30 @@ def _write(folder: Path, join: Join, made_of: Material, asked: Asked, choices: C
     (folder / FACTS).write_text(json.dumps({**facts, "choices": [one.to_json() for one in choices]}), encoding="utf-8")
 
 
-def _run(command: list[str]) -> None:
+@contextmanager
+def _job() -> Iterator[_Job]:
+    """What `stop` ends, from before the files are written: one that is stopped then starts no process."""
+    job = _Job()
+    with _lock:
+        _running.add(job)
+    try:
+        yield job
+    finally:
+        with _lock:
+            _running.discard(job)
+
+
+def _run(job: _Job, command: list[str]) -> None:
     """Run it to its end. Raises Stopped where somebody ended it, OSError where it could not be started or failed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with _lock:
+        if job.ended:
+            raise Stopped("searches are not built anew: the service ends")
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _running.add(process)
-    try:
-        _, told = process.communicate()
-    finally:
-        with _lock:
-            _running.discard(process)
-            stopped = process in _ended
-            _ended.discard(process)
-    if stopped:
+        job.process = process
+    _, told = process.communicate()
+    if job.ended:
         raise Stopped("searches are not built anew: the process that did so was ended")
     if process.returncode:
         raise OSError(told.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}")

@@ -198,7 +198,8 @@ def test_who_ends_does_not_wait_for_searches() -> None:
 
     def work() -> None:
         try:
-            searches_apart._run([sys.executable, "-c", "import time; time.sleep(60)"])
+            with searches_apart._job() as job:
+                searches_apart._run(job, [sys.executable, "-c", "import time; time.sleep(60)"])
         except searches_apart.Stopped as error:
             raised.append(error)
 
@@ -208,4 +209,12 @@ def test_who_ends_does_not_wait_for_searches() -> None:
         searches_apart.stop()
         thread.join(0.05)
     assert len(raised) == 1
-    assert not searches_apart._running | searches_apart._ended
+    assert not searches_apart._running
+
+
+def test_who_ends_while_files_are_written_starts_no_process(tmp_path: Path) -> None:
+    left = tmp_path / "started"
+    with pytest.raises(searches_apart.Stopped), searches_apart._job() as job:
+        searches_apart.stop()
+        searches_apart._run(job, [sys.executable, "-c", f"open({str(left)!r}, 'w')"])
+    assert not left.exists()
