@@ -1,0 +1,269 @@
+"""The event loop: arrivals, abandonment, hand-overs, repeats, transfers, shifts, learning and strain.
+
+Notable: an arrival that nobody takes is put at the end of its class's queue and is not an event any more: who is first
+in a queue and out of patience is dropped when somebody looks, which for figures made of records is the same and spares
+half of the events. Policies that are asked in Python get queues without such contacts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from evaluation.simulate import draws
+from evaluation.simulate.choosing import choose_contact, choose_csa
+from evaluation.simulate.heap import pop, push
+from evaluation.simulate.queues import queue, unqueue
+from evaluation.simulate.state import (
+    AGAIN,
+    ARRIVED,
+    CONTACTS,
+    DECIDE,
+    ENDED,
+    EVENTS,
+    FINISHED,
+    FREE,
+    FULL,
+    NOBODY,
+    REACHED,
+    RESOLVED,
+    RETURNS,
+    STARTS_SHIFT,
+    TRANSFERRED,
+    UNRESOLVED,
+    WAITING,
+    State,
+)
+from evaluation.simulate.world import DECIDED, INDEX, LEVELS, Policy, World
+
+
+@njit(cache=True)
+def join_free(state: State, csa: int) -> None:
+    """The CSA has room: last of those who have."""
+    before, after, ring = state.staff.before, state.staff.after, len(state.staff.work)
+    last = before[ring]
+    after[last], before[csa], after[csa], before[ring] = csa, last, ring, csa
+    state.counts[FREE] += 1
+
+
+@njit(cache=True)
+def leave_free(state: State, csa: int) -> None:
+    """The CSA has no room any more, if they had any."""
+    before, after = state.staff.before, state.staff.after
+    if after[csa] == NOBODY:
+        return
+    after[before[csa]], before[after[csa]] = after[csa], before[csa]
+    before[csa] = after[csa] = NOBODY
+    state.counts[FREE] -= 1
+
+
+@njit(cache=True)
+def strain(world: World, state: State, csa: int, target: float) -> float:
+    """Bring a CSA's strain to now and give it another target; how far it is over the threshold, in [0, 1]."""
+    staff, tau, threshold = state.staff, world.of[3], world.of[4]
+    if tau <= 0:
+        return 0.0
+    now = state.now[0]
+    rest = math.exp(-(now - staff.strained_at[csa]) / tau)
+    staff.strain[csa] = staff.target[csa] + (staff.strain[csa] - staff.target[csa]) * rest
+    staff.strained_at[csa] = now
+    if target >= 0:
+        staff.target[csa] = target
+    over: float = max(0.0, staff.strain[csa] - threshold) / (1.0 - threshold)
+    return over
+
+
+@njit(cache=True)
+def success(world: World, state: State, contact: int, csa: int, over: float) -> float:
+    """The true probability that a CSA resolves a contact now."""
+    c = state.contacts
+    logit = world.success[c.kind[contact], csa] + c.logit[contact] - world.of[5] * over
+    row = c.row[contact]
+    for d in range(world.csas.shape[1]):
+        logit += world.contacts[row, d] * world.csas[csa, d]
+    if world.of[0] > 0:
+        logit -= world.of[0] * math.exp(-state.staff.handled[csa] / world.of[1])
+    return 1.0 / (1.0 + math.exp(-logit))
+
+
+@njit(cache=True)
+def give(world: World, state: State, contact: int, csa: int) -> None:
+    """A CSA takes a contact now; how it will end is drawn now."""
+    c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
+    over = strain(world, state, csa, 1.0 + world.hard[kind])
+    mean = world.handle[kind, csa] * (1.0 + world.of[6] * over) * (1.0 + world.of[7] * staff.work[csa])
+    if world.of[2] > 0:
+        mean *= 1.0 + world.of[2] * math.exp(-staff.handled[csa] / world.of[1])
+    key, sigma = c.key[contact], world.sigma[kind]
+    if sigma < 0:
+        took = -mean * math.log(draws.uniform(key, draws.HANDLE))
+    elif sigma == 0:
+        took = mean
+    else:
+        took = mean * math.exp(sigma * draws.normal(key, draws.HANDLE) - 0.5 * sigma * sigma)
+    c.csa[contact], c.start[contact], c.end[contact] = csa, now, now + took
+    if world.transfers[kind] > 0 and draws.uniform(key, draws.TRANSFER) < world.transfers[kind]:
+        c.status[contact] = TRANSFERRED
+    else:
+        good = draws.uniform(key, draws.OUTCOME) < success(world, state, contact, csa, over)
+        c.status[contact] = RESOLVED if good else UNRESOLVED
+    if staff.work[csa] == 0:
+        staff.since_busy[csa] = now
+    staff.work[csa] += 1
+    staff.taken[csa] += 1
+    staff.since[csa] = now
+    leave_free(state, csa)
+    if staff.work[csa] < world.capacity[csa]:
+        join_free(state, csa)
+    push(state.heap, state.counts, now + took, (ENDED << 32) | contact)
+
+
+@njit(cache=True)
+def follow(state: State, contact: int, kind: int, at: float, barred: int) -> None:
+    """What comes of a contact arrives at a later moment; the arrays must have room."""
+    c, new = state.contacts, state.counts[CONTACTS]
+    state.counts[CONTACTS] += 1
+    c.key[new] = draws.child(c.key[contact])
+    c.arrival[new], c.kind[new], c.patience[new], c.logit[new] = at, kind, c.patience[contact], c.logit[contact]
+    c.row[new], c.parent[new], c.barred[new] = c.row[contact], contact, barred
+    push(state.heap, state.counts, at, (RETURNS << 32) | new)
+
+
+@njit(cache=True)
+def end(world: World, state: State, contact: int) -> int:
+    """A hand-over ends; the CSA whose room it was."""
+    c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
+    csa: int = c.csa[contact]
+    staff.work[csa] -= 1
+    staff.handled[csa] += 1
+    staff.since[csa] = now
+    if staff.work[csa] == 0:
+        strain(world, state, csa, 0.0)
+        staff.busy_s[csa] += now - staff.since_busy[csa]
+    if c.status[contact] == TRANSFERRED:
+        follow(state, contact, world.transfer_to[kind], now, csa)
+    elif c.status[contact] == UNRESOLVED and world.repeats[kind] > 0:
+        key = c.key[contact]
+        if draws.uniform(key, draws.REPEAT) < world.repeats[kind]:
+            later = -world.delay_s[kind] * math.log(draws.uniform(key, draws.DELAY))
+            follow(state, contact, kind, now + later, NOBODY)
+    if staff.on_shift[csa]:
+        leave_free(state, csa)
+        join_free(state, csa)
+    return csa
+
+
+@njit(cache=True)
+def arrive(world: World, policy: Policy, state: State, contact: int) -> None:
+    """A contact arrives: to somebody, or into its queue."""
+    kind = policy.kind[0]
+    if state.counts[FREE] > 0 and kind != DECIDED:
+        csa = choose_csa(world, policy, state, contact, False)
+        if csa != NOBODY:
+            give(world, state, contact, csa)
+            return
+    queue(state, contact)
+    again(policy, state, contact, 0)
+
+
+@njit(cache=True)
+def again(policy: Policy, state: State, contact: int, step: int) -> None:
+    """When to look again who could take a waiting contact, beside whenever somebody gets free."""
+    kind, arrival = policy.kind[0], state.contacts.arrival[contact]
+    if kind == LEVELS and step + 1 < len(policy.after_s):
+        push(state.heap, state.counts, arrival + policy.after_s[step + 1], (AGAIN << 32) | contact)
+    elif kind == INDEX and step == 0 and policy.hold_s[0] > 0:
+        push(state.heap, state.counts, arrival + policy.hold_s[0], (AGAIN << 32) | contact)
+
+
+@njit(cache=True)
+def look_again(world: World, policy: Policy, state: State, contact: int) -> None:
+    """A step of overflow opens for a contact that may be waiting still, or it has been held long enough."""
+    c, now = state.contacts, state.now[0]
+    waits = c.status[contact] == 0 and c.csa[contact] == NOBODY and now < c.arrival[contact] + c.patience[contact]
+    if not waits:
+        return
+    csa = choose_csa(world, policy, state, contact, True) if state.counts[FREE] > 0 else NOBODY
+    if csa != NOBODY:
+        unqueue(state, contact)
+        give(world, state, contact, csa)
+        return
+    if policy.kind[0] == LEVELS:
+        step, waited = 0, now - c.arrival[contact]
+        while step + 1 < len(policy.after_s) and policy.after_s[step + 1] <= waited + 1e-9:
+            step += 1
+        again(policy, state, contact, step)
+
+
+@njit(cache=True)
+def serve_next(world: World, policy: Policy, state: State, csa: int) -> None:
+    """A CSA has room: the contacts that the policy gives them."""
+    if policy.kind[0] == DECIDED:
+        return
+    while state.counts[WAITING] > 0 and state.staff.on_shift[csa] and state.staff.work[csa] < world.capacity[csa]:
+        contact = choose_contact(world, policy, state, csa)
+        if contact == NOBODY:
+            return
+        unqueue(state, contact)
+        give(world, state, contact, csa)
+
+
+@njit(cache=True)
+def shift(state: State, csa: int, on: bool, room: bool) -> None:
+    """A CSA's shift begins or ends; what is in hand is finished."""
+    if state.staff.on_shift[csa] == on:
+        return
+    state.staff.on_shift[csa] = on
+    leave_free(state, csa)
+    if not on:
+        state.staff.shift_s[csa] += state.now[0] - state.staff.shift_began[csa]
+    else:
+        state.staff.since[csa] = state.staff.shift_began[csa] = state.now[0]
+        if room:
+            join_free(state, csa)
+
+
+@njit(cache=True)
+def happen(world: World, policy: Policy, state: State, code: int) -> None:
+    """One event of the heap, now."""
+    event, subject = code >> 32, code & 0xFFFFFFFF
+    if event == ENDED:
+        serve_next(world, policy, state, end(world, state, subject))
+    elif event == RETURNS:
+        arrive(world, policy, state, subject)
+    elif event == AGAIN:
+        look_again(world, policy, state, subject)
+    else:
+        shift(state, subject, event == STARTS_SHIFT, state.staff.work[subject] < world.capacity[subject])
+        if event == STARTS_SHIFT:
+            serve_next(world, policy, state, subject)
+
+
+@njit(cache=True)
+def advance(world: World, policy: Policy, state: State, first: int, until: float) -> int:
+    """Let events happen until `until`, or until Python is to decide (DECIDE), arrays are full (FULL), or nothing is
+    left (FINISHED). first: how many contacts arrive by themselves, in order."""
+    counts, now, arrival = state.counts, state.now, state.contacts.arrival
+    eager = policy.kind[0] == DECIDED and policy.clock_s[0] <= 0
+    while True:
+        arrived = counts[ARRIVED]
+        next_arrival = arrival[arrived] if arrived < first else np.inf
+        next_event = state.heap.time[0] if counts[EVENTS] > 0 else np.inf
+        at = min(next_arrival, next_event)
+        if at > until:
+            now[0] = until
+            return REACHED
+        if at == np.inf:
+            return FINISHED
+        if counts[CONTACTS] >= len(arrival) - 1 or counts[EVENTS] >= len(state.heap.time) - 4:
+            return FULL
+        now[0] = at
+        if next_event <= next_arrival:
+            happen(world, policy, state, pop(state.heap, counts))
+        else:
+            counts[ARRIVED] += 1
+            arrive(world, policy, state, arrived)
+        if eager and counts[WAITING] > 0 and counts[FREE] > 0:
+            return DECIDE

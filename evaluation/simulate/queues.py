@@ -1,0 +1,72 @@
+"""Queues of waiting contacts, one a class, as links between contacts."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from evaluation.simulate.state import ABANDONED, NOBODY, WAITING, State
+
+
+@njit(cache=True)
+def queue(state: State, contact: int) -> None:
+    """A contact waits, last of its class."""
+    c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
+    last = q.last[kind]
+    c.before[contact], c.after[contact] = last, NOBODY
+    if last == NOBODY:
+        q.first[kind] = contact
+    else:
+        c.after[last] = contact
+    q.last[kind] = contact
+    q.size[kind] += 1
+    state.counts[WAITING] += 1
+
+
+@njit(cache=True)
+def unqueue(state: State, contact: int) -> None:
+    """A contact waits no more."""
+    c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
+    before, after = c.before[contact], c.after[contact]
+    if before == NOBODY:
+        q.first[kind] = after
+    else:
+        c.after[before] = after
+    if after == NOBODY:
+        q.last[kind] = before
+    else:
+        c.before[after] = before
+    c.before[contact] = c.after[contact] = NOBODY
+    q.size[kind] -= 1
+    state.counts[WAITING] -= 1
+
+
+@njit(cache=True)
+def give_up(state: State, contact: int) -> bool:
+    """Whether a waiting contact is out of patience; if so, it is taken out of its queue."""
+    c = state.contacts
+    gone = c.arrival[contact] + c.patience[contact]
+    if state.now[0] < gone:
+        return False
+    unqueue(state, contact)
+    c.status[contact], c.end[contact] = ABANDONED, gone
+    return True
+
+
+@njit(cache=True)
+def head(state: State, kind: int) -> int:
+    """Who has waited longest in a class, NOBODY where none does; those before who gave up are dropped."""
+    contact = state.queues.first[kind]
+    while contact != NOBODY and give_up(state, contact):
+        contact = state.queues.first[kind]
+    return contact
+
+
+@njit(cache=True)
+def drop(state: State) -> None:
+    """Take out of all queues who has run out of patience."""
+    for kind in range(len(state.queues.first)):
+        contact = state.queues.first[kind]
+        while contact != NOBODY:
+            following = state.contacts.after[contact]
+            give_up(state, contact)
+            contact = following

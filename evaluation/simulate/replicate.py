@@ -1,0 +1,142 @@
+"""Replications of a centre under several policies, and what can be said of their differences.
+
+Notable: replication r of every policy meets the same contacts with the same luck (`draws.py`), so policies are
+compared by the differences of pairs, whose intervals are far narrower than those of the policies themselves. Tasks are
+replications: they run here, in processes of this machine, or on Ray, by the same function with the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.simulate.centre import Centre
+from evaluation.simulate.demand import Demand, at
+from evaluation.simulate.figures import NAMES, TARGET_S, figures
+from evaluation.simulate.policies import Rule
+from evaluation.simulate.run import Truth, simulate
+from twotower.errors import ConfigError, MissingExtraError
+from twotower.progress import track
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is run. demand: the same first contacts in every replication, whose luck alone differs then."""
+
+    centre: Centre
+    rules: tuple[Rule, ...]
+    seed: int = 0
+    warm_up_s: float = 0.0
+    target_s: float = TARGET_S
+    demand: Demand | None = None
+    truth: Truth | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ConfigError("simulate: no policy")
+        names = [rule.name for rule in self.rules]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"simulate: two policies are called {repeated[0]!r}; name them apart")
+        if not 0 <= self.warm_up_s < self.centre.horizon_s:
+            raise ConfigError(
+                f"simulate: a warm-up of {self.warm_up_s:g} s; 0 to less than the horizon of "
+                f"{self.centre.horizon_s:g} s expected"
+            )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over replications and half of its 95 % interval (Student's t); NaN of one replication."""
+
+    mean: float
+    half: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures (policies, replications, NAMES)."""
+
+    names: tuple[str, ...]
+    values: Doubles
+
+    def of(self, policy: str, figure: str) -> Estimate:
+        """A policy's figure."""
+        return estimate(self._values(policy, figure))
+
+    def less(self, policy: str, other: str, figure: str) -> Estimate:
+        """How much more a policy has of a figure than another, replication by replication."""
+        return estimate(self._values(policy, figure) - self._values(other, figure))
+
+    def _values(self, policy: str, figure: str) -> Doubles:
+        found: Doubles = self.values[self.names.index(policy), :, NAMES.index(figure)]
+        return found
+
+
+def estimate(values: Doubles) -> Estimate:
+    """Of independent values; those that are NaN are left out."""
+    from scipy.stats import t
+
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Estimate(float("nan"), float("nan"))
+    if len(known) < 2:
+        return Estimate(float(known.mean()), float("nan"))
+    half = float(t.ppf(0.975, len(known) - 1)) * float(known.std(ddof=1)) / np.sqrt(len(known))
+    return Estimate(float(known.mean()), float(half))
+
+
+def replication(trial: Trial, number: int) -> Doubles:
+    """Figures (policies, NAMES) of one replication."""
+    rows = []
+    for rule in trial.rules:
+        records = simulate(trial.centre, rule, trial.seed, number, _fresh(trial, number), trial.truth)
+        row = figures(trial.centre, records, trial.warm_up_s, trial.target_s).as_row()
+        rows.append([row[name] for name in NAMES])
+    return np.array(rows)
+
+
+def _fresh(trial: Trial, number: int) -> Demand | None:
+    if trial.demand is None:
+        return None
+    given = trial.demand
+    fresh = at(trial.centre, given.arrival, given.kind, trial.seed, number)
+    return Demand(given.arrival, given.kind, given.patience, fresh.key, given.logit, given.row)
+
+
+def compare(trial: Trial, replications: int, processes: int = 1, on_ray: bool = False) -> Comparison:
+    """Run replications 0, 1, …; `processes` > 1: in as many processes, on_ray: as tasks of Ray.
+
+    Raises ConfigError for numbers that cannot be, MissingExtraError where Ray is not installed.
+    """
+    if replications < 1 or processes < 1:
+        raise ConfigError(f"simulate: {replications} replications in {processes} processes; 1 or more expected")
+    work = partial(replication, trial)
+    run = _on_ray if on_ray else partial(_in_processes, processes) if processes > 1 else map
+    found = list(track(run(work, range(replications)), "replications", replications))
+    return Comparison(tuple(rule.name for rule in trial.rules), np.stack(found, axis=1))
+
+
+def _in_processes(processes: int, work: Callable[[int], Doubles], numbers: Sequence[int]) -> Iterator[Doubles]:
+    # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from pool.map(work, numbers)
+
+
+def _on_ray(work: Callable[[int], Doubles], numbers: Iterable[int]) -> Iterator[Doubles]:
+    try:
+        import ray  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise MissingExtraError(
+            "Ray is not installed: pip install 'twotower-matcher[cluster]', or simulate in processes of this machine"
+        ) from None
+    task = ray.remote(lambda number: work(number))
+    for pending in [task.remote(number) for number in numbers]:
+        yield ray.get(pending)
