@@ -67,7 +67,7 @@ def test_a_cached_and_a_plain_pass_go_together_under_one_autocast():
             loss = contrast(one(words(20)), backbone.encode(words(20, seed=1)))
         loss.backward()
         found.append((loss.detach(), gradients(backbone)))
-    assert_alike(*found, tolerance=3e-2)
+    assert_alike(*found, tolerance=3e-2, rounding=1e-3)
 
 
 def test_weights_in_half_precision_are_summed_in_single(monkeypatch):

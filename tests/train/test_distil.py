@@ -286,7 +286,7 @@ def test_levels_are_not_matched_where_lists_tell_who_could_have_taken_what(open_
             losses.append(loss_of(taught, model, mixture(2), step).item())
             taught.level += 3
         taught.level -= 6
-    assert found[True][1] == pytest.approx(found[True][0], rel=1e-5)
+    assert found[True][1] == pytest.approx(found[True][0], rel=1e-3)
     assert abs(found[False][1] / found[False][0] - 1) > 0.01
 
 

@@ -75,8 +75,9 @@ def test_nobody_has_a_past_at_first():
 def test_a_csa_without_a_past_reads_as_the_centre():
     found, settings = centre()
     features = dict(zip(csa_names(settings), csa_features(found, settings)[-1].tolist(), strict=True))
-    assert features["rate_30d"] == 0
-    assert features["log_time_30d"] == 0
+    # Up to the rounding of sums, which another processor adds in another order.
+    assert abs(features["rate_30d"]) < 1e-12
+    assert abs(features["log_time_30d"]) < 1e-12
     assert features["outcomes_n_30d"] == 0
 
 
