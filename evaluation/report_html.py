@@ -7,25 +7,18 @@ escaped, since it is the user's data and not ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from evaluation.calibration import in_words
+from evaluation.page import page, table
 from evaluation.ranking_run import Evaluation
 from evaluation.report_plots import plots
 from evaluation.report_text import METRICS, OUTCOMES, TITLES, heading, json_report, share, short, signed, verdict
 from evaluation.residuals import Residual
 from twotower.files import atomic_directory
 from twotower.metrics import Interval
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #dde3ea; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr.model { background: #eaf3fa; } .note { color: #a04000; } svg { max-width: 100%; height: auto; }
-"""
 
 
 def write_report(found: Evaluation, folder: str | Path) -> None:
@@ -67,9 +60,7 @@ def html_report(found: Evaluation) -> str:
         _residuals(found.csa_slices, found.measure),
     ]
     body += ["<h2>What tuning chose for the baselines</h2>", _chosen(found)]
-    title = escape(f"{found.model}: evaluation")
-    head = f'<head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
-    return f'<!DOCTYPE html>\n<html lang="en">{head}<body>\n' + "\n".join(body) + "\n</body></html>\n"
+    return page(f"{found.model}: evaluation", body)
 
 
 def _section(title: str, drawn: dict[str, str]) -> str:
@@ -82,7 +73,7 @@ def _ranking(found: Evaluation) -> str:
     for name, metrics in found.metrics.items():
         ahead = signed(found.ahead[name]) if name in found.ahead else ""
         rows.append([name, *(_bounds(metrics[key]) for key in METRICS), ahead])
-    return _table(head, rows, found.model)
+    return table(head, rows, found.model)
 
 
 def _outcomes(found: Evaluation) -> str:
@@ -91,7 +82,7 @@ def _outcomes(found: Evaluation) -> str:
     said = ""
     if found.less_loss is not None:
         said = f"<p>Log loss below that of {escape(str(found.best_rate))}: {signed(found.less_loss)}</p>"
-    return _table(head, rows, found.model) + said
+    return table(head, rows, found.model) + said
 
 
 def _truth(found: Evaluation) -> str:
@@ -103,7 +94,7 @@ def _truth(found: Evaluation) -> str:
     for name, one in found.truth.captured.items():
         of_ceiling = f"{found.truth.of_ceiling(name):.3f}"
         rows.append([name, f"{one.model:.4f}", share(one.captured, one.low, one.high), of_ceiling])
-    return _table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
+    return table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
 
 
 def _calibration(found: Evaluation) -> str:
@@ -111,7 +102,7 @@ def _calibration(found: Evaluation) -> str:
     for band in found.calibration:
         figures = [f"{value:.3f}" for value in (band.predicted, band.observed, band.error, band.chance)]
         rows.append([f"{band.kind}: {band.value}", f"{band.pairs:,}", *figures])
-    return _table(["band", "hand-overs", "mean P", "resolved", "ECE", "ECE by chance"], rows)
+    return table(["band", "hand-overs", "mean P", "resolved", "ECE", "ECE by chance"], rows)
 
 
 def _residuals(found: Sequence[Residual], measure: str) -> str:
@@ -122,14 +113,14 @@ def _residuals(found: Sequence[Residual], measure: str) -> str:
         behind = "" if residual.behind is None else signed(residual.behind)
         tail = [f"{residual.rest:.3f}", behind, f"{residual.p:.2g}", "yes" if residual.significant else ""]
         rows.append([f"{residual.kind}: {residual.value}", *figures, *tail])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _chosen(found: Evaluation) -> str:
     rows = []
     for name, chosen in found.chosen.items():
         rows.append([name, ", ".join(f"{key} {_plain(value)}" for key, value in chosen.items())])
-    return _table(["baseline", "chosen"], rows)
+    return table(["baseline", "chosen"], rows)
 
 
 def _plain(value: object) -> str:
@@ -140,11 +131,3 @@ def _bounds(value: Interval | float | None) -> str:
     if isinstance(value, Interval) and value.value == value.value:
         return share(value.value, value.low, value.high)
     return short(value)
-
-
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]], model: str | None = None) -> str:
-    lines = ["<table>", "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    for row in rows:
-        mark = ' class="model"' if model is not None and row[0] == model else ""
-        lines.append(f"<tr{mark}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return "\n".join([*lines, "</table>"])

@@ -1,18 +1,14 @@
-"""The evaluation's pictures as SVG text, the same bytes for the same figures.
-
-Notable: figures are drawn without pyplot, so nothing global changes and no display is needed; text stays text, so a
-report can be searched.
-"""
+"""The evaluation's pictures, as SVG text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from io import StringIO
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from evaluation.calibration import Band
+from evaluation.page import svg
 from evaluation.ranking_run import Evaluation
 from evaluation.residuals import Residual
 from twotower.metrics import Interval, Reliability
@@ -23,37 +19,24 @@ SHOWN = 14
 
 def plots(found: Evaluation) -> dict[str, str]:
     """Each picture that there is data for: title → SVG."""
-    drawn = {"Rankings": _svg(lambda figure: _bars(figure, found), 9, 3.4)}
+    drawn = {"Rankings": svg(lambda figure: _bars(figure, found), 9, 3.4)}
     if found.reliability is not None and len(found.reliability.count):
         reliability = found.reliability
-        drawn["Reliability of P(resolved)"] = _svg(lambda figure: _reliability(figure, reliability), 4, 4)
+        drawn["Reliability of P(resolved)"] = svg(lambda figure: _reliability(figure, reliability), 4, 4)
     if len(found.calibration) > 1:
         some = found.calibration[1:]
-        drawn["Calibration by band"] = _svg(lambda figure: _bands(figure, some), 6, 0.6 + 0.22 * len(some))
+        drawn["Calibration by band"] = svg(lambda figure: _bands(figure, some), 6, 0.6 + 0.22 * len(some))
     if found.slices:
         worst = found.slices[:SHOWN]
-        drawn["Where the loss lies"] = _svg(
+        drawn["Where the loss lies"] = svg(
             lambda figure: _slices(figure, worst, found.measure), 9, 0.6 + 0.3 * len(worst)
         )
     if found.csa_slices:
         missed = found.csa_slices[:SHOWN]
-        drawn["CSAs who are missed"] = _svg(
+        drawn["CSAs who are missed"] = svg(
             lambda figure: _slices(figure, missed, found.measure), 9, 0.6 + 0.3 * len(missed)
         )
     return drawn
-
-
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "twotower", "svg.fonttype": "none", "font.size": 8}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure)
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
 
 
 def _bars(figure: Any, found: Evaluation) -> None:
