@@ -13,7 +13,7 @@ from typing import Any
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #dde3ea; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tr.model { background: #eaf3fa; } .note { color: #a04000; } svg { max-width: 100%; height: auto; }

@@ -8,7 +8,7 @@ anything runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -96,6 +96,20 @@ class Burnout:
             raise ConfigError(f"burnout.threshold: {self.threshold}; 0 to less than 1 expected")
 
 
+@dataclass(frozen=True)
+class Csat:
+    """The rating, 1 to 5, that a customer would give on average: by how it ended, less so much a minute waited."""
+
+    resolved: float = 4.5
+    unresolved: float = 3.1
+    a_minute: float = 0.05
+
+    def __post_init__(self) -> None:
+        _least("csat", self, a_minute=0.0)
+        if not (1 <= self.unresolved <= 5 and 1 <= self.resolved <= 5):
+            raise ConfigError(f"csat: {self.resolved} and {self.unresolved}; ratings of 1 to 5 expected")
+
+
 def _least(name: str, of: object, **least: float) -> None:
     for field_name, bound in least.items():
         value = getattr(of, field_name)
@@ -163,8 +177,11 @@ class Centre:
     """(K,) weight of a class in strain, beside work itself; a class above 0 counts as hard in figures."""
     experience: Doubles | None = None
     """(J,) contacts handled before the start."""
+    language: tuple[str, ...] = ()
+    """(K,) of a class's customers; default: one that nobody compares."""
     learning: Learning = field(default_factory=Learning)
     burnout: Burnout = field(default_factory=Burnout)
+    csat: Csat = field(default_factory=Csat)
 
     def __post_init__(self) -> None:
         k, j = len(self.classes), len(self.csas)
@@ -181,6 +198,8 @@ class Centre:
         ):  # fmt: skip
             self._check(name, shape, low, high)
         self._check("sigma", (k,), -np.inf, np.inf)
+        if len(self.language) not in (0, k):
+            raise ConfigError(f"centre.language: {len(self.language)} given; one for each of {k} classes expected")
         if len(self.patience) not in (0, 1, k):
             raise ConfigError(f"centre.patience: {len(self.patience)} given; one, or one for each of {k} classes")
         if self.repeats is not None and np.any((self.repeats >= 1) & np.all(self.success <= 0, axis=1)):
@@ -261,6 +280,13 @@ class Centre:
         places = np.ones(len(self.csas)) if self.capacity is None else self.capacity
         staffed = float((self.staffed_s(0.0, self.horizon_s) * places).sum())
         return work / staffed if staffed > 0 else np.inf
+
+    def at_load(self, load: float) -> Centre:
+        """With arrivals scaled so that `load()` is this. Raises ConfigError where nothing arrives or nobody works."""
+        now = self.load()
+        if not 0 < now < np.inf:
+            raise ConfigError("centre.load: nothing arrives, or nobody works; there is no load to scale")
+        return replace(self, rates=self.rates * (load / now))
 
     def staffed_s(self, begin: float, end: float) -> Doubles:
         """Seconds (J,) on shift within [begin, end)."""

@@ -17,6 +17,7 @@ from evaluation.simulate.run import Records
 from evaluation.simulate.state import ABANDONED, NOBODY, OPEN, RESOLVED, UNRESOLVED
 
 Doubles = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 TARGET_S = 20.0
 
 
@@ -30,6 +31,8 @@ class Figures:
     """Share of attempts that were resolved; transfers, which go on as another attempt, are not among them."""
     first_resolved: float
     """Share of first contacts that were resolved without a repeat."""
+    csat: float
+    """Mean rating that those who were served, and not handed on, would give (`centre.Csat`)."""
     level: float
     """Share of attempts taken up within `target_s`."""
     waits: float
@@ -49,6 +52,10 @@ class Figures:
     """Of occupancy over CSAs."""
     gini_hard: float
     """Of hard contacts for each hour on shift."""
+    gap_resolved: float
+    """Between the languages that are resolved most and least often; NaN of fewer than two."""
+    gap_wait_s: float
+    """Between the mean waits of the languages that wait longest and shortest."""
 
     def as_row(self) -> dict[str, float]:
         """By name."""
@@ -70,10 +77,12 @@ def figures(centre: Centre, records: Records, warm_up_s: float = 0.0, target_s: 
     first = counted & (records.parent == NOBODY)
     known = wait[counted & ~np.isnan(wait)]
     load = occupancy(centre, records, warm_up_s, end)
+    gap_resolved, gap_wait = _gaps(centre, records, counted, served, good, wait)
     return Figures(
         contacts=float(counted.sum()),
         resolved=_share(good, served),
         first_resolved=_share(good & first, first),
+        csat=_csat(centre, records, taken, wait),
         level=_share(taken & (wait <= target_s), counted),
         waits=_share(counted & ~(wait <= 0), counted),
         mean_wait_s=float(known.mean()) if len(known) else np.nan,
@@ -85,7 +94,46 @@ def figures(centre: Centre, records: Records, warm_up_s: float = 0.0, target_s: 
         busiest=float(np.nanmax(load)) if np.any(~np.isnan(load)) else np.nan,
         gini_load=gini(load[~np.isnan(load)]),
         gini_hard=gini(hard_an_hour(centre, records, counted, warm_up_s, end)),
+        gap_resolved=gap_resolved,
+        gap_wait_s=gap_wait,
     )
+
+
+def _csat(centre: Centre, records: Records, taken: Flags, wait: Doubles) -> float:
+    rated = taken & ((records.status == RESOLVED) | (records.status == UNRESOLVED))
+    rating = ratings(centre, records, wait)[rated]
+    return float(rating.mean()) if len(rating) else float("nan")
+
+
+def ratings(centre: Centre, records: Records, wait: Doubles) -> Doubles:
+    """(M,) what customers would give, for those who were served."""
+    csat = centre.csat
+    given = np.where(records.status == RESOLVED, csat.resolved, csat.unresolved)
+    found: Doubles = np.clip(given - csat.a_minute * wait / 60.0, 1.0, 5.0)
+    return found
+
+
+def _gaps(
+    centre: Centre, records: Records, counted: Flags, served: Flags, good: Flags, wait: Doubles
+) -> tuple[float, float]:
+    """How far languages are apart, in the share resolved and in seconds waited."""
+    names = sorted(set(centre.language))
+    if len(names) < 2:
+        return float("nan"), float("nan")
+    of = np.array([names.index(one) for one in centre.language])[records.kind]
+    shares, means = [], []
+    for place in range(len(names)):
+        mine = of == place
+        if (served & mine).any():
+            shares.append(_share(good & mine, served & mine))
+        known = wait[counted & mine & ~np.isnan(wait)]
+        if len(known):
+            means.append(float(known.mean()))
+    return _range(shares), _range(means)
+
+
+def _range(values: list[float]) -> float:
+    return max(values) - min(values) if len(values) > 1 else float("nan")
 
 
 def waits(records: Records) -> Doubles:
@@ -122,7 +170,7 @@ def _covered(csa: npt.NDArray[np.int32], starts: Doubles, ends: Doubles, csas: i
     return busy
 
 
-def hard_an_hour(centre: Centre, records: Records, counted: npt.NDArray[np.bool_], begin: float, end: float) -> Doubles:
+def hard_an_hour(centre: Centre, records: Records, counted: Flags, begin: float, end: float) -> Doubles:
     """Hard contacts for each hour on shift, of the CSAs who have shifts and can take one; empty where none is hard."""
     if centre.hard is None or not np.any(centre.hard > 0):
         return np.zeros(0)
@@ -150,5 +198,5 @@ def _pooled(centre: Centre, load: Doubles, begin: float, end: float) -> float:
     return float(np.nansum(load * staffed) / staffed.sum()) if staffed.sum() > 0 else float("nan")
 
 
-def _share(part: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
+def _share(part: Flags, of: Flags) -> float:
     return float(part.sum() / of.sum()) if of.any() else float("nan")

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from multiprocessing import get_context
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre
 from evaluation.simulate.demand import Demand, at
+from evaluation.simulate.details import Details, details
 from evaluation.simulate.figures import NAMES, TARGET_S, figures
 from evaluation.simulate.policies import Rule
 from evaluation.simulate.run import Truth, simulate
@@ -25,6 +27,8 @@ from twotower.errors import ConfigError, MissingExtraError
 from twotower.progress import track
 
 Doubles = npt.NDArray[np.float64]
+Found = tuple[Doubles, tuple[Details, ...]]
+Work = Callable[[int], Found]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Comparison:
 
     names: tuple[str, ...]
     values: Doubles
+    details: tuple[Details, ...]
+    """(policies,) summed over replications."""
 
     def of(self, policy: str, figure: str) -> Estimate:
         """A policy's figure."""
@@ -93,14 +99,15 @@ def estimate(values: Doubles) -> Estimate:
     return Estimate(float(known.mean()), float(half))
 
 
-def replication(trial: Trial, number: int) -> Doubles:
-    """Figures (policies, NAMES) of one replication."""
-    rows = []
+def replication(trial: Trial, number: int) -> tuple[Doubles, tuple[Details, ...]]:
+    """Figures (policies, NAMES) and details of one replication."""
+    rows, more = [], []
     for rule in trial.rules:
         records = simulate(trial.centre, rule, trial.seed, number, _fresh(trial, number), trial.truth)
         row = figures(trial.centre, records, trial.warm_up_s, trial.target_s).as_row()
         rows.append([row[name] for name in NAMES])
-    return np.array(rows)
+        more.append(details(trial.centre, records, trial.warm_up_s))
+    return np.array(rows), tuple(more)
 
 
 def _fresh(trial: Trial, number: int) -> Demand | None:
@@ -121,16 +128,18 @@ def compare(trial: Trial, replications: int, processes: int = 1, on_ray: bool = 
     work = partial(replication, trial)
     run = _on_ray if on_ray else partial(_in_processes, processes) if processes > 1 else map
     found = list(track(run(work, range(replications)), "replications", replications))
-    return Comparison(tuple(rule.name for rule in trial.rules), np.stack(found, axis=1))
+    values, more = zip(*found, strict=True)
+    summed = tuple(reduce(add, of) for of in zip(*more, strict=True))
+    return Comparison(tuple(rule.name for rule in trial.rules), np.stack(values, axis=1), summed)
 
 
-def _in_processes(processes: int, work: Callable[[int], Doubles], numbers: Sequence[int]) -> Iterator[Doubles]:
+def _in_processes(processes: int, work: Work, numbers: Sequence[int]) -> Iterator[Found]:
     # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         yield from pool.map(work, numbers)
 
 
-def _on_ray(work: Callable[[int], Doubles], numbers: Iterable[int]) -> Iterator[Doubles]:
+def _on_ray(work: Work, numbers: Iterable[int]) -> Iterator[Found]:
     try:
         import ray  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

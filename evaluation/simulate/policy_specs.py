@@ -1,0 +1,112 @@
+"""Policies as a file names them, each with its own options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from evaluation.simulate import policies
+from evaluation.simulate.centre import Centre
+from evaluation.simulate.described import NotNegative, Strict, Whole
+from evaluation.simulate.policies import Rule
+from twotower.errors import ConfigError
+
+Doubles = npt.NDArray[np.float64]
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What policies are made of: the centre, whose truth is the oracle's alone, and what is believed of pairs."""
+
+    centre: Centre
+    success: Doubles
+    """(K, J)."""
+    overflow: tuple[npt.NDArray[np.int8], tuple[float, ...]]
+    """Of skills-based routing: level (K, J) and after how many seconds each step is open."""
+
+
+class _Named(Strict):
+    name: str | None = None
+    """Under which its figures stand; needed where a policy is tried with several options."""
+
+    def called(self, otherwise: str) -> str:
+        """Its name."""
+        return otherwise if self.name is None else self.name
+
+
+class FifoSpec(_Named):
+    """Longest wait, longest idle."""
+
+    policy: Literal["fifo"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        return policies.fifo(self.called("FIFO, longest idle"))
+
+
+class RandomSpec(_Named):
+    """Anybody who can."""
+
+    policy: Literal["random"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        return policies.random(self.called("random"))
+
+
+class SkillsSpec(_Named):
+    """Skills with steps of overflow, as the groups' `after_s` say."""
+
+    policy: Literal["skills"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        return policies.skills(*of.overflow, self.called("skills with overflow"))
+
+
+class PMuSpec(_Named):
+    """pμ."""
+
+    policy: Literal["p_mu"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        return policies.p_mu(of.centre, of.success, self.called("pμ"))
+
+
+class CMuSpec(_Named):
+    """cμ; cost: of a second's wait, by class, 1 where a class is not named."""
+
+    policy: Literal["c_mu"]
+    cost: dict[str, NotNegative] = Field(default_factory=dict)
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator. Raises ConfigError for a class that is not there."""
+        names = of.centre.classes
+        if unknown := [name for name in self.cost if name not in names]:
+            raise ConfigError(f"policies c_mu: cost: no class is called {unknown[0]!r}")
+        cost = np.array([self.cost.get(name, 1.0) for name in names])
+        return policies.c_mu(of.centre, cost, self.called("cμ"))
+
+
+class GreedySpec(_Named):
+    """The best pair of each event; a minute's wait is worth `age_per_minute` resolutions."""
+
+    policy: Literal["greedy"]
+    age_per_minute: NotNegative = 0.0
+    scanned: Whole = 16
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        age = self.age_per_minute / MINUTE
+        return policies.greedy(of.success, age, scanned=self.scanned, name=self.called("greedy match"))
+
+
+PolicySpec = Annotated[
+    FifoSpec | RandomSpec | SkillsSpec | PMuSpec | CMuSpec | GreedySpec, Field(discriminator="policy")
+]
