@@ -39,13 +39,13 @@ def normal(key: np.uint64, purpose: np.uint64) -> float:
     return radius * math.cos(2.0 * math.pi * uniform(key, purpose + np.uint64(1)))
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def child(key: np.uint64) -> np.uint64:
     """The key of the contact that comes of this one, by a repeat or a transfer."""
     return mix(key + CHILD * GOLDEN)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def keys_of(seed: np.uint64, count: int) -> np.ndarray:
     """Keys (count,) of contacts 0, 1, … of a replication."""
     keys = np.empty(count, np.uint64)

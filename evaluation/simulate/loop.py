@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from evaluation.simulate import draws
+from evaluation.simulate.borrow import borrow
 from evaluation.simulate.choosing import choose_contact, choose_csa
 from evaluation.simulate.heap import pop, push
 from evaluation.simulate.queues import queue, unqueue
@@ -39,7 +40,7 @@ from evaluation.simulate.state import (
 from evaluation.simulate.world import DECIDED, INDEX, LEVELS, Policy, World
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def join_free(state: State, csa: int) -> None:
     """The CSA has room: last of those who have."""
     before, after, ring = state.staff.before, state.staff.after, len(state.staff.work)
@@ -48,7 +49,7 @@ def join_free(state: State, csa: int) -> None:
     state.counts[FREE] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def leave_free(state: State, csa: int) -> None:
     """The CSA has no room any more, if they had any."""
     before, after = state.staff.before, state.staff.after
@@ -59,7 +60,7 @@ def leave_free(state: State, csa: int) -> None:
     state.counts[FREE] -= 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def strain(world: World, state: State, csa: int, target: float) -> float:
     """Bring a CSA's strain to now and give it another target; how far it is over the threshold, in [0, 1]."""
     staff, tau, threshold = state.staff, world.of[3], world.of[4]
@@ -75,7 +76,7 @@ def strain(world: World, state: State, csa: int, target: float) -> float:
     return over
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def success(world: World, state: State, contact: int, csa: int, over: float) -> float:
     """The true probability that a CSA resolves a contact now."""
     c = state.contacts
@@ -88,7 +89,7 @@ def success(world: World, state: State, contact: int, csa: int, over: float) -> 
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def give(world: World, state: State, contact: int, csa: int) -> None:
     """A CSA takes a contact now; how it will end is drawn now."""
     c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
@@ -120,7 +121,7 @@ def give(world: World, state: State, contact: int, csa: int) -> None:
     push(state.heap, state.counts, now + took, (ENDED << 32) | contact)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def follow(state: State, contact: int, kind: int, at: float, barred: int) -> None:
     """What comes of a contact arrives at a later moment; the arrays must have room."""
     c, new = state.contacts, state.counts[CONTACTS]
@@ -131,7 +132,7 @@ def follow(state: State, contact: int, kind: int, at: float, barred: int) -> Non
     push(state.heap, state.counts, at, (RETURNS << 32) | new)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def end(world: World, state: State, contact: int) -> int:
     """A hand-over ends; the CSA whose room it was."""
     c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
@@ -155,7 +156,7 @@ def end(world: World, state: State, contact: int) -> int:
     return csa
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def arrive(world: World, policy: Policy, state: State, contact: int) -> None:
     """A contact arrives: to somebody, or into its queue."""
     kind = policy.kind[0]
@@ -168,7 +169,7 @@ def arrive(world: World, policy: Policy, state: State, contact: int) -> None:
     again(policy, state, contact, 0)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def again(policy: Policy, state: State, contact: int, step: int) -> None:
     """When to look again who could take a waiting contact, beside whenever somebody gets free."""
     kind, arrival = policy.kind[0], state.contacts.arrival[contact]
@@ -178,7 +179,7 @@ def again(policy: Policy, state: State, contact: int, step: int) -> None:
         push(state.heap, state.counts, arrival + policy.hold_s[0], (AGAIN << 32) | contact)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def look_again(world: World, policy: Policy, state: State, contact: int) -> None:
     """A step of overflow opens for a contact that may be waiting still, or it has been held long enough."""
     c, now = state.contacts, state.now[0]
@@ -197,7 +198,7 @@ def look_again(world: World, policy: Policy, state: State, contact: int) -> None
         again(policy, state, contact, step)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def serve_next(world: World, policy: Policy, state: State, csa: int) -> None:
     """A CSA has room: the contacts that the policy gives them."""
     if policy.kind[0] == DECIDED:
@@ -210,7 +211,7 @@ def serve_next(world: World, policy: Policy, state: State, csa: int) -> None:
         give(world, state, contact, csa)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def shift(state: State, csa: int, on: bool, room: bool) -> None:
     """A CSA's shift begins or ends; what is in hand is finished."""
     if state.staff.on_shift[csa] == on:
@@ -225,7 +226,7 @@ def shift(state: State, csa: int, on: bool, room: bool) -> None:
             join_free(state, csa)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def happen(world: World, policy: Policy, state: State, code: int) -> None:
     """One event of the heap, now."""
     event, subject = code >> 32, code & 0xFFFFFFFF
@@ -245,6 +246,7 @@ def happen(world: World, policy: Policy, state: State, code: int) -> None:
 def advance(world: World, policy: Policy, state: State, first: int, until: float) -> int:
     """Let events happen until `until`, or until Python is to decide (DECIDE), arrays are full (FULL), or nothing is
     left (FINISHED). first: how many contacts arrive by themselves, in order."""
+    world, policy, state = borrow(world), borrow(policy), borrow(state)
     counts, now, arrival = state.counts, state.now, state.contacts.arrival
     eager = policy.kind[0] == DECIDED and policy.clock_s[0] <= 0
     while True:

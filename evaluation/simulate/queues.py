@@ -7,7 +7,7 @@ from numba import njit
 from evaluation.simulate.state import ABANDONED, NOBODY, WAITING, State
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def queue(state: State, contact: int) -> None:
     """A contact waits, last of its class."""
     c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
@@ -22,7 +22,7 @@ def queue(state: State, contact: int) -> None:
     state.counts[WAITING] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def unqueue(state: State, contact: int) -> None:
     """A contact waits no more."""
     c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
@@ -40,7 +40,7 @@ def unqueue(state: State, contact: int) -> None:
     state.counts[WAITING] -= 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def give_up(state: State, contact: int) -> bool:
     """Whether a waiting contact is out of patience; if so, it is taken out of its queue."""
     c = state.contacts
@@ -52,7 +52,7 @@ def give_up(state: State, contact: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def head(state: State, kind: int) -> int:
     """Who has waited longest in a class, NOBODY where none does; those before who gave up are dropped."""
     contact = state.queues.first[kind]
@@ -61,7 +61,7 @@ def head(state: State, kind: int) -> int:
     return contact
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def drop(state: State) -> None:
     """Take out of all queues who has run out of patience."""
     for kind in range(len(state.queues.first)):

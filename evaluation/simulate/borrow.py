@@ -1,0 +1,38 @@
+"""Arrays without counts of references, for a compiled loop that passes dozens of them to every function it calls.
+
+Notable: numba counts references of every array of a tuple at every call, in atomic operations that took most of the
+loop's time. Who calls the loop holds the arrays until it returns, so inside of it nothing needs to be counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+def _plain(context: Any, builder: Any, of: Any, value: Any) -> Any:
+    """The same value whose arrays belong to nobody."""
+    if isinstance(of, types.Array):
+        array = context.make_array(of)(context, builder, value)
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        array.parent = cgutils.get_null_value(array.parent.type)
+        return array._getvalue()
+    if isinstance(of, types.BaseTuple):
+        for place, part in enumerate(of.types):
+            inner = _plain(context, builder, part, builder.extract_value(value, place))
+            value = builder.insert_value(value, inner, place)
+        return value
+    return value
+
+
+@intrinsic  # type: ignore[misc,unused-ignore]
+def borrow(typing: Any, of: Any) -> Any:
+    """A tuple of arrays, or of such tuples, that must not outlive its owner's."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _plain(context, builder, signature.args[0], args[0])
+
+    return of(of), codegen
