@@ -15,6 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from benchmarks.simulate_peers import Queue, by_ciw, by_simpy
 from evaluation.simulate.centre import Centre, Patience
 from evaluation.simulate.figures import figures
 from evaluation.simulate.policies import Rule, Vectors, fifo, greedy
+from evaluation.simulate.replicate import estimate
 from evaluation.simulate.run import simulate
 from evaluation.simulate.theory import erlang_a
 from twotower.files import atomic_write
 
 HANDLE_S, PATIENCE_S, LOAD, HOUR = 300.0, 600.0, 0.95, 3600.0
+CHECKED = ("waits", "abandoned", "mean_wait_s")
 
 
 def centre_of(queue: Queue) -> Centre:
@@ -65,22 +68,19 @@ def timed(work: Callable[[], int]) -> float:
     return contacts / (time.perf_counter() - begun)
 
 
-def check(queue: Queue, seed: int) -> list[dict[str, Any]]:
-    """The simulator beside what Erlang A says of the same queue, and beside ciw and simpy."""
+def check(queue: Queue, short: Queue, rounds: int) -> list[dict[str, Any]]:
+    """What Erlang A says of the queue, and what was found: means over runs, and half of their 95 % intervals."""
     exact = erlang_a(queue.arrivals, queue.handle_s, queue.agents, queue.patience_s)
-    found = ours(queue, fifo(), seed)
-    rows = [{"of": "Erlang A", "waits": exact.waits, "abandoned": exact.abandons, "mean wait, s": exact.mean_wait_s}]
-    rows.append({"of": "simulator", "waits": found["waits"], "abandoned": found["abandoned"],
-                 "mean wait, s": found["mean_wait_s"]})  # fmt: skip
-    return rows
-
-
-def peers(queue: Queue, seed: int) -> list[dict[str, Any]]:
-    """What ciw and simpy find on a shorter horizon."""
-    rows = []
+    found = {"simulator": [ours(queue, fifo(), seed) for seed in range(4 * rounds)]}
     for name, peer in (("ciw", by_ciw), ("simpy", by_simpy)):
-        found = peer(queue, seed, HOUR)
-        rows.append({"of": name, "waits": found.waits, "abandoned": found.abandoned, "mean wait, s": found.mean_wait_s})
+        found[name] = [asdict(peer(short, seed, HOUR)) for seed in range(rounds)]
+    rows: list[dict[str, Any]] = [
+        {"of": "Erlang A", "waits": exact.waits, "abandoned": exact.abandons, "mean_wait_s": exact.mean_wait_s}
+    ]
+    for name, runs in found.items():
+        of = {figure: estimate(np.array([run[figure] for run in runs])) for figure in CHECKED}
+        rows.append({"of": name, **{figure: one.mean for figure, one in of.items()},
+                     "half": {figure: one.half for figure, one in of.items()}})  # fmt: skip
     return rows
 
 
@@ -103,7 +103,7 @@ def measure(agents: int, hours: int, peer_hours: int, columns: int, rounds: int)
         "contacts_a_run": round(arrivals * queue.horizon_s), "rounds": rounds,
         "contacts_a_second": {name: statistics.median(of) for name, of in rates.items()},
         "times_as_fast_as": {name: statistics.median(of) for name, of in ratio.items()},
-        "ratios": ratio, "check": check(queue, 0) + peers(short, 0),
+        "ratios": ratio, "check": check(queue, short, rounds),
     }  # fmt: skip
 
 
@@ -123,8 +123,9 @@ def main() -> None:
         ratio = found["times_as_fast_as"].get(name)
         print(f"{name:<16}{rate:>12,.0f} contacts/s" + (f"   FIFO is {ratio:.1f} times as fast" if ratio else ""))
     for row in found["check"]:
-        print(f"{row['of']:<16}waits {row['waits']:.4f}   abandon {row['abandoned']:.5f}   "
-              f"mean wait {row['mean wait, s']:.2f} s")  # fmt: skip
+        half = row.get("half", {})
+        words = [f"{name} {row[name]:.5g}" + (f" ± {half[name]:.2g}" if half else "") for name in CHECKED]
+        print(f"{row['of']:<16}{'   '.join(words)}")
     if args.output:
         atomic_write(args.output, json.dumps(found, indent=1) + "\n")
 

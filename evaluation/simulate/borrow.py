@@ -15,24 +15,28 @@ from numba.extending import intrinsic
 
 def _plain(context: Any, builder: Any, of: Any, value: Any) -> Any:
     """The same value whose arrays belong to nobody."""
+    null: Any = cgutils.get_null_value  # numba's own functions are not typed
     if isinstance(of, types.Array):
         array = context.make_array(of)(context, builder, value)
-        array.meminfo = cgutils.get_null_value(array.meminfo.type)
-        array.parent = cgutils.get_null_value(array.parent.type)
+        array.meminfo = null(array.meminfo.type)
+        array.parent = null(array.parent.type)
         return array._getvalue()
     if isinstance(of, types.BaseTuple):
-        for place, part in enumerate(of.types):
+        parts: Any = of
+        for place, part in enumerate(parts.types):
             inner = _plain(context, builder, part, builder.extract_value(value, place))
             value = builder.insert_value(value, inner, place)
         return value
     return value
 
 
-@intrinsic  # type: ignore[misc,unused-ignore]
-def borrow(typing: Any, of: Any) -> Any:
+def _borrow(typing: Any, of: Any) -> Any:
     """A tuple of arrays, or of such tuples, that must not outlive its owner's."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _plain(context, builder, signature.args[0], args[0])
 
     return of(of), codegen
+
+
+borrow: Any = intrinsic(_borrow)
