@@ -49,6 +49,8 @@ def _least(graph: Graph, task: Task, chosen: Longs, gain: Doubles, floor: float,
         if not len(changed):
             break
         keeps[taken] = own - price[mine]
+        if np.any((keeps[taken] < -rounding)[~task.must[taken]]):
+            break  # somebody would rather wait: no prices support this assignment, and the bound will say so
         offer = graph.best_contact(gain, keeps, taken[changed])
         moved = offer > price + rounding
         price = np.where(moved, offer, price)

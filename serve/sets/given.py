@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serve.sets.graph import Array, Bools, Dense, Doubles, Graph, Longs, Sparse
+from serve.sets.graph import Array, Bools, Dense, Doubles, Graph, Longs
+from serve.sets.large import Large
 from twotower.errors import ConfigError, shown
 
 More = Callable[[Longs, Longs], Doubles]
@@ -104,7 +105,7 @@ class Candidates:
         if len(csa) and not 0 <= csa.min() <= csa.max() < self.csas:
             raise ConfigError(f"csa: positions from 0 to {self.csas - 1} expected, got {csa.min()} … {csa.max()}")
         waiting, n = len(start) - 1, len(csa)
-        graph = Sparse((waiting, self.csas), start, csa)
+        graph = Large((waiting, self.csas), start, csa)
         keys = np.sort(graph.contact * self.csas + csa)
         if np.any(keys[1:] == keys[:-1]):
             raise ConfigError("csa: a contact has the same candidate twice")

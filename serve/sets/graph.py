@@ -12,7 +12,7 @@ on both sides; Demange, Gale and Sotomayor (1986) for least prices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -63,6 +63,10 @@ class Graph(Protocol):
 
     def solve(self, task: Task) -> Longs:
         """The CSA of each contact (W,), −1: waits, of the largest sum of gains. Raises Infeasible."""
+        ...
+
+    def coverable(self, task: Task) -> bool:
+        """Whether all who must be covered can be, whatever the gains."""
         ...
 
     def at(self, edges: Array, chosen: Longs) -> Array:
@@ -119,6 +123,14 @@ class Dense:
         chosen[rows[real]] = place[columns[real]]
         return paired(self, task, chosen)
 
+    def coverable(self, task: Task) -> bool:
+        """As `Graph`."""
+        try:
+            self.solve(replace(task, gain=np.zeros(self.shape)))
+        except Infeasible:
+            return False
+        return True
+
     def at(self, edges: Array, chosen: Longs) -> Array:
         """As `Graph`."""
         taken = np.flatnonzero(chosen >= 0)
@@ -172,14 +184,8 @@ class Sparse:
         from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
         waiting = self.shape[0]
-        first = np.concatenate([[0], np.cumsum(task.room)])
-        edges = np.flatnonzero(task.usable)
-        rows, columns, costs = self.contact[edges], first[self.csa[edges]], -task.gain[edges]
-        if (task.room > 1).any():  # a CSA stands once for each contact they can take
-            many = task.room[self.csa[edges]]
-            rows, costs = np.repeat(rows, many), np.repeat(costs, many)
-            columns = np.repeat(columns, many) + _counting(many)
-        places = int(first[-1])
+        rows, columns, costs = self._places(task)
+        places = int(task.room.sum())
         may_wait = np.flatnonzero(~task.must)
         parts = [(rows, columns, costs), (may_wait, places + may_wait, np.zeros(len(may_wait)))]
         height = waiting
@@ -203,6 +209,28 @@ class Sparse:
         real = (found_rows < waiting) & (found < places)
         chosen[found_rows[real]] = np.repeat(np.arange(self.shape[1]), task.room)[found[real]]
         return paired(self, task, chosen)
+
+    def coverable(self, task: Task) -> bool:
+        """As `Graph`: both sides can be covered together where each can be alone (Mendelsohn and Dulmage, 1958)."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_bipartite_matching
+
+        rows, columns, _ = self._places(task)
+        places = np.repeat(task.full, task.room)
+        for needed, of_edges in ((task.must, task.must[rows]), (places, places[columns])):
+            edges = (np.ones(int(of_edges.sum()), np.int8), (rows[of_edges], columns[of_edges]))
+            table = csr_array(edges, shape=(self.shape[0], len(places)))
+            if needed.any() and (maximum_bipartite_matching(table) >= 0).sum() < needed.sum():
+                return False
+        return True
+
+    def _places(self, task: Task) -> tuple[Longs, Longs, Doubles]:
+        """Contacts, places and costs of the usable edges: a CSA stands once for each contact they can take."""
+        first = np.cumsum(task.room) - task.room
+        edges = np.flatnonzero(task.usable)
+        many = task.room[self.csa[edges]]
+        columns = np.repeat(first[self.csa[edges]], many) + _counting(many)
+        return np.repeat(self.contact[edges], many), columns, np.repeat(-task.gain[edges], many)
 
     def at(self, edges: Array, chosen: Longs) -> Array:
         """As `Graph`."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from serve.sets.duals import bound, narrowed, prices, total
-from serve.sets.given import Candidates, Pairs, Window
-from serve.sets.graph import WAITS, Array, Bools, Doubles, Graph, Infeasible, Longs, Task
+from serve.sets.given import Candidates, Pairs, Window, places
+from serve.sets.graph import WAITS, Array, Bools, Doubles, Graph, Longs, Task
 
 REASONS = ("taken up", "nobody may", "full", "rest", "cap", "worth less than waiting", "others gain more")
 TAKEN, NOBODY, FULL, REST, CAP, LESS, OTHERS = range(len(REASONS))
@@ -100,21 +100,53 @@ def settle(window: Window | Candidates) -> Settled:
     value = total(given.graph, task, chosen)
     gap = max(0.0, bound(task, keeps, price) - value)
     reason = _reasons(given, rules, chosen)
-    return Settled(chosen, value, keeps, price, gap, broke[0], broke[1], reason)
+    found = Settled(chosen, value, keeps, price, gap, broke[0], broke[1], reason)
+    return _completed(window, found) if isinstance(window, Candidates) and window.more else found
+
+
+def _completed(window: Candidates, found: Settled) -> Settled:
+    """With those whose candidates were all taken, by whoever has room left: a window of their own."""
+    used = np.bincount(found.csa[found.csa >= 0], minlength=window.csas)
+    room = places(window.room, window.csas) - used
+    contacts = np.flatnonzero((found.csa < 0) & (found.reason != LESS))
+    csas = np.flatnonzero(room > 0)
+    if window.more is None or not len(contacts) or not len(csas):
+        return found
+    value = np.asarray(window.more(contacts, csas), np.float64)
+
+    def of(given: Array | None, who: Longs) -> Array | None:
+        return None if given is None else np.asarray(given)[who]
+
+    rest = Window(
+        value, ~np.isnan(value), room[csas], of(window.age, contacts), of(window.price, csas),
+        of(window.overdue_s, contacts), of(window.rest, csas), of(window.cap, csas), fill=window.fill,
+    )  # fmt: skip
+    more = settle(rest)
+    taken = more.csa >= 0
+    csa, reason = found.csa.copy(), found.reason.copy()
+    csa[contacts[taken]], reason[contacts] = csas[more.csa[taken]], more.reason
+    keeps, price, broke = found.contact_price.copy(), found.csa_price.copy(), [found.broke_rest, found.broke_cap]
+    keeps[contacts] += more.contact_price
+    price[csas] += more.csa_price
+    for one, added in zip(broke, (more.broke_rest, more.broke_cap), strict=True):
+        one[contacts] |= added
+    # Prices of both windows together support what was a candidate in either, but count room that is used already.
+    gap = found.gap + more.gap + float((used[csas] * more.csa_price).sum())
+    return Settled(csa, found.value + more.value, keeps, price, gap, broke[0], broke[1], reason)
 
 
 def _precedence(rules: _Rules) -> Task:
     """What is left to choose once deadlines, rest and caps have had their say."""
     late = rules.overdue_s > 0
     task = rules.task(rules.free, late)
-    if not late.any() or _feasible(rules.graph, task):
+    if not late.any() or rules.graph.coverable(task):
         return task  # nobody's rest or cap need be broken
     served = _oldest(rules, late)
     of_late = rules.graph.of_contacts(late)
     task = rules.task(np.where(of_late, rules.may & rules.graph.of_contacts(served), rules.free), served)
     for broken in (rules.rest, rules.cap):
         kept = replace(task, usable=task.usable & ~(broken & of_late))
-        if _feasible(rules.graph, kept):
+        if rules.graph.coverable(kept):
             task = kept
         else:
             breaks = np.where(broken & of_late, -1.0, 0.0)
@@ -137,18 +169,9 @@ def _filled(rules: _Rules, task: Task) -> Task:
     everyone, all_room = np.ones_like(task.must), np.ones_like(task.full)
     scarce = len(task.must) > int(rules.room.sum())
     easy = replace(task, full=all_room) if scarce else replace(task, must=everyone)
-    if _feasible(rules.graph, easy):
+    if rules.graph.coverable(easy):
         return easy
     return replace(narrowed(rules.graph, replace(task, gain=np.ones_like(task.gain))), gain=task.gain)
-
-
-def _feasible(graph: Graph, task: Task) -> bool:
-    """Whether all who must be covered can be."""
-    try:
-        graph.solve(replace(task, gain=np.zeros_like(task.gain)))
-    except Infeasible:
-        return False
-    return True
 
 
 def _reasons(given: Pairs, rules: _Rules, chosen: Longs) -> Longs:
