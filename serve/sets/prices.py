@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from serve.sets.given import Doubles, Longs, flags, numbers, seconds
+from serve.sets.given import flags, numbers, seconds
+from serve.sets.graph import Bools, Doubles, Longs
 from twotower.errors import ConfigError
 
 SCARCE = 1e-9  # a price above it is one
@@ -38,7 +39,7 @@ class Demand:
     """(K, G) of a contact that such a CSA takes."""
     handle_s: Doubles
     """(K, G)."""
-    can: np.ndarray[Any, np.dtype[np.bool_]]
+    can: Bools
     """(K, G)."""
     csas: Doubles
     """(G,) on shift; a part of one counts as that part of the time."""
@@ -170,12 +171,11 @@ class Prices:
         """`table` as lines."""
         width = max([len(name) for name in self.names] + [5])
         lines = [f"{'skill':<{width}}   CSAs  price/h   used  scarce"]
-        lines += [
-            f"{row['skill']:<{width}} {row['csas']:6.1f} {row['price_h']:8.3f} {row['used']:6.1%}  {
-                'yes' if row['scarce'] else 'no'
-            }"
-            for row in self.table()
-        ]
+        for row in self.table():
+            scarce = "yes" if row["scarce"] else "no"
+            lines.append(
+                f"{row['skill']:<{width}} {row['csas']:6.1f} {row['price_h']:8.3f} {row['used']:6.1%}  {scarce}"
+            )
         return "\n".join(lines)
 
     def _mean_s(self) -> Doubles:

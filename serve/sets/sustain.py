@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from serve.sets.given import Bools, Doubles, Longs, flags, numbers
+from serve.sets.given import flags, numbers
+from serve.sets.graph import Bools, Doubles, Longs
 from twotower.errors import ConfigError
 
 SLACK = 1e-9  # s, and share of the time: what rounding may do
