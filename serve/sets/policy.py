@@ -124,7 +124,8 @@ class SetPolicy:
 
     def terms(self, asked: Waitlist) -> Terms:
         """What limits make of a window."""
-        hard = np.zeros(len(asked.waited_s), np.bool_) if asked.hard is None else asked.hard
+        waiting = len(asked.waited_s)
+        hard = np.zeros(waiting, np.bool_) if asked.hard is None else flags(asked.hard, (waiting,), "hard")
         return self.load.terms(asked.now_s, asked.csa, hard, asked.pleasant)
 
     def begin(self, asked: Waitlist, pairs: Longs) -> None:

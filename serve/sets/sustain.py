@@ -130,7 +130,7 @@ class Load:
     def terms(self, now_s: float, csa: Longs, hard: npt.ArrayLike, pleasant: npt.ArrayLike | None = None) -> Terms:
         """Masks and values for CSAs (F,) and contacts that are expected to be hard, or pleasant (W,). Raises
         ConfigError for what does not fit and a time before what was told."""
-        limits, waiting = self.limits, np.size(hard)
+        limits, waiting, csa = self.limits, np.size(hard), self._who(csa)
         hard = flags(hard, (waiting,), "hard")
         pleasant = np.zeros(waiting, np.bool_) if pleasant is None else flags(pleasant, (waiting,), "pleasant")
         share = self.occupancy(now_s)[csa]
@@ -178,10 +178,8 @@ class Load:
 
     def _moved(self, csa: npt.ArrayLike, time_s: float) -> Longs:
         """CSAs (n,), whose time has gone on to this moment."""
-        who = np.atleast_1d(np.asarray(csa))
-        if who.size and (who.dtype.kind not in "iu" or who.min() < 0 or who.max() >= len(self.at)):
-            raise ConfigError(f"csa: positions from 0 to {len(self.at) - 1} expected, got {shown_ids(who)}")
-        each = np.unique(who).astype(np.int64)
+        who = self._who(csa)
+        each = np.unique(who)
         passed = time_s - self.at[each]
         if not np.isfinite(time_s) or np.any(passed < -SLACK):
             raise ConfigError(f"time: {time_s} s is before what is known, or no number; tell events in their order")
@@ -195,6 +193,13 @@ class Load:
         for of in (self.taken, self.hard, self.pleasant):
             of[each] *= far
         self.at[each] = np.maximum(self.at[each], time_s)
+        return who
+
+    def _who(self, csa: npt.ArrayLike) -> Longs:
+        """CSAs (n,) as positions. Raises ConfigError for what is none."""
+        who = np.atleast_1d(np.asarray(csa))
+        if who.size and (who.dtype.kind not in "iu" or who.min() < 0 or who.max() >= len(self.at)):
+            raise ConfigError(f"csa: positions from 0 to {len(self.at) - 1} expected, got {shown_ids(who)}")
         return who.astype(np.int64)
 
 

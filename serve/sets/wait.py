@@ -4,7 +4,7 @@ Notable: nobody starves. A contact past its guarantee is left in a window only w
 takes up one who is longer past theirs (else taking it up as well would have been better, an augmenting path). So each
 window in which somebody who may take it has room brings it forward by one at least, and it is taken up within `ahead` +
 1 such windows, where `ahead` counts who was longer past their guarantee when it passed its own (a property test runs
-hostile sequences of windows). Who comes later under the same guarantee is never ahead of it.
+hostile sequences of windows). Who comes after that is never ahead of it, whatever their own guarantee.
 """
 
 from __future__ import annotations
