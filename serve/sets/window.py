@@ -194,3 +194,10 @@ def _reasons(given: Pairs, rules: _Rules, chosen: Longs) -> Longs:
     reason[~some(given.can)] = NOBODY
     reason[chosen >= 0] = TAKEN
     return reason
+
+
+def warm() -> None:
+    """Import what the first window would have to wait for, some tenths of a second: for who has time at the start."""
+    one = np.ones((1, 1))
+    settle(Window(one, one > 0))
+    settle(Candidates(np.array([0, 1]), np.zeros(1, np.int64), np.ones(1), 1))
