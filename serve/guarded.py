@@ -20,11 +20,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from serve.answer import Candidate
-from serve.assign import assign_greedily, one_each
+from serve.assign import Method, assign_greedily, assign_together, by_arrival, enough, one_each
 from serve.breaker import Breaker, Ticket
 from serve.contact import MatchError, clean
 from serve.matcher import Eligible, Matcher
 from serve.seen import Seen
+from serve.sets.wait import Waiting
 from twotower.errors import BundleError
 from twotower.scoring.join import Rank
 from twotower.scoring.utility import Utility
@@ -181,10 +182,12 @@ class Guarded:
         rank: Rank | None = None,
         at: datetime | int | None = None,
         entered: Callable[[Ticket], None] | None = None,
+        method: Method = "sets",
+        wait: Waiting | None = None,
     ) -> list[Assigned]:
         """One CSA for each contact (None: nobody is left), as `Matcher.assign` takes them, with the decision that each
         was taken from. deadline_s: for all together, by default the budget times the contacts; entered: as in `match`,
-        of each contact."""
+        of each contact. Where the model does not answer for all of them in time, it is `greedy`."""
         begun, who = self._clock(), one_each(eligible, len(contacts))
         whole = self.budget_s * len(contacts) if deadline_s is None else deadline_s
 
@@ -192,7 +195,19 @@ class Guarded:
             left = max(0.0, whole - (self._clock() - begun))
             return self.match(contacts[i], k, who[i], deadline_s=left, rank=rank, at=at, entered=entered)
 
-        return _assigned(contacts, decide, capacity)
+        if method == "greedy":
+            return _assigned(contacts, decide, capacity)
+        many = enough(len(contacts), capacity)
+        asked = {i: decide(i, many) for i in by_arrival(contacts)}  # if time runs short, for who came last
+        answered = all(decision.fallback is None for decision in asked.values())
+        if not answered or self._clock() - begun >= whole:
+            return _assigned(contacts, lambda i, _: asked[i], capacity)
+
+        def best(i: int, k: int) -> Sequence[Candidate]:
+            return (asked[i] if k <= many else decide(i, k)).candidates
+
+        chosen = assign_together(contacts, best, capacity, wait, at)
+        return [(one, asked[i]) for i, one in enumerate(chosen)]
 
     def assign_unasked(
         self,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from serve.answer import Candidate, Ranked, as_candidates
-from serve.assign import assign_greedily, one_each
+from serve.assign import Method, assigned_by, one_each
 from serve.contact import MatchError as MatchError
 from serve.contact import clean, columns_of, moment_of
 from serve.customers import Customers
@@ -40,6 +40,7 @@ from serve.roster.waiting import Eligible as Eligible
 from serve.roster.waiting import may_take, waiting
 from serve.searches_apart import build_searches
 from serve.seen import Seen
+from serve.sets.wait import Waiting
 from serve.snapshot import Snapshot
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.tables import Roster
@@ -183,10 +184,14 @@ class Matcher(ContactReader):
         capacity: Mapping[str, int] | None = None,
         rank: Rank | None = None,
         at: datetime | int | None = None,
+        method: Method = "sets",
+        wait: Waiting | None = None,
     ) -> list[Candidate | None]:
-        """One CSA for each contact, in order of arrival the best who is left (`serve/assign.py`); None: nobody is."""
+        """One CSA for each contact, all together or, `greedy`, in order of arrival the best who is left; None: nobody
+        is (`serve/assign.py`). Raises MatchError as `match`, and for waits and capacities that are none."""
         who = one_each(eligible, len(contacts))
-        return assign_greedily(contacts, lambda i, k: self.match(contacts[i], k, who[i], rank, at), capacity)
+        best = lambda i, k: self.match(contacts[i], k, who[i], rank, at)  # noqa: E731
+        return assigned_by(method, contacts, best, capacity, wait, at)
 
     def _books(self) -> Book:
         """The writer's side of who is in the roster, made when somebody first asks."""

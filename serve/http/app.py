@@ -140,7 +140,7 @@ class Routes:
         )
 
     async def assign(self, request: Request) -> Response:
-        """One CSA for each of several contacts, in order of arrival the best who is left."""
+        """One CSA for each of several contacts: all together, or in order of arrival the best who is left."""
         service = self.service
         admitted(service, request, ("router",))
         deadline_s = deadline_of(service, request)
@@ -148,7 +148,10 @@ class Routes:
         at_most("contacts", len(body.contacts), service.settings.limits.contacts)
         contacts = [{k: v for k, v in one.fields().items() if k != "eligible"} for one in body.contacts]
         eligible = [schemas.eligible_of(one.eligible) for one in body.contacts]
-        done = await service.assign(contacts, eligible, body.capacity, deadline_s, rank=body.rank, at=body.at)
+        done = await service.assign(
+            contacts, eligible, body.capacity, deadline_s, rank=body.rank, at=body.at,
+            method=body.method, wait=None if body.wait is None else body.wait.waiting(),
+        )  # fmt: skip
         matcher = service.serving.matcher
         request.scope[KEY].update(contacts=len(contacts), fallbacks=sum(one.fallback is not None for *_, one in done))
         return _json(

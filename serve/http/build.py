@@ -21,6 +21,7 @@ from serve.matcher import Matcher
 from serve.roster.eligibility import Need
 from serve.roster.journal import Journal, journal_secret
 from serve.roster.keeper import Keeper
+from serve.sets.window import warm
 from serve.store.store import Store
 from twotower.bundle.origin import expected
 from twotower.errors import BundleError, ConfigError
@@ -87,6 +88,7 @@ def load_serving(settings: Settings, journal: str | Path, returning: Returning |
     self_check(matcher)
     if keeper.skipped:
         _log.warning("the journal tells of %d changes of CSAs whom this bundle does not know", keeper.skipped)
+    warm()
     return Serving(Guarded(matcher, settings.budget_s, Breaker()), keeper, Learner(matcher, opened))
 
 

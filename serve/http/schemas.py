@@ -7,13 +7,16 @@ refuses more than some 200 levels of nesting, halves of characters, and numbers 
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from serve.assign import WAIT, Method
 from serve.contact import EARLIEST, LATEST, MatchError, moment_of
 from serve.roster.changes import LONGEST_ID, Presence
 from serve.roster.eligibility import Need
+from serve.sets.wait import Waiting
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 
@@ -111,10 +114,27 @@ class MatchBody(Asked):
     decision_id: Id | None = None
 
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class WaitBody(Asked):
+    """What a second of waiting is worth, beside the probability of being resolved, and how long a wait may be."""
+
+    per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = WAIT.per_s
+    guarantee_s: Seconds | None = None
+
+    def waiting(self) -> Waiting:
+        """As the matcher takes it."""
+        return Waiting(self.per_s, math.inf if self.guarantee_s is None else self.guarantee_s)
+
+
 class AssignContact(ContactBody):
-    """A contact that waits, and who could take it."""
+    """A contact that waits, and who could take it; wait_s: for how long, in place of what `arrived_at` tells;
+    guarantee_s: after how long it is taken up before all others."""
 
     eligible: EligibleBody = None
+    wait_s: Seconds | None = None
+    guarantee_s: Seconds | None = None
 
 
 class AssignBody(Asked):
@@ -124,6 +144,8 @@ class AssignBody(Asked):
     capacity: Annotated[dict[str, Annotated[int, Field(ge=0, le=10_000)]], Field(max_length=100_000)] = {}
     rank: Literal["success", "handled"] | None = None
     at: Moment | None = None
+    method: Method = "sets"
+    wait: WaitBody | None = None
 
 
 class RosterBody(Asked):

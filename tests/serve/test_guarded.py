@@ -289,14 +289,22 @@ CONTACTS: list[dict[str, Any]] = [{**CONTACT, "arrived_at": ARRIVED + i} for i i
 
 def test_assign_gives_each_csa_once_in_order_of_arrival(matcher: Matcher) -> None:
     best = [one.csa_id for one in matcher.match(CONTACTS[1], 3, at=ARRIVED + 2)]
-    found = matcher.assign(CONTACTS, at=ARRIVED + 2)
+    found = matcher.assign(CONTACTS, at=ARRIVED + 2, method="greedy")
     assert [one.csa_id for one in found if one] == [best[2], best[0], best[1]]
+
+
+def test_together_the_same_contacts_take_the_best_whoever_takes_whom(matcher: Matcher) -> None:
+    best = [one.csa_id for one in matcher.match(CONTACTS[1], 3, at=ARRIVED + 2)]
+    assert {one.csa_id for one in matcher.assign(CONTACTS, at=ARRIVED + 2) if one} == set(best)
+    late = [{**CONTACTS[0], "guarantee_s": 5.0, "wait_s": wait} for wait in (4.0, 9.0, 6.0)]
+    found = matcher.assign(late, [[best[0]]] * 3, at=ARRIVED + 2)
+    assert [one and one.csa_id for one in found] == [None, best[0], None]
 
 
 def test_assign_keeps_to_capacity_and_eligibility(matcher: Matcher) -> None:
     one, other = "csa-03", "csa-07"
     found = matcher.assign(CONTACTS, [[one, other]] * 3, {one: 2, other: 0})
-    assert [None if each is None else each.csa_id for each in found] == [None, one, one]
+    assert [None if each is None else each.csa_id for each in found] == [None, one, one]  # the latest waits
     with pytest.raises(MatchError, match="capacity of 'csa-03'"):
         matcher.assign(CONTACTS, capacity={one: -1})
 
@@ -310,3 +318,17 @@ def test_a_guarded_assignment_says_for_each_contact_who_answered(
     found = guarded.assign(CONTACTS)
     assert {decision.fallback for _, decision in found} == {"error"}
     assert len({one.csa_id for one, _ in found if one}) == 3
+
+
+def test_where_time_runs_short_contacts_are_assigned_one_after_the_other(
+    guarded: Guarded, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def together(*_: Any) -> Any:
+        raise AssertionError("nobody has time for that")
+
+    monkeypatch.setattr("serve.guarded.assign_together", together)
+    found = guarded.assign(CONTACTS, deadline_s=0.0)
+    assert {decision.fallback for _, decision in found} == {"no_time"}
+    assert len({one.csa_id for one, _ in found if one}) == 3
+    expected = matcher.assign(CONTACTS, method="greedy")
+    assert [one for one, _ in guarded.assign(CONTACTS, method="greedy")] == expected

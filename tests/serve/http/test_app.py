@@ -87,6 +87,19 @@ def test_an_assignment_gives_each_csa_once(ask: Asking) -> None:
     assert ask.post("/v1/assign", {"contacts": contacts * 30}).status_code == 422
 
 
+def test_an_assignment_keeps_guarantees(ask: Asking) -> None:
+    contacts = [{**CONTACT, "contact_id": f"c-{i}", "eligible": ["csa-01"], "wait_s": 3.0 + i} for i in range(3)]
+    contacts[1]["guarantee_s"] = 2.0
+    body = {"contacts": contacts, "wait": {"per_s": 0.01, "guarantee_s": 60.0}}
+    found = ask.post("/v1/assign", body).json()["assignments"]
+    assert [one["csa_id"] for one in found] == [None, "csa-01", None]
+    found = ask.post("/v1/assign", {**body, "method": "greedy"}).json()["assignments"]
+    assert [one["csa_id"] for one in found] == ["csa-01", None, None]
+    for wrong in ({"method": "best"}, {"wait": {"per_s": -1}}, {"wait": {"guarantee_s": "soon"}}):
+        assert ask.post("/v1/assign", {**body, **wrong}).status_code == 422
+    assert ask.post("/v1/assign", {"contacts": [{**CONTACT, "wait_s": -1.0}]}).status_code == 422
+
+
 def test_a_roster_change_is_seen_by_the_next_answer(ask: Asking) -> None:
     changes = [{"op": "join", "csa_id": "new", "csa": {"languages": ["fr"]}}, {"op": "leave", "csa_id": "csa-00"}]
     answer = ask.post("/v1/roster", {"changes": changes}, "roster")
