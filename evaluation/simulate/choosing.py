@@ -36,6 +36,8 @@ def worth(policy: Policy, state: State, contact: int, kind: int, csa: int) -> fl
     product = np.float32(0.0)
     for d in range(policy.csas.shape[1]):
         product += policy.contacts[row, d] * policy.csas[csa, d]
+    if len(policy.pairs):
+        product += policy.pairs[row, csa]
     return value + product
 
 

@@ -84,6 +84,8 @@ def success(world: World, state: State, contact: int, csa: int, over: float) -> 
     row = c.row[contact]
     for d in range(world.csas.shape[1]):
         logit += world.contacts[row, d] * world.csas[csa, d]
+    if len(world.pairs):
+        logit += world.pairs[row, csa]
     if world.of[0] > 0:
         logit -= world.of[0] * math.exp(-state.staff.handled[csa] / world.of[1])
     return 1.0 / (1.0 + math.exp(-logit))

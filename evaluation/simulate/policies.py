@@ -91,6 +91,7 @@ class Rule:
     after_s: tuple[float, ...] = (0.0,)
     vectors: Vectors | None = None
     scanned: int = 1
+    pairs: Singles | None = None
     start: Callable[[], Decide] | None = None
     clock_s: float = 0.0
 
@@ -118,8 +119,16 @@ class Rule:
             np.array([self.kind]), of(self.value, (k, j), "value"), of(self.age, (k,), "age"),
             of(self.price, (j,), "price"), np.array([float(self.hold_s)]), np.ascontiguousarray(level, np.int8), steps,
             np.ascontiguousarray(vectors.contacts, np.float32), np.ascontiguousarray(vectors.csas, np.float32),
-            np.array([self.scanned]), np.array([float(self.clock_s)]),
+            pairs_of(self.pairs, j, f"policy {self.name}"), np.array([self.scanned]), np.array([float(self.clock_s)]),
         )  # fmt: skip
+
+
+def pairs_of(given: Singles | None, csas: int, whose: str) -> Singles:
+    """Numbers of pairs (N, J) for the compiled loop, (0, J) where there are none. Raises ConfigError."""
+    pairs = np.zeros((0, csas), np.float32) if given is None else given
+    if pairs.ndim != 2 or pairs.shape[1] != csas or not np.all(np.isfinite(pairs)):
+        raise ConfigError(f"{whose}: pairs of shape {pairs.shape}; finite numbers of (contacts, {csas}) expected")
+    return np.ascontiguousarray(pairs, np.float32)
 
 
 def fifo(name: str = "FIFO, longest idle") -> Rule:
@@ -159,9 +168,12 @@ def greedy(
     vectors: Vectors | None = None,
     scanned: int = 16,
     name: str = "greedy match",
+    pairs: Singles | None = None,
 ) -> Rule:
-    """The pair of the highest value (K, J), plus x·y where vectors are given; a second's wait counts `age_per_s`."""
-    return Rule(name, INDEX, value=value, age=np.full(len(value), age_per_s), vectors=vectors, scanned=scanned)
+    """The pair of the highest value (K, J), plus x·y where vectors and its own (N, J) where pairs are given; a second's
+    wait counts `age_per_s`."""
+    age = np.full(len(value), age_per_s)
+    return Rule(name, INDEX, value=value, age=age, vectors=vectors, scanned=scanned, pairs=pairs)
 
 
 def decided(start: Callable[[], Decide], clock_s: float = 0.0, name: str = "decided") -> Rule:

@@ -12,7 +12,7 @@ from evaluation.simulate.centre import Centre, positions
 from evaluation.simulate.demand import Demand, poisson
 from evaluation.simulate.heap import push
 from evaluation.simulate.loop import advance, give, join_free
-from evaluation.simulate.policies import Choice, Decide, Rule, Vectors, View
+from evaluation.simulate.policies import Choice, Decide, Rule, Vectors, View, pairs_of
 from evaluation.simulate.queues import drop, unqueue
 from evaluation.simulate.state import (
     ABANDONED,
@@ -33,6 +33,7 @@ from evaluation.simulate.state import (
     Staff,
     State,
 )
+from evaluation.simulate.told import Told
 from evaluation.simulate.world import DECIDED, Policy, World
 from twotower.errors import ConfigError, TwoTowerError
 
@@ -43,10 +44,12 @@ DRAIN_S = 14 * 24 * 3600.0  # after the horizon, what waits then is left over
 
 @dataclass(frozen=True)
 class Truth:
-    """What contacts of a class differ by: log-odds x·y of contacts (N, D) and CSAs (J, D), and `logit` (N,)."""
+    """What contacts of a class differ by: log-odds x·y of contacts (N, D) and CSAs (J, D), `logit` (N,), and `pairs`
+    (N, J). Rows of vectors and pairs are those of `Demand.row`."""
 
     vectors: Vectors
     logit: npt.NDArray[np.float64] | None = None
+    pairs: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,24 @@ def simulate(
 ) -> Records:  # fmt: skip
     """One replication. demand: default, drawn by the centre's rates. Raises ConfigError for what does not fit."""
     demand = poisson(centre, seed, replication) if demand is None else demand
-    world, policy = world_of(centre, truth, len(demand)), rule.arrays(centre)
-    if policy.contacts.shape[1] and len(policy.contacts) < len(demand):
-        raise ConfigError(f"policy {rule.name}: vectors of {len(policy.contacts)} contacts; {len(demand)} expected")
+    world, policy = world_of(centre, truth, int(demand.row.max(initial=-1)) + 1), rule.arrays(centre)
+    rows = int(demand.row.max(initial=-1)) + 1
+    if policy.contacts.shape[1] and len(policy.contacts) < rows:
+        raise ConfigError(f"policy {rule.name}: vectors of {len(policy.contacts)} contacts; {rows} expected")
+    for whose, pairs in (("truth", world.pairs), (f"policy {rule.name}", policy.pairs)):
+        if 0 < len(pairs) < rows:
+            raise ConfigError(f"{whose}: pairs of {len(pairs)} contacts; {rows} expected")
     state = state_of(centre, demand, truth)
     decide = rule.start() if rule.start is not None else None
     until = centre.horizon_s + DRAIN_S
-    state = _run(world, policy, state, decide, len(demand), until)
+    told = None if decide is None else Told(decide)
+    state = _run(world, policy, state, decide, len(demand), until, told)
     return _records(state)
 
 
-def _run(world: World, policy: Policy, state: State, decide: Decide | None, first: int, until: float) -> State:
+def _run(
+    world: World, policy: Policy, state: State, decide: Decide | None, first: int, until: float, told: Told | None
+) -> State:
     """Advance to the end, growing arrays and asking for decisions on the way."""
     clock = float(policy.clock_s[0])
     asked = clock if clock > 0 else np.inf
@@ -102,16 +112,17 @@ def _run(world: World, policy: Policy, state: State, decide: Decide | None, firs
             if asked == np.inf:  # nothing will happen any more, and nobody is to be asked again
                 return state
             state.now[0] = asked
-        again = _ask(world, state, decide) if decide is not None else np.inf
+        again = np.inf if decide is None or told is None else _ask(world, state, decide, told)
         now = float(state.now[0])
         asked = min(now + clock if clock > 0 else np.inf, now + again)
 
 
-def _ask(world: World, state: State, decide: Decide) -> float:
+def _ask(world: World, state: State, decide: Decide, told: Told) -> float:
     """Let the rule decide, and do as it says; seconds until it is to be asked again."""
     drop(state)
     if not state.counts[WAITING] or not state.counts[FREE]:
         return np.inf
+    told.tell(state)
     view = _view(world, state)
     choice = decide(view)
     for place, csa in np.asarray(choice.pairs, np.int64).reshape(-1, 2).tolist():
@@ -119,6 +130,7 @@ def _ask(world: World, state: State, decide: Decide) -> float:
         contact = int(view.contact[place])
         unqueue(state, contact)
         give(world, state, contact, csa)
+        told.given(state, contact)
     if not choice.again_s > 0:
         raise TwoTowerError(f"a policy wants to be asked again after {choice.again_s} s; more than 0 expected")
     return choice.again_s
@@ -181,6 +193,7 @@ def world_of(centre: Centre, truth: Truth | None, first: int) -> World:
     return World(
         np.ascontiguousarray(centre.handle_s, np.float64), or_else(centre.sigma, 0.8, k), np.log(p / (1 - p)),
         np.ascontiguousarray(vectors.contacts, np.float32), np.ascontiguousarray(vectors.csas, np.float32),
+        pairs_of(None if truth is None else truth.pairs, j, "truth"),
         np.ones(j, np.int32) if centre.capacity is None else centre.capacity.astype(np.int32),
         or_else(centre.repeats, 0.0, k), or_else(centre.delay_s, 3600.0, k), or_else(centre.transfers, 0.0, k),
         to.astype(np.int32), or_else(centre.hard, 0.0, k), np.array(of, np.float64),

@@ -2,7 +2,7 @@
 
 The truth of contact c of class k with CSA a, who has handled e contacts and is strained by s in [0, 1]:
 
-    logit p(c, a) = success[k, a] + logit_c + x_c·y_a − gain·exp(−e / scale) − harm·over(s)
+    logit p(c, a) = success[k, a] + logit_c + x_c·y_a + pairs[c, a] − gain·exp(−e / scale) − harm·over(s)
     E handle(c, a) = handle[k, a]·(1 + slow·exp(−e / scale))·(1 + tired·over(s))·(1 + chats·others in hand)
     over(s)        = max(0, s − threshold) / (1 − threshold)
 
@@ -33,6 +33,8 @@ class World(NamedTuple):
     """(N, D)."""
     csas: Singles
     """(J, D)."""
+    pairs: Singles
+    """(N, J) log-odds of pairs, where they are no inner products; (0, J): none."""
     capacity: Ints
     """(J,) contacts at once."""
     repeats: Doubles
@@ -74,6 +76,8 @@ class Policy(NamedTuple):
     """(N, D) what the policy knows of a contact; D = 0: nothing but its class."""
     csas: Singles
     """(J, D)."""
+    pairs: Singles
+    """(N, J) value of pairs, beside all of these; (0, J): none."""
     scanned: Longs
     """(1,) waiting contacts of a class that are scored when a CSA gets free."""
     clock_s: Doubles
