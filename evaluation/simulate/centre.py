@@ -173,6 +173,12 @@ class Centre:
     transfers: Doubles | None = None
     """(K,) probability that a contact is handed on to class `transfer_to`."""
     transfer_to: npt.NDArray[np.int64] | None = None
+    head_start_s: Doubles | None = None
+    """(K,) seconds that count as waited from the start, in the order in which queues of classes are served (FIFO and
+    skills with overflow); no wait, and no patience, is shorter for it."""
+    after_s: Doubles | None = None
+    """(J, Q) after-call work: ascending seconds at Q >= 2 evenly spaced probabilities 0 … 1, drawn anew for each
+    contact, whose place is taken meanwhile. It is in no handling time, and occupancy does not count it."""
     hard: Doubles | None = None
     """(K,) weight of a class in strain, beside work itself; a class above 0 counts as hard in figures."""
     experience: Doubles | None = None
@@ -194,7 +200,8 @@ class Centre:
         for name, shape, low, high in (
             ("rates", self.rates.shape, 0.0, np.inf), ("handle_s", (k, j), 0.0, np.inf), ("success", (k, j), 0.0, 1.0),
             ("repeats", (k,), 0.0, 1.0), ("transfers", (k,), 0.0, 1.0), ("delay_s", (k,), 0.0, np.inf),
-            ("hard", (k,), 0.0, np.inf), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
+            ("hard", (k,), 0.0, np.inf),
+            ("head_start_s", (k,), 0.0, np.inf), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
         ):  # fmt: skip
             self._check(name, shape, low, high)
         self._check("sigma", (k,), -np.inf, np.inf)
@@ -206,6 +213,8 @@ class Centre:
             raise ConfigError("centre.repeats: a class that nobody resolves and that always comes back has no end")
         if self.transfers is not None:
             self._check_transfers(k)
+        if self.after_s is not None:
+            self._check_after(j)
         if self.shifts is not None:
             self._check_shifts(j)
 
@@ -219,13 +228,20 @@ class Centre:
         if len(wrong):
             place = tuple(int(i) for i in wrong[0])
             raise ConfigError(f"centre.{name}{list(place)}: {values[place]}; {low:g} to {high:g} expected")
-        if name in ("rates", "handle_s", "delay_s") and not np.all(np.isfinite(values)):
+        if name in ("rates", "handle_s", "delay_s", "head_start_s") and not np.all(np.isfinite(values)):
             raise ConfigError(f"centre.{name}: not finite")
 
     def _check_transfers(self, k: int) -> None:
         to = self.transfer_to
         if to is None or to.shape != (k,) or np.any((to < 0) | (to >= k)):
             raise ConfigError(f"centre.transfer_to: the position of a class, 0 to {k - 1}, for each of {k} expected")
+
+    def _check_after(self, j: int) -> None:
+        after = self.after_s
+        if after is None or after.ndim != 2 or len(after) != j or after.shape[1] < 2:
+            raise ConfigError(f"centre.after_s: ({j}, 2 or more) seconds expected")
+        if not np.all(np.isfinite(after)) or np.any(after < 0) or np.any(np.diff(after, axis=1) < 0):
+            raise ConfigError("centre.after_s: ascending seconds of 0 or more expected for each CSA")
 
     def _check_shifts(self, j: int) -> None:
         shifts = self.shifts

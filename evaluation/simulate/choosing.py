@@ -103,12 +103,12 @@ def choose_contact(world: World, policy: Policy, state: State, csa: int) -> int:
         if contact == NOBODY:
             continue
         if kind == LONGEST_IDLE:
-            cost = c.arrival[contact]
+            cost = c.arrival[contact] - world.ahead[of]
         elif kind == LEVELS:
             level = policy.level[of, csa]
             if level < 0 or level > step_of(policy, now - c.arrival[contact]):
                 continue
-            cost = level * 1e12 + c.arrival[contact]
+            cost = level * 1e12 + c.arrival[contact] - world.ahead[of]
         else:
             # By exponential races: a class is drawn by how many of it wait.
             cost = -np.log(draws.uniform(c.key[contact] + np.uint64(csa), draws.CHOICE)) / state.queues.size[of]

@@ -15,7 +15,7 @@ from numba import njit
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # What a number is for.
-HANDLE, OUTCOME, REPEAT, DELAY, TRANSFER, CHOICE, PATIENCE, CHILD = (np.uint64(2 * i) for i in range(1, 9))
+HANDLE, OUTCOME, REPEAT, DELAY, TRANSFER, CHOICE, PATIENCE, CHILD, AFTER = (np.uint64(2 * i) for i in range(1, 10))
 
 
 @njit(cache=True, inline="always")

@@ -29,6 +29,7 @@ from evaluation.simulate.state import (
     FULL,
     NOBODY,
     REACHED,
+    READY,
     RESOLVED,
     RETURNS,
     STARTS_SHIFT,
@@ -135,16 +136,24 @@ def follow(state: State, contact: int, kind: int, at: float, barred: int) -> Non
 
 
 @njit(cache=True, forceinline=True)
-def end(world: World, state: State, contact: int) -> int:
-    """A hand-over ends; the CSA whose room it was."""
-    c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
+def after_call(world: World, state: State, contact: int) -> float:
+    """Seconds of after-call work, by the contact's own number in the table of its CSA; 0 without one."""
+    last = world.after.shape[1] - 1
+    if last < 1:
+        return 0.0
+    c = state.contacts
+    table, place = world.after[c.csa[contact]], draws.uniform(c.key[contact], draws.AFTER) * last
+    low = min(int(place), last - 1)
+    seconds: float = table[low] + (table[low + 1] - table[low]) * (place - low)
+    return seconds
+
+
+@njit(cache=True, forceinline=True)
+def end(world: World, state: State, contact: int) -> None:
+    """A hand-over ends: what comes of the contact."""
+    c, now, kind = state.contacts, state.now[0], state.contacts.kind[contact]
     csa: int = c.csa[contact]
-    staff.work[csa] -= 1
-    staff.handled[csa] += 1
-    staff.since[csa] = now
-    if staff.work[csa] == 0:
-        strain(world, state, csa, 0.0)
-        staff.busy_s[csa] += now - staff.since_busy[csa]
+    state.staff.handled[csa] += 1
     if c.status[contact] == TRANSFERRED:
         follow(state, contact, world.transfer_to[kind], now, csa)
     elif c.status[contact] == UNRESOLVED and world.repeats[kind] > 0:
@@ -152,6 +161,18 @@ def end(world: World, state: State, contact: int) -> int:
         if draws.uniform(key, draws.REPEAT) < world.repeats[kind]:
             later = -world.delay_s[kind] * math.log(draws.uniform(key, draws.DELAY))
             follow(state, contact, kind, now + later, NOBODY)
+
+
+@njit(cache=True, forceinline=True)
+def release(world: World, state: State, contact: int) -> int:
+    """After-call work is done as well; the CSA who has room again."""
+    staff, now = state.staff, state.now[0]
+    csa: int = state.contacts.csa[contact]
+    staff.work[csa] -= 1
+    staff.since[csa] = now
+    if staff.work[csa] == 0:
+        strain(world, state, csa, 0.0)
+        staff.busy_s[csa] += now - staff.since_busy[csa]
     if staff.on_shift[csa]:
         leave_free(state, csa)
         join_free(state, csa)
@@ -233,7 +254,14 @@ def happen(world: World, policy: Policy, state: State, code: int) -> None:
     """One event of the heap, now."""
     event, subject = code >> 32, code & 0xFFFFFFFF
     if event == ENDED:
-        serve_next(world, policy, state, end(world, state, subject))
+        end(world, state, subject)
+        rest = after_call(world, state, subject)
+        if rest > 0:
+            push(state.heap, state.counts, state.now[0] + rest, (READY << 32) | subject)
+        else:
+            serve_next(world, policy, state, release(world, state, subject))
+    elif event == READY:
+        serve_next(world, policy, state, release(world, state, subject))
     elif event == RETURNS:
         arrive(world, policy, state, subject)
     elif event == AGAIN:

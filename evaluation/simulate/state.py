@@ -23,7 +23,7 @@ NOBODY = -1
 # How a contact ended: not yet; and so on. A transfer's second part is a contact of its own.
 OPEN, RESOLVED, UNRESOLVED, ABANDONED, TRANSFERRED = range(5)
 # Events of the heap, beside arrivals, which are sorted already.
-ENDED, STARTS_SHIFT, ENDS_SHIFT, RETURNS, AGAIN = range(5)
+ENDED, STARTS_SHIFT, ENDS_SHIFT, RETURNS, AGAIN, READY = range(6)
 # Why the loop handed back control.
 FINISHED, FULL, REACHED, DECIDE = range(4)
 

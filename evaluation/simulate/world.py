@@ -49,6 +49,10 @@ class World(NamedTuple):
     """(K,) weight of a class in strain."""
     of: Doubles
     """(8,) gain, scale, slow, tau_s, threshold, harm, tired, chats."""
+    ahead: Doubles
+    """(K,) seconds of waiting that a class is credited with in the order of queues."""
+    after: Doubles
+    """(J, Q) ascending seconds of after-call work at evenly spaced probabilities; Q = 0: none."""
     taken_by: Ints
     """(K, J) positions of the CSAs who can take a class, then NOBODY."""
     takes: Ints

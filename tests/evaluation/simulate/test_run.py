@@ -14,7 +14,7 @@ from evaluation.simulate.figures import figures, waits
 from evaluation.simulate.policies import Choice, Rule, Vectors, View
 from evaluation.simulate.run import Records, Truth, simulate
 from evaluation.simulate.state import ABANDONED, NOBODY, OPEN, RESOLVED, TRANSFERRED, UNRESOLVED
-from tests.evaluation.simulate.centres import single, skilled
+from tests.evaluation.simulate.centres import HANDLE_S, single, skilled
 from twotower.errors import ConfigError, TwoTowerError
 
 LEVEL = np.array([[0 if j % 2 == k % 2 else 1 for j in range(10)] for k in range(3)], np.int8)
@@ -218,6 +218,36 @@ def test_vectors_decide_who_gets_whom_and_what_is_true() -> None:
     assert (records.status[records.csa != np.arange(n) % 2] == RESOLVED).mean() < 0.1
 
 
+def test_after_call_work_keeps_a_csa_from_the_next_contact_and_is_in_no_handling_time() -> None:
+    after = np.linspace(20.0, 40.0, 5)[None, :]
+    centre = single(1, 100, an_hour=25.0, sigma=np.array([0.0]), after_s=after, repeats=np.array([0.3]))
+    records = simulate(centre, policies.fifo())
+    order = np.argsort(records.start)
+    gap = records.start[order][1:] - records.end[order][:-1]
+    assert (gap >= 20.0 - 1e-6).all()
+    waited = waits(records)[order][1:] > 1e-6
+    assert gap[waited].max() <= 40.0 + 1e-6
+    assert gap[waited].mean() == pytest.approx(30.0, abs=0.5)
+    assert (records.end - records.start) == pytest.approx(HANDLE_S)
+    again = records.parent != NOBODY
+    assert (records.arrival[again] > records.end[records.parent[again]]).all()
+
+
+def test_a_head_start_counts_as_time_waited_in_the_order_of_queues() -> None:
+    centre = skilled(3.0, head_start_s=np.array([90.0, 0.0, 0.0]))
+    everybody = replace(centre, handle_s=np.full((3, 10), 300.0), success=np.full((3, 10), 0.5))
+    records = simulate(everybody, policies.fifo(), seed=3)
+    since = records.arrival - np.where(records.kind == 0, 90.0, 0.0)
+    found = np.flatnonzero((records.csa != NOBODY) & (waits(records) > 0))
+    for contact in found[::10]:
+        start = records.start[contact]
+        leaves = np.where(records.csa != NOBODY, records.start, records.end)
+        waiting = (records.arrival < start) & (leaves > start)
+        assert not (since[waiting] < since[contact] - 1e-9).any()
+    even = waits(simulate(replace(everybody, head_start_s=None), policies.fifo(), seed=3))
+    assert np.nanmean(waits(records)[records.kind == 0]) < np.nanmean(even[records.kind == 0])
+
+
 def test_moments_of_a_log_are_kept() -> None:
     centre = skilled()
     demand = at(centre, np.array([1.0, 1.0, 5000.0]), [0, 2, 1], seed=0)
@@ -279,6 +309,9 @@ def test_a_rule_that_cannot_be_is_named(pairs: list[tuple[int, int]], again_s: f
         ({"success": np.full((2, 3), 0.5)}, r"success: shape \(2, 3\); \(1, 3\)"),
         ({"interval_s": 0.0}, "interval_s: 0.0 seconds"),
         ({"capacity": np.array([1, 0, 1])}, r"capacity\[1\]: 0; 1 to inf"),
+        ({"head_start_s": np.array([-1.0])}, r"head_start_s\[0\]: -1.0"),
+        ({"after_s": np.array([[0.0, 5.0]])}, r"after_s: \(3, 2 or more\) seconds"),
+        ({"after_s": np.array([[0.0, 5.0], [3.0, 2.0], [0.0, 1.0]])}, "after_s: ascending seconds"),
         ({"repeats": np.array([1.0]), "success": np.zeros((1, 3))}, "has no end"),
         ({"transfers": np.array([0.5])}, "transfer_to"),
         ({"patience": (Patience(), Patience())}, "patience: 2 given"),
