@@ -20,7 +20,10 @@ MANY = 20_000  # candidates, from which on the auction saves more than it takes
 STEP = 0.003  # by how much a bid rises at least, in standard deviations of the gain
 NEAR = (20.0, 80.0)  # steps that a candidate may be off the prices to take part
 PROVEN = 1e-6  # steps that a bound may lie above the value: rounding, of sums over all contacts
-ROUNDS = 600  # of bids; where few contacts go on to outbid each other, the exact method is as quick
+ROUNDS, BIDS = (
+    600,
+    40,
+)  # and bids a contact, at most: where the bidding takes longer, the exact method alone is as quick
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,15 @@ def auction(graph: Sparse, task: Task, step: float) -> Doubles | None:
     """Prices (F,) at which every contact has, within `step`, what it likes best; of CSAs who take one contact.
 
     All contacts without a CSA bid at once, each for who leaves them the most, as much as leaves them what the second
-    best does, less the step; the highest bid for a CSA wins. None: after `ROUNDS` there is no end to it.
+    best does, less the step; the highest bid for a CSA wins. None: there is no end to it.
     """
     csa, gain = _table(graph, task)
     price = np.zeros(graph.shape[1])
     owner, bidding = np.full(graph.shape[1], -1), np.arange(graph.shape[0])
     least = np.where(task.must, -np.inf, 0.0)
-    for _ in range(ROUNDS):
+    rounds = bids = 0
+    while rounds < ROUNDS and bids < BIDS * graph.shape[0]:
+        rounds, bids = rounds + 1, bids + len(bidding)
         left = gain[bidding] - price[csa[bidding]]
         best = left.argmax(axis=1)
         rows = np.arange(len(bidding))
