@@ -133,15 +133,15 @@ def measure(world: str, contacts: int, each: int, repeats: int, limit_s: float, 
 def table(found: dict[str, Any]) -> str:
     """The figures for people."""
     lines = [
-        "world        contacts  candidates  median s   cpu s  scipy s     LP s  × LP   gap to LP  proven gap  over greedy"
+        "world        contacts  candidates  median s   cpu s  scipy s     LP s  × LP   LP gap  proven gap    greedy"
     ]
     for case in found["cases"]:
         alone = "       –" if case["scipy_alone_s"] is None else f"{case['scipy_alone_s']:8.3f}"
-        gap = "   (limit)" if case["gap"] is None else f"{case['gap']:10.1e}"
+        gap = "   (limit)" if case["gap"] is None else f"{case['gap']:9.1e}"
         lines.append(
             f"{case['world']:<12} {case['contacts']:>8,}  {case['candidates']:>10,}  {case['s']['median']:8.3f}"
             f"{case['cpu_s']['median']:8.3f} {alone}"
-            f" {case['program']['s']:8.1f} {case['times_faster_than_program']:5.0f}  {gap}  {case['proven_gap']:10.1e}"
+            f" {case['program']['s']:8.1f} {case['times_faster_than_program']:5.0f}  {gap}  {case['proven_gap']:9.1e}"
             f"  {case['gained_over_greedy']:+10.1%}"
         )
     return "\n".join(lines)
