@@ -17,10 +17,23 @@ from serve.sets.duals import bound, prices, total
 from serve.sets.graph import WAITS, Bools, Doubles, Infeasible, Longs, Sparse, Task
 
 MANY = 20_000  # candidates, from which on the auction saves more than it takes
-STEP = 0.003  # by how much a bid rises at least, in standard deviations of the gain
-NEAR = (20.0, 80.0)  # steps that a candidate may be off the prices to take part
+STEPS = (
+    8.0,
+    2.0,
+    0.5,
+    0.12,
+    0.03,
+    0.008,
+    0.002,
+)  # by how much a bid rises at least, in standard deviations of the gain
+BACK = 2.0  # former steps that prices go back when a smaller one begins, since bids of a kind overshoot
+ROUNDS = 200  # of bids with one step: few contacts may outbid each other for long
+NEAR = (50.0, 100.0, 400.0)  # last steps that a candidate may be off the prices to take part
 PROVEN = 1e-6  # steps that a bound may lie above the value: rounding, of sums over all contacts
-ROUNDS = 600  # of bids; where few contacts go on to outbid each other, the exact method is as quick
+ROUNDS, BIDS = (
+    600,
+    40,
+)  # and bids a contact, at most: where the bidding takes longer, the exact method alone is as quick
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,8 @@ class Large(Sparse):
         """As `Graph`."""
         if task.usable.sum() < max(MANY, 1) or task.full.any() or np.any(task.room > 1):
             return super().solve(task)
-        step = STEP * float(task.gain[task.usable].std()) or 1.0
+        step = STEPS[-1] * float(task.gain[task.usable].std()) or 1.0
         price = auction(self, task, step)
-        if price is None:
-            return super().solve(task)
         keeps = self.best_csa(np.where(task.usable, task.gain, -np.inf), price)
         keeps = np.where(task.must, keeps, np.maximum(keeps, 0.0))
         short = keeps[self.contact] + price[self.csa] - task.gain
@@ -65,16 +76,31 @@ class Large(Sparse):
         return chosen
 
 
-def auction(graph: Sparse, task: Task, step: float) -> Doubles | None:
-    """Prices (F,) at which every contact has, within `step`, what it likes best; of CSAs who take one contact.
+def auction(graph: Sparse, task: Task, step: float) -> Doubles:
+    """Prices (F,) at which nearly every contact has, within `step`, what it likes best; of CSAs who take one contact.
 
-    All contacts without a CSA bid at once, each for who leaves them the most, as much as leaves them what the second
-    best does, less the step; the highest bid for a CSA wins. None: after `ROUNDS` there is no end to it.
+    With one step after the other, the last of them `step`: the first bids find the level of prices, the last ones who
+    is worth a little more (Bertsekas' scaling).
     """
     csa, gain = _table(graph, task)
     price = np.zeros(graph.shape[1])
-    owner, bidding = np.full(graph.shape[1], -1), np.arange(graph.shape[0])
     least = np.where(task.must, -np.inf, 0.0)
+    former = 0.0
+    for one in STEPS:
+        now = step * one / STEPS[-1]
+        price = _bid(csa, gain, least, np.maximum(price - BACK * former, 0.0), now)
+        former = now
+    return price
+
+
+def _bid(csa: Longs, gain: Doubles, least: Doubles, price: Doubles, step: float) -> Doubles:
+    """Prices (F,) after an auction that begins at some. csa, gain (W, most): candidates; least (W,): what a contact
+    must have left to bid.
+
+    All contacts without a CSA bid at once, each for who leaves them the most, as much as leaves them what the second
+    best does, less the step; the highest bid for a CSA wins. It ends when nobody bids, or after `ROUNDS`.
+    """
+    price, owner, bidding = price.copy(), np.full(len(price), -1), np.arange(len(csa))
     for _ in range(ROUNDS):
         left = gain[bidding] - price[csa[bidding]]
         best = left.argmax(axis=1)
@@ -88,7 +114,7 @@ def auction(graph: Sparse, task: Task, step: float) -> Doubles | None:
         bid = price[target] + (most - second)[willing] + step
         bidder, order = bidding[willing], np.argsort(bid, kind="stable")
         if not len(order):
-            return price
+            break
         winner = np.full(len(price), -1)
         winner[target[order]] = bidder[order]  # the last one written is the highest
         price[target[order]] = bid[order]
@@ -96,7 +122,7 @@ def auction(graph: Sparse, task: Task, step: float) -> Doubles | None:
         outbid = owner[won]
         owner[won] = winner[won]
         bidding = np.concatenate([bidder[winner[target] != bidder], outbid[outbid >= 0]])
-    return None
+    return price
 
 
 def _table(graph: Sparse, task: Task) -> tuple[Longs, Doubles]:

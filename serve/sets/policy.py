@@ -70,6 +70,8 @@ class Rules:
     prices: Prices | None = None
     clock: Clock | None = None
     fill: bool = False
+    prove: bool = True
+    """Prices and a gap with each window (`Settled`); False is quicker."""
 
 
 class SetPolicy:
@@ -102,7 +104,7 @@ class SetPolicy:
         if open_s > 0:
             return Decided(np.zeros((0, 2), np.int64), min(open_s, until_s), None)
         terms = self.terms(asked)
-        found = settle(self.window(asked, terms, overdue_s))
+        found = settle(self.window(asked, terms, overdue_s), rules.prove)
         self._opened_s = None
         if rules.clock is not None:
             rules.clock.learn(asked.now_s, len(waited), found)

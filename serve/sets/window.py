@@ -79,9 +79,10 @@ class _Rules:
         return Task(self.gain, usable, must, np.zeros(self.graph.shape[1], np.bool_), self.room)
 
 
-def settle(window: Window | Candidates) -> Settled:
+def settle(window: Window | Candidates, prove: bool = True) -> Settled:
     """Who takes whom. Exact for a `Window`, and for `Candidates` among these, after which contacts who are left ask
-    whoever has room. Raises ConfigError for arrays that do not fit or are not numbers, as `Window` and `Candidates` do.
+    whoever has room. prove: False leaves out prices and gap (NaN), for who settles many small windows. Raises
+    ConfigError for arrays that do not fit or are not numbers, as `Window` and `Candidates` do.
     """
     given = window.pairs()
     waiting, csas = given.graph.shape
@@ -94,17 +95,19 @@ def settle(window: Window | Candidates) -> Settled:
     else:
         task = _filled(rules, _precedence(rules)) if given.fill else _precedence(rules)
         chosen = given.graph.solve(task)
-    keeps, price = prices(given.graph, task, chosen)
+    keeps, price, gap = np.full(waiting, np.nan), np.full(csas, np.nan), np.nan
     broke = np.zeros((2, waiting), np.bool_)
     broke[:, chosen >= 0] = [given.graph.at(one, chosen) for one in (given.rest, given.cap)]
     value = total(given.graph, task, chosen)
-    gap = max(0.0, bound(task, keeps, price) - value)
-    reason = _reasons(given, rules, chosen)
+    if prove:
+        keeps, price = prices(given.graph, task, chosen)
+        gap = max(0.0, bound(task, keeps, price) - value)
+    reason = _reasons(given, rules, chosen) if (chosen < 0).any() else np.full(waiting, TAKEN)
     found = Settled(chosen, value, keeps, price, gap, broke[0], broke[1], reason)
-    return _completed(window, found) if isinstance(window, Candidates) and window.more else found
+    return _completed(window, found, prove) if isinstance(window, Candidates) and window.more else found
 
 
-def _completed(window: Candidates, found: Settled) -> Settled:
+def _completed(window: Candidates, found: Settled, prove: bool) -> Settled:
     """With those whose candidates were all taken, by whoever has room left: a window of their own."""
     used = np.bincount(found.csa[found.csa >= 0], minlength=window.csas)
     room = places(window.room, window.csas) - used
@@ -121,7 +124,7 @@ def _completed(window: Candidates, found: Settled) -> Settled:
         value, ~np.isnan(value), room[csas], of(window.age, contacts), of(window.price, csas),
         of(window.overdue_s, contacts), of(window.rest, csas), of(window.cap, csas), fill=window.fill,
     )  # fmt: skip
-    more = settle(rest)
+    more = settle(rest, prove)
     taken = more.csa >= 0
     csa, reason = found.csa.copy(), found.reason.copy()
     csa[contacts[taken]], reason[contacts] = csas[more.csa[taken]], more.reason

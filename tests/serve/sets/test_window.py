@@ -151,6 +151,15 @@ def test_prices_are_what_a_place_is_worth() -> None:
     assert found.csa_price.sum() + found.contact_price.sum() == pytest.approx(found.value)
 
 
+def test_what_is_not_proven_is_the_same() -> None:
+    rng = np.random.default_rng(5)
+    window = Window(rng.random((6, 4)), rng.random((6, 4)) < 0.7, fill=True)
+    plain = settle(window, prove=False)
+    assert plain.csa.tolist() == settle(window).csa.tolist()
+    assert np.isnan(plain.gap)
+    assert np.isnan(plain.csa_price).all()
+
+
 def test_who_waits_hears_why() -> None:
     can = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]], np.bool_)
     value = np.full((6, 4), 0.5)
