@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
 
 from evaluation.generate.latents import Latents, sigmoid
@@ -25,7 +24,7 @@ from evaluation.simulate.replay_topics import Topics, topics_of
 from evaluation.simulate.replay_window import Window
 from evaluation.truth import positions
 from twotower.clock import DAY, NULL_TIME
-from twotower.errors import ConfigError, DataError
+from twotower.errors import ConfigError
 from twotower.metrics import reliability
 from twotower.progress import track
 
@@ -40,8 +39,8 @@ LEAST = 100
 """Hand-overs with a known outcome that a model takes, and of each outcome a tenth of it."""
 SPREADS = (0.15, 0.4, 0.9)
 """Standard deviations, in log-odds, that what a CSA is better at than others is tried with."""
-OF_CSA, OF_TOPICS = 0.4, 0.5
-"""Standard deviations of a CSA's mean, and of what all topics together do to anybody's."""
+OF_CSA, OF_LABEL, OF_TOPICS = 0.4, 0.5, 0.7
+"""Standard deviations of a CSA's mean, and of what a label, and all topics together, do to anybody's."""
 TENURE_DAYS = 15.0
 BLOCK = 4096
 
@@ -116,7 +115,7 @@ def cross_fitted(window: Window, csa: Longs, folds: int = 5, seed: int = 0) -> t
     found, held = np.empty((len(window), len(csa)), np.float32), np.empty(len(data.good))
     for one in track(range(folds), "outcomes", folds):
         rest = np.flatnonzero(fold[data.contact] != one)
-        fit = _chosen(data, rest, fold, seed)
+        fit = _chosen(data, rest, seed)
         own = np.flatnonzero(fold[data.contact] == one)
         held[own] = fit.of(data, own)
         mine = np.flatnonzero(fold[window.rows] == one)
@@ -188,9 +187,8 @@ class _Fit:
         return np.asarray(logit, np.float32)
 
 
-def _chosen(data: _Data, rows: Longs, fold: Longs, seed: int) -> _Fit:
-    """A fit to some hand-overs, with the spread that tells best what a fit to four fifths of their customers says of the
-    other fifth."""
+def _chosen(data: _Data, rows: Longs, seed: int) -> _Fit:
+    """A fit to some hand-overs, with the spread by which a fit to four fifths of their contacts tells the rest best."""
     groups = np.random.default_rng((seed, 82)).permutation(int(data.contact.max()) + 1)
     inner = groups[data.contact[rows]] % 5 == 0
     best, least = SPREADS[0], np.inf
@@ -208,7 +206,8 @@ def _fit(data: _Data, rows: Longs, spread: float) -> _Fit:
 
     topics, size = data.topics, len(data.window.log.csas)
     z = topics.of(data.contact[rows])
-    wide = np.concatenate([np.ones(topics.size - topics.text), np.full(topics.text, OF_TOPICS)])
+    wide = np.full(topics.size, OF_LABEL)
+    wide[topics.size - topics.text :] = OF_TOPICS / np.sqrt(max(1, topics.text))
     deep = np.full(topics.size, spread / 2)
     deep[0], deep[topics.size - topics.text :] = OF_CSA, spread / np.sqrt(max(1, topics.text))
     place = data.csa[rows, None] * topics.size + np.arange(topics.size)
@@ -217,7 +216,7 @@ def _fit(data: _Data, rows: Longs, spread: float) -> _Fit:
     of_csas.eliminate_zeros()
     others = np.stack([data.tenure[rows], data.again[rows]], axis=1)
     design = sparse.hstack([sparse.csr_matrix(np.concatenate([z * wide, others], axis=1)), of_csas], format="csr")
-    model: Any = LogisticRegression(C=1.0, max_iter=300, tol=1e-3).fit(design, data.good[rows])
+    model: Any = LogisticRegression(C=1.0, max_iter=100, tol=1e-3).fit(design, data.good[rows])
     weights = model.coef_[0]
     own = weights[topics.size + 2 :].reshape(size, topics.size) * deep
     everyone = weights[: topics.size + 2] * np.concatenate([wide, [1.0, 1.0]])

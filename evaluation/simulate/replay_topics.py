@@ -1,4 +1,4 @@
-"""What contacts of a log are about, in a few columns: queue, language, channel, intent, and latent topics of the text."""
+"""What contacts of a log are about, in a few columns: queue, language, channel, intent, latent topics of the text."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def topics_of(window: Window, contact: Longs, seed: int) -> Topics:
     intent = window.log.contacts.intent
     names = pc.unique(intent.drop_null())
     coded = pc.fill_null(pc.index_in(intent, value_set=names), -1).to_numpy(zero_copy_only=False)
-    for codes, many in (*(_column(one) for one in (window.queue, window.language, window.channel)), (coded, len(names))):
+    for codes, many in (
+        *(_column(one) for one in (window.queue, window.language, window.channel)),
+        (coded, len(names)),
+    ):
         column, own = _frequent(codes.astype(np.int64), many, contact)
         labels.append(np.where(column >= 0, column + size, -1))
         size += own
@@ -96,10 +99,11 @@ def _latent(window: Window, contact: Longs, seed: int) -> Singles:
     texts = pc.binary_join_element_wise(*parts, pa.scalar("\n", pa.large_string())).to_pylist()
     hashed: Any = HashingVectorizer(n_features=BUCKETS, ngram_range=(1, 2), alternate_sign=False, norm=None)
     counts = hashed.transform(texts)
+    counts = counts[:, np.unique(counts.indices)]
     if not counts.nnz:
         return np.zeros((len(contact), 0), np.float32)
     weighed = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    columns = min(COLUMNS, len(contact) - 1)
+    columns = min(COLUMNS, *counts.shape)
     latent = TruncatedSVD(columns, random_state=seed, n_iter=3).fit_transform(weighed)
     spread = latent.std(axis=0)
     return np.asarray(((latent - latent.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)), np.float32)
