@@ -1,10 +1,10 @@
 """A bundle in a replay: its matcher asked at every decision, or all that it would say computed beforehand.
 
-Notable: both are greedy in the same way as the compiled loop's `INDEX`: of the pairs that can be, the one of the highest
-value, a minute's wait worth so much, again until none is left. A value is the calibrated P(resolved), the score where a
-bundle has none. CSAs whom the bundle does not hold, hired after it was made, are worth to a contact what the others are
-on average: neither preferred nor shunned. A bundle that learns is told what a router would tell it, at the moments of the
-simulation; its outcomes are known when hand-overs end.
+Notable: both are greedy in the same way as the compiled loop's `INDEX`: of the pairs that can be, the one of the
+highest value, a minute's wait worth so much, again until none is left. A value is the calibrated P(resolved), the score
+where a bundle has none. CSAs whom the bundle does not hold, hired after it was made, are worth to a contact what the
+others are on average: neither preferred nor shunned. A bundle that learns is told what a router would tell it, at the
+moments of the simulation; outcomes are known when hand-overs end.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def pair_values(bundle: str | Path | Matcher, window: Window, csa_ids: Sequence[
     matcher = bundle if isinstance(bundle, Matcher) else Matcher.load(bundle)
     known = known_csas(matcher, csa_ids)
     contacts, who = fields_of(window), [csa_ids[i] for i in known]
-    place = {name: i for name, i in zip(who, known, strict=True)}
+    place = dict(zip(who, known, strict=True))
     found = np.full((len(contacts), len(csa_ids)), np.nan, np.float32)
     with bar("match", len(contacts), "contact") as advance:
         for start in range(0, len(contacts), BLOCK):
@@ -146,12 +146,14 @@ class Start:
 
 
 class Asks:
-    """Asks a matcher at every decision, with the free CSAs as those eligible."""
+    """Asks a matcher at every decision, with the free CSAs as those eligible; of pairs that it was asked for before, it
+    remembers the answer."""
 
     def __init__(self, of: Start) -> None:
         self.of, self.matcher = of, Matcher.load(of.bundle)
         self.place = {name: i for i, name in enumerate(of.csa_ids)}
         self.seen: dict[int, Seen] = {}
+        self.told: dict[int, Singles] = {}
 
     def __call__(self, view: View) -> Choice:
         """The best pair, again until none is left."""
@@ -178,16 +180,21 @@ class Asks:
 
     def _values(self, row: int, csa: npt.NDArray[np.int64], now: float) -> Doubles:
         """Of one contact with some CSAs (n,)."""
+        told = self.told.setdefault(row, np.full(len(self.of.csa_ids), np.nan, np.float32))
+        fresh = csa[np.isnan(told[csa])]
+        if len(fresh):
+            told[fresh] = self._asked(row, fresh, now)
+        return told[csa].astype(np.float64)
+
+    def _asked(self, row: int, csa: npt.NDArray[np.int64], now: float) -> Doubles:
         if row not in self.seen:
             self.seen[row] = self.matcher.read(self.of.contacts[row])
         who = [self.of.csa_ids[i] for i in csa.tolist() if self.of.known[i]]
-        found = np.full(len(csa), np.nan)
         if len(who) < len(csa):  # what the others are worth is what all are on average
             who = [name for name, known in zip(self.of.csa_ids, self.of.known, strict=True) if known]
         value = {self.place[one.csa_id]: value_of(one) for one in self._ranked(self.seen[row], who, now)}
-        found[:] = [value.get(i, np.nan) for i in csa.tolist()]
         mean = float(np.mean(list(value.values()))) if value else 0.0
-        return np.where(np.isnan(found), np.float32(mean), found)
+        return np.array([value.get(i, mean) for i in csa.tolist()])
 
     def _ranked(self, seen: Seen, who: list[str], now: float) -> list[Candidate]:
         return self.matcher.match(seen, len(who), who)
@@ -217,6 +224,9 @@ class Learns(Asks):
 
     def _moment(self, seconds: float) -> int:
         return self.of.begin + round(seconds * 1e6)
+
+    def _values(self, row: int, csa: npt.NDArray[np.int64], now: float) -> Doubles:
+        return self._asked(row, csa, now)
 
     def _ranked(self, seen: Seen, who: list[str], now: float) -> list[Candidate]:
         return self.matcher.match(seen, len(who), who, at=self._moment(now))
