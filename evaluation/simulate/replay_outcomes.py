@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
 
 from evaluation.generate.latents import Latents, sigmoid
 from evaluation.simulate.replay_topics import Topics, topics_of
@@ -202,9 +201,13 @@ def _chosen(data: _Data, rows: Longs, seed: int) -> _Fit:
 
 def _fit(data: _Data, rows: Longs, spread: float) -> _Fit:
     """Penalised maximum likelihood; a column's scale is its weight's prior deviation."""
+    from scipy import sparse
     from sklearn.linear_model import LogisticRegression
 
-    topics, size = data.topics, len(data.window.log.csas)
+    topics, size, good = data.topics, len(data.window.log.csas), data.good[rows]
+    if not len(good) or good.all() or not good.any():  # as likely as a share of one more of each kind
+        share = (good.sum() + 1) / (len(good) + 2)
+        return _Fit(np.zeros(topics.size + 2), np.zeros((size, topics.size)), float(np.log(share / (1 - share))))
     z = topics.of(data.contact[rows])
     wide = np.full(topics.size, OF_LABEL)
     wide[topics.size - topics.text :] = OF_TOPICS / np.sqrt(max(1, topics.text))
@@ -216,7 +219,7 @@ def _fit(data: _Data, rows: Longs, spread: float) -> _Fit:
     of_csas.eliminate_zeros()
     others = np.stack([data.tenure[rows], data.again[rows]], axis=1)
     design = sparse.hstack([sparse.csr_matrix(np.concatenate([z * wide, others], axis=1)), of_csas], format="csr")
-    model: Any = LogisticRegression(C=1.0, max_iter=100, tol=1e-3).fit(design, data.good[rows])
+    model: Any = LogisticRegression(C=1.0, max_iter=100, tol=1e-3).fit(design, good)
     weights = model.coef_[0]
     own = weights[topics.size + 2 :].reshape(size, topics.size) * deep
     everyone = weights[: topics.size + 2] * np.concatenate([wide, [1.0, 1.0]])

@@ -298,3 +298,17 @@ def test_a_file_that_is_wrong(tmp_path: Path, centre: str, told: str) -> None:
     path.write_text(f"centre: {centre}\n")
     with pytest.raises(ConfigError, match=told):
         read(path, ScenarioSpec)
+
+
+def test_failures_of_one_customer_alone(log: Log) -> None:
+    # In the fold of this customer nobody else has failed, so the model knows no reason why anybody would.
+    contacts, moves = log.contacts, log.handovers
+    customer = int(np.bincount(contacts.customer[contacts.customer >= 0]).argmax())
+    theirs = contacts.customer[moves.contact] == customer
+    many = np.flatnonzero(~theirs)[: 40 * int(theirs.sum())]
+    kept = np.sort(np.concatenate([many, np.tile(np.flatnonzero(theirs), 12)]))
+    turned = take_rows(replace(moves, resolved=np.where(theirs, 0, 1).astype(np.int8)), kept)
+    window = window_of(replace(log, handovers=turned), BEGIN, BEGIN + DAY)
+    found, quality = cross_fitted(window, np.arange(len(log.csas)), folds=2)
+    assert np.isfinite(found).all()
+    assert np.isfinite(quality.loss)
