@@ -13,6 +13,7 @@ from evaluation.simulate import policies
 from evaluation.simulate.centre import Centre
 from evaluation.simulate.described import NotNegative, Strict, Whole
 from evaluation.simulate.policies import Rule
+from evaluation.simulate.replay import Replay
 from twotower.errors import ConfigError
 
 Doubles = npt.NDArray[np.float64]
@@ -28,6 +29,8 @@ class Beliefs:
     """(K, J)."""
     overflow: tuple[npt.NDArray[np.int8], tuple[float, ...]]
     """Of skills-based routing: level (K, J) and after how many seconds each step is open."""
+    replay: Replay | None = None
+    """The tables that the centre is a window of."""
 
 
 class _Named(Strict):
@@ -107,6 +110,51 @@ class GreedySpec(_Named):
         return policies.greedy(of.success, age, scanned=self.scanned, name=self.called("greedy match"))
 
 
+class _OfBundle(_Named):
+    bundle: str
+    """Folder, relative to the working directory."""
+    age_per_minute: NotNegative = 0.0
+    """Resolutions that a minute's wait is worth."""
+    scanned: Whole = 16
+    """Waiting contacts of a class that are looked at."""
+
+
+class BundleSpec(_OfBundle):
+    """A bundle's matcher, asked at every decision; of a centre of tables."""
+
+    policy: Literal["bundle"]
+    learns: bool = False
+    """Whether it is told of hand-overs as they begin and end."""
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator. Raises ConfigError and BundleError for a bundle that does not fit."""
+        from evaluation.simulate.replay_bundle import bundle_rule
+
+        age = self.age_per_minute / MINUTE
+        name = self.called("bundle that learns" if self.learns else "bundle")
+        return bundle_rule(_replay(of, name), self.bundle, age, self.scanned, self.learns, name)
+
+
+class BundleScoresSpec(_OfBundle):
+    """The same, with all its values computed beforehand."""
+
+    policy: Literal["bundle_scores"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator. Raises ConfigError and BundleError for a bundle that does not fit."""
+        from evaluation.simulate.replay_bundle import scores_rule
+
+        name = self.called("bundle's scores")
+        return scores_rule(_replay(of, name), self.bundle, self.age_per_minute / MINUTE, self.scanned, name)
+
+
+def _replay(of: Beliefs, name: str) -> Replay:
+    if of.replay is None:
+        raise ConfigError(f"policy {name}: needs contacts with texts; give the centre `tables`, `from` and `to`")
+    return of.replay
+
+
 PolicySpec = Annotated[
-    FifoSpec | RandomSpec | SkillsSpec | PMuSpec | CMuSpec | GreedySpec, Field(discriminator="policy")
+    FifoSpec | RandomSpec | SkillsSpec | PMuSpec | CMuSpec | GreedySpec | BundleSpec | BundleScoresSpec,
+    Field(discriminator="policy"),
 ]

@@ -42,6 +42,8 @@ class Trial:
     target_s: float = TARGET_S
     demand: Demand | None = None
     truth: Truth | None = None
+    notes: tuple[str, ...] = ()
+    """What is to be said of it wherever its figures stand."""
 
     def __post_init__(self) -> None:
         if not self.rules:

@@ -130,7 +130,7 @@ def html_report(name: str, trial: Trial, found: Comparison) -> str:
 
 
 def _warnings(trial: Trial) -> list[str]:
-    found, load = [], trial.centre.load()
+    found, load = list(trial.notes), trial.centre.load()
     if lost := trial.centre.unserved():
         found.append(f"nobody can take {', '.join(lost)}: such contacts wait until they abandon")
     if load >= 1 and not any(one.kind != "never" for one in trial.centre.patience):

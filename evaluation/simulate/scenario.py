@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from evaluation.simulate.centre import HOUR, Centre
 from evaluation.simulate.described import CentreSpec, NotNegative, Strict, Whole, centre_of, overflow_of
 from evaluation.simulate.policy_specs import Beliefs, PolicySpec
+from evaluation.simulate.replay import Replay, ReplaySpec, replay
 from evaluation.simulate.replicate import Trial
 from twotower.errors import ConfigError
 
 Spec = TypeVar("Spec", bound=BaseModel)
+DESCRIBED, TABLES = "described", "of tables"
 
 
 def _as_mapping(given: Any) -> Any:
     return {"policy": given} if isinstance(given, str) else given
 
 
+def _kind_of_centre(given: Any) -> str:
+    return TABLES if isinstance(given, ReplaySpec) or (isinstance(given, Mapping) and "tables" in given) else DESCRIBED
+
+
 class ScenarioSpec(Strict):
     """The file."""
 
     name: str = "a centre"
-    centre: CentreSpec
+    centre: Annotated[
+        Annotated[CentreSpec, Tag(DESCRIBED)] | Annotated[ReplaySpec, Tag(TABLES)], Discriminator(_kind_of_centre)
+    ]
     policies: Annotated[
         tuple[Annotated[PolicySpec, BeforeValidator(_as_mapping)], ...], Field(min_length=1, validate_default=True)
     ] = ("fifo",)  # type: ignore[assignment]
@@ -72,10 +80,24 @@ def read(path: str | Path, kind: type[Spec], instead: Mapping[str, Any] | None =
 
 def scenario_of(spec: ScenarioSpec) -> Scenario:
     """Raises ConfigError for what does not fit together."""
+    if isinstance(spec.centre, ReplaySpec):
+        return _replayed(spec, replay(spec.centre))
     centre = centre_of(spec.centre)
     beliefs = Beliefs(centre, believed(centre, spec.belief_error, spec.seed), overflow_of(spec.centre))
     rules = tuple(one.rule(beliefs) for one in spec.policies)
     trial = Trial(centre, rules, spec.seed, spec.warm_up_hours * HOUR, spec.target_s)
+    return Scenario(spec.name, trial, spec.replications)
+
+
+def _replayed(spec: ScenarioSpec, of: Replay) -> Scenario:
+    """Policies by class believe what was known before the window, with the error that is asked for."""
+    level = np.where(of.centre.can, 0, -1).astype(np.int8)
+    known = believed(replace(of.centre, success=of.known), spec.belief_error, spec.seed)
+    beliefs = Beliefs(of.centre, known, (level, (0.0,)), of)
+    rules = tuple(one.rule(beliefs) for one in spec.policies)
+    trial = Trial(
+        of.centre, rules, spec.seed, spec.warm_up_hours * HOUR, spec.target_s, of.demand, of.truth, of.notes
+    )  # fmt: skip
     return Scenario(spec.name, trial, spec.replications)
 
 
@@ -90,7 +112,7 @@ def believed(centre: Centre, error: float, seed: int) -> npt.NDArray[np.float64]
 def _said(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line; how many more there are."""
     all_of, first = error.errors(include_url=False), error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    where = ".".join(str(part) for part in first["loc"] if part not in (DESCRIBED, TABLES)) or "the file"
     if first["type"] == "extra_forbidden":
         known = _fields(kind)
         close = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
