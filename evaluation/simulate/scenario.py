@@ -26,7 +26,8 @@ from twotower.errors import ConfigError
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def _as_mapping(given: Any) -> Any:
+def as_mapping(given: Any) -> Any:
+    """A policy that is given by its name alone."""
     return {"policy": given} if isinstance(given, str) else given
 
 
@@ -36,7 +37,7 @@ class ScenarioSpec(Strict):
     name: str = "a centre"
     centre: CentreSpec
     policies: Annotated[
-        tuple[Annotated[PolicySpec, BeforeValidator(_as_mapping)], ...], Field(min_length=1, validate_default=True)
+        tuple[Annotated[PolicySpec, BeforeValidator(as_mapping)], ...], Field(min_length=1, validate_default=True)
     ] = ("fifo",)  # type: ignore[assignment]
     belief_error: NotNegative = 0.0
     """Standard deviation of what policies believe of a pair's log-odds, about the truth."""
