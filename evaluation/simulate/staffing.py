@@ -165,8 +165,8 @@ class Search:
                 if t > apart[-1] + 1:
                     apart.append(t)
             return np.array(apart), False
-        room = (self.problem.most > 0).any(axis=0)
-        adds = sum((by_interval(one, now.shown.counts) for one in missed), np.zeros(len(room)))
+        room = np.any(self.problem.most > 0, axis=0)
+        adds = sum((by_interval(one, now.shown.counts) for one in missed), np.zeros(self.problem.most.shape[1]))
         return np.array([int(np.argmin(np.where(room, adds, np.inf)))]), True
 
     def _helps(self, staff: Longs, now: Verdict, short: Longs, alone: bool) -> Doubles:

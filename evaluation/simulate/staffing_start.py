@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from evaluation.simulate.centre import HOUR
 from evaluation.simulate.described import DAY, span
-from evaluation.simulate.staffing_spec import Goals, Problem, Service
+from evaluation.simulate.staffing_spec import Goals, Problem
 from evaluation.simulate.theory import erlang_a, erlang_c
 from twotower.errors import ConfigError
 
@@ -35,12 +35,13 @@ def start(problem: Problem, goals: Goals, target_s: float) -> Longs:
     return found
 
 
-def fewest(arrivals: float, handle_s: float, patience_s: float, goals: Service, occupancy: float | None, target_s: float,
-           most: int) -> int:  # fmt: skip
+def fewest(
+    arrivals: float, handle_s: float, patience_s: float, goals: Goals, target_s: float, most: int
+) -> int:  # fmt: skip
     """Agents of a steady state that meet the targets, `most` where none do. arrivals: a second; patience_s: mean."""
     load = arrivals * handle_s
     for agents in range(1, most):
-        if occupancy is not None and load * (1 - (goals.abandoned or 0.0)) > occupancy * agents:
+        if load * (1 - (goals.abandoned or 0.0)) > (goals.occupancy or math.inf) * agents:
             continue
         level, abandons, wait = _steady(arrivals, handle_s, patience_s, agents, target_s)
         if (
@@ -78,7 +79,7 @@ def _interval(problem: Problem, t: int, goals: Goals, target_s: float) -> Longs:
     places = np.array([_places(problem, g) for g in range(len(problem.groups))])
     most, total = problem.most[:, t], a_second.sum()
     agents = fewest(
-        total, float(a_second @ fastest / total), float(a_second @ mean / total), goals, goals.occupancy, target_s,
+        total, float(a_second @ fastest / total), float(a_second @ mean / total), goals, target_s,
         int(most @ places),
     )  # fmt: skip
     pairs = np.argwhere(can)
