@@ -159,7 +159,8 @@ def frontier(spec: FrontierSpec, processes: int = 1, on_ray: bool = False) -> Fr
     better = dominates(worth)
     told = np.array([_told_apart(found, objectives, better, p) for p in range(len(worth))], np.int64)
     chosen = tuple(choose(name, rule, found) for name, rule in spec.rules.items())
-    return Frontier(spec, trial, found, objectives, ~better.any(axis=0), told, chosen)
+    on = np.asarray(~better.any(axis=0), np.bool_)
+    return Frontier(spec, trial, found, objectives, on, told, chosen)
 
 
 def _worth(found: Comparison, policy: str, figure: str) -> float:

@@ -55,7 +55,7 @@ class Load(Strict):
     """At most this share of time on shift is work."""
 
 
-class Goals(Service, Load):
+class Goals(Load, Service):
     """Targets of service and of load."""
 
 
