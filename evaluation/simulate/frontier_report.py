@@ -149,7 +149,9 @@ def _picture(figure: Any, of: Frontier) -> None:
     drawn = axes.scatter(wait, good, size, of.means("busiest"), cmap="viridis", edgecolors="white", lw=0.5, zorder=3)
     figure.colorbar(drawn, ax=axes, label="occupancy of the busiest CSA")
     line = outer(wait, good)
-    axes.plot(wait[line], good[line], color=colour(2), lw=1, zorder=2, label="frontier of these two")
+    axes.plot(
+        wait[line], good[line], color=colour(2), lw=1, drawstyle="steps-post", zorder=2, label="frontier of these two"
+    )
     for p in sorted({one.point for one in of.chosen if one.point >= 0}):
         axes.scatter(wait[p], good[p], size[p] + 90, facecolors="none", edgecolors=colour(2), lw=1.2, zorder=4)
         axes.annotate(takers(of, p), (wait[p], good[p]), (9, -12 if p % 2 else 9), textcoords="offset points", zorder=5)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre, Shifts
+from evaluation.simulate.demand import Demand, poisson
 from evaluation.simulate.described import DAY
 from evaluation.simulate.figures import waits
 from evaluation.simulate.policies import Rule
@@ -25,6 +26,8 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 CONTACTS, WITHIN, LOST, WAITED = range(4)
 BUSY, STAFFED = range(2)
+KEPT = 256  # replications whose contacts are kept
+_KEPT: dict[object, Demand] = {}
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,19 @@ def staffed(case: Case, staff: Longs) -> Case:
 
 def counts_of(case: Case, number: int) -> Counts:
     """Of one replication."""
-    records = simulate(case.centre, case.rule, case.seed, number)
+    records = simulate(case.centre, case.rule, case.seed, number, _demand(case, number))
     return Counts(_contacts(case, records)[None], _seconds(case, records)[None])
+
+
+def _demand(case: Case, number: int) -> Demand:
+    """A replication's first contacts, which are the same for all candidates, so some are kept."""
+    centre = case.centre
+    key = (case.seed, number, centre.rates.tobytes(), centre.rates.shape, centre.interval_s, centre.patience)
+    if key not in _KEPT:
+        if len(_KEPT) >= KEPT:
+            _KEPT.clear()
+        _KEPT[key] = poisson(centre, case.seed, number)
+    return _KEPT[key]
 
 
 def _contacts(case: Case, records: Records) -> Doubles:

@@ -243,8 +243,13 @@ def _picture(figure: Any, answer: Answer, policy: PolicyAnswer) -> None:
         these = [i for i, one in enumerate(answer.targets) if (one.scope, one.metric) == ("interval", metric)]
         x = (np.array([answer.targets[i].place for i in these]) + 0.5) * hours
         axes.errorbar(x, values[these], np.nan_to_num(halves[these]), fmt="o", ms=3, color=colour(1))
-        axes.axhline(answer.targets[these[0]].goal, color=colour(2), lw=1, ls="--")
+        axes.axhline(answer.targets[these[0]].goal, color="#1d2733", lw=1, ls="--")
+        if metric in ("service_level", "abandoned"):
+            axes.set_ylim(max(0.0, axes.get_ylim()[0]), min(1.02, axes.get_ylim()[1]))
         axes.set_ylabel(WORDS[metric] + (", s" if metric == "mean_wait_s" else ""))
     for axes in parts:
         plain_axes(axes)
+    some = np.flatnonzero(found.staff.any(axis=0))
+    if len(some):
+        parts[-1].set_xlim((some[0] - 1) * hours, (some[-1] + 2) * hours)
     parts[-1].set_xlabel("hour of the day")

@@ -26,7 +26,7 @@ from twotower.errors import ConfigError
 
 RATE = CALLS / HALF_HOUR_S
 NEVER = {"kind": "never"}
-HOURS = [0.0] * 9 + [30.0, 40.0, 20.0] + [0.0] * 12
+HOURS = [0.0] * 9 + [20.0, 30.0, 15.0] + [0.0] * 12
 
 
 def steady(targets: dict[str, Any], patience: dict[str, Any] = NEVER, **more: Any) -> StaffingSpec:
