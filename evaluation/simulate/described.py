@@ -239,7 +239,7 @@ def _shifts(spec: CentreSpec, group: npt.NDArray[np.int64]) -> Shifts | None:
         return None
     found: list[tuple[int, float, float]] = []
     for csa, g in enumerate(group.tolist()):
-        spans = [_span(text, spec.groups[g].name) for text in spec.groups[g].shifts]
+        spans = [span(text, f"centre.groups {spec.groups[g].name!r}: shifts") for text in spec.groups[g].shifts]
         if not spans:
             found.append((csa, 0.0, spec.days * DAY))
         found += [(csa, day * DAY + begin, day * DAY + end) for day in range(spec.days) for begin, end in spans]
@@ -247,9 +247,11 @@ def _shifts(spec: CentreSpec, group: npt.NDArray[np.int64]) -> Shifts | None:
     return Shifts(rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2])
 
 
-def _span(text: str, group: str) -> tuple[float, float]:
+def span(text: str, where: str) -> tuple[float, float]:
+    """Seconds of a day at which hours like 08:00-16:30 begin and end, the end on the next day where it is earlier.
+    Raises ConfigError."""
     begin, end = (HOUR * int(one.split(":")[0]) + MINUTE * int(one.split(":")[1]) for one in text.split("-"))
     end += DAY if end <= begin else 0.0
     if begin >= DAY or end > 2 * DAY:
-        raise ConfigError(f"centre.groups {group!r}: shifts: {text!r}; hours of a day like 08:00-16:30 expected")
+        raise ConfigError(f"{where}: {text!r}; hours of a day like 08:00-16:30 expected")
     return begin, end

@@ -52,7 +52,7 @@ def _bars(figure: Any, found: Comparison) -> None:
         axes.set_yticks(place, found.names)
         axes.invert_yaxis() if not axes.yaxis_inverted() else None
         axes.set_title(title)
-        _plain(axes)
+        plain_axes(axes)
 
 
 def _waits(figure: Any, found: Comparison) -> None:
@@ -66,7 +66,7 @@ def _waits(figure: Any, found: Comparison) -> None:
     axes.set_xlabel("seconds waited")
     axes.set_ylabel("share of contacts that wait longer")
     axes.legend(frameon=False)
-    _plain(axes)
+    plain_axes(axes)
 
 
 def _csas(figure: Any, trial: Trial, found: Comparison) -> None:
@@ -82,7 +82,7 @@ def _csas(figure: Any, trial: Trial, found: Comparison) -> None:
     for axes, title in zip(parts, ("occupancy", "hard contacts an hour", "resolved of those taken"), strict=True):
         axes.set_title(title)
         axes.set_xlabel("CSAs, ascending")
-        _plain(axes)
+        plain_axes(axes)
     _legend(figure, parts[0])
 
 
@@ -98,7 +98,7 @@ def _languages(figure: Any, trial: Trial, found: Comparison) -> None:
     for axes, title in zip(parts, ("resolved", "mean wait, s", "abandoned"), strict=True):
         axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
         axes.set_title(title)
-        _plain(axes)
+        plain_axes(axes)
     _legend(figure, parts[0])
 
 
@@ -114,7 +114,7 @@ def _series(figure: Any, trial: Trial, found: Comparison) -> None:
     titles: Sequence[str] = ("contacts that arrive", "mean wait, s", "abandoned", "resolved")
     for axes, title in zip(parts, titles, strict=True):
         axes.set_ylabel(title)
-        _plain(axes)
+        plain_axes(axes)
     parts[-1].set_xlabel("hours from the start")
     _legend(figure, parts[0])
 
@@ -124,5 +124,6 @@ def _legend(figure: Any, axes: Any) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
 
 
-def _plain(axes: Any) -> None:
+def plain_axes(axes: Any) -> None:
+    """Without the lines above and to the right."""
     axes.spines[["top", "right"]].set_visible(False)

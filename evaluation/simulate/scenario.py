@@ -28,7 +28,8 @@ Spec = TypeVar("Spec", bound=BaseModel)
 DESCRIBED, TABLES = "described", "of tables"
 
 
-def _as_mapping(given: Any) -> Any:
+def as_mapping(given: Any) -> Any:
+    """A policy that is given by its name alone."""
     return {"policy": given} if isinstance(given, str) else given
 
 
@@ -44,7 +45,7 @@ class ScenarioSpec(Strict):
         Annotated[CentreSpec, Tag(DESCRIBED)] | Annotated[ReplaySpec, Tag(TABLES)], Discriminator(_kind_of_centre)
     ]
     policies: Annotated[
-        tuple[Annotated[PolicySpec, BeforeValidator(_as_mapping)], ...], Field(min_length=1, validate_default=True)
+        tuple[Annotated[PolicySpec, BeforeValidator(as_mapping)], ...], Field(min_length=1, validate_default=True)
     ] = ("fifo",)  # type: ignore[assignment]
     belief_error: NotNegative = 0.0
     """Standard deviation of what policies believe of a pair's log-odds, about the truth."""

@@ -10,14 +10,20 @@ from twotower.cli import Report, Verb, check_action
 # Options of each action, and whether it needs them.
 OPTIONS = {
     "run": {"config": True, "output": False, "processes": False, "ray": False, "replications": False, "seed": False},
-}
+    "staffing": {"config": True, "output": False, "processes": False, "seed": False},
+    "frontier": {
+        "config": True, "output": False, "processes": False, "ray": False, "replications": False, "seed": False,
+    },
+}  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The verb's options."""
     parser.add_argument(
-        "action", nargs="?", default="run", choices=list(OPTIONS), help="run (default): policies of a scenario compared"
-    )
+        "action", nargs="?", default="run", choices=list(OPTIONS),
+        help="run (default): policies of a scenario compared; staffing: the fewest staff by group and interval that "
+        "meet targets; frontier: what can be had at once of resolution, waits, occupancy and fairness",
+    )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="what to simulate, YAML")
     parser.add_argument("--output", metavar="DIR", help="new folder for report.html and the figures as JSON")
     parser.add_argument("--replications", type=int, metavar="N", help="in place of the file's")
@@ -33,6 +39,10 @@ def run(args: argparse.Namespace) -> Report:
     check_action(args, OPTIONS)
     if args.output is not None and Path(args.output).exists():
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
+    if args.action == "staffing":
+        return _staffing(args)
+    if args.action == "frontier":
+        return _frontier(args)
     return _run(args)
 
 
@@ -52,6 +62,39 @@ def _run(args: argparse.Namespace) -> Report:
         text += f"\n\nreport: {args.output}/report.html"
         data["output"] = args.output
     return Report(text, data)
+
+
+def _staffing(args: argparse.Namespace) -> Report:
+    from evaluation.simulate.scenario import read
+    from evaluation.simulate.staffing_answer import staffing
+    from evaluation.simulate.staffing_report import json_report, text_report, write_report
+    from evaluation.simulate.staffing_spec import StaffingSpec
+
+    spec = read(args.config, StaffingSpec, {} if args.seed is None else {"seed": args.seed})
+    journal = None if args.output is None else Path(f"{args.output}.progress.json")
+    answer = staffing(spec, args.processes or 1, journal)
+    text, data = text_report(answer), json_report(answer)
+    if args.output is not None:
+        write_report(answer, args.output)
+        text += f"\n\nreport: {args.output}/report.html"
+        data["output"] = args.output
+    return Report(text, data, all(one.met for one in answer.policies))
+
+
+def _frontier(args: argparse.Namespace) -> Report:
+    from evaluation.simulate.frontier import FrontierSpec, frontier
+    from evaluation.simulate.frontier_report import json_of, text_report, write_report
+    from evaluation.simulate.scenario import read
+
+    given = {"replications": args.replications, "seed": args.seed}
+    spec = read(args.config, FrontierSpec, {name: value for name, value in given.items() if value is not None})
+    found = frontier(spec, args.processes or 1, bool(args.ray))
+    text, data = text_report(found), json_of(found)
+    if args.output is not None:
+        write_report(found, args.output)
+        text += f"\n\nreport: {args.output}/report.html"
+        data["output"] = args.output
+    return Report(text, data, not any(one.why for one in found.chosen))
 
 
 VERB = Verb("a centre simulated under several policies", configure, run, extra="evaluation")
