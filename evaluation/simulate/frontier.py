@@ -22,7 +22,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from evaluation.simulate.centre import HOUR
 from evaluation.simulate.described import CentreSpec, NotNegative, Strict, Whole, centre_of, overflow_of
 from evaluation.simulate.figures import NAMES
-from evaluation.simulate.policy_specs import Beliefs, PolicySpec
+from evaluation.simulate.policy_base import Beliefs
+from evaluation.simulate.policy_specs import PolicySpec
 from evaluation.simulate.replicate import Comparison, Trial, compare
 from evaluation.simulate.scenario import as_mapping, believed
 from twotower.errors import ConfigError

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from evaluation.simulate import policies
-from evaluation.simulate.centre import Centre
-from evaluation.simulate.described import NotNegative, Strict, Whole
+from evaluation.simulate.described import MINUTE, NotNegative, Whole
 from evaluation.simulate.policies import Rule
-from evaluation.simulate.replay import Replay
+from evaluation.simulate.policy_base import Beliefs, Named, replayed
+from evaluation.simulate.sets_spec import OracleSpec, SetsSpec
 from twotower.errors import ConfigError
 
-Doubles = npt.NDArray[np.float64]
-MINUTE = 60.0
 
-
-@dataclass(frozen=True)
-class Beliefs:
-    """What policies are made of: the centre, whose truth is the oracle's alone, and what is believed of pairs."""
-
-    centre: Centre
-    success: Doubles
-    """(K, J)."""
-    overflow: tuple[npt.NDArray[np.int8], tuple[float, ...]]
-    """Of skills-based routing: level (K, J) and after how many seconds each step is open."""
-    replay: Replay | None = None
-    """The tables that the centre is a window of."""
-
-
-class _Named(Strict):
-    name: str | None = None
-    """Under which its figures stand; needed where a policy is tried with several options."""
-
-    def called(self, otherwise: str) -> str:
-        """Its name."""
-        return otherwise if self.name is None else self.name
-
-
-class FifoSpec(_Named):
+class FifoSpec(Named):
     """Longest wait, longest idle."""
 
     policy: Literal["fifo"]
@@ -52,7 +25,7 @@ class FifoSpec(_Named):
         return policies.fifo(self.called("FIFO, longest idle"))
 
 
-class RandomSpec(_Named):
+class RandomSpec(Named):
     """Anybody who can."""
 
     policy: Literal["random"]
@@ -62,7 +35,7 @@ class RandomSpec(_Named):
         return policies.random(self.called("random"))
 
 
-class SkillsSpec(_Named):
+class SkillsSpec(Named):
     """Skills with steps of overflow, as the groups' `after_s` say."""
 
     policy: Literal["skills"]
@@ -72,7 +45,7 @@ class SkillsSpec(_Named):
         return policies.skills(*of.overflow, self.called("skills with overflow"))
 
 
-class PMuSpec(_Named):
+class PMuSpec(Named):
     """pμ."""
 
     policy: Literal["p_mu"]
@@ -82,7 +55,7 @@ class PMuSpec(_Named):
         return policies.p_mu(of.centre, of.success, self.called("pμ"))
 
 
-class CMuSpec(_Named):
+class CMuSpec(Named):
     """cμ; cost: of a second's wait, by class, 1 where a class is not named."""
 
     policy: Literal["c_mu"]
@@ -97,7 +70,7 @@ class CMuSpec(_Named):
         return policies.c_mu(of.centre, cost, self.called("cμ"))
 
 
-class GreedySpec(_Named):
+class GreedySpec(Named):
     """The best pair of each event; a minute's wait is worth `age_per_minute` resolutions."""
 
     policy: Literal["greedy"]
@@ -110,7 +83,7 @@ class GreedySpec(_Named):
         return policies.greedy(of.success, age, scanned=self.scanned, name=self.called("greedy match"))
 
 
-class _OfBundle(_Named):
+class _OfBundle(Named):
     bundle: str
     """Folder, relative to the working directory."""
     age_per_minute: NotNegative = 0.0
@@ -132,7 +105,7 @@ class BundleSpec(_OfBundle):
 
         age = self.age_per_minute / MINUTE
         name = self.called("bundle that learns" if self.learns else "bundle")
-        return bundle_rule(_replay(of, name), self.bundle, age, self.scanned, self.learns, name)
+        return bundle_rule(replayed(of, name), self.bundle, age, self.scanned, self.learns, name)
 
 
 class BundleScoresSpec(_OfBundle):
@@ -145,16 +118,19 @@ class BundleScoresSpec(_OfBundle):
         from evaluation.simulate.replay_bundle import scores_rule
 
         name = self.called("bundle's scores")
-        return scores_rule(_replay(of, name), self.bundle, self.age_per_minute / MINUTE, self.scanned, name)
-
-
-def _replay(of: Beliefs, name: str) -> Replay:
-    if of.replay is None:
-        raise ConfigError(f"policy {name}: needs contacts with texts; give the centre `tables`, `from` and `to`")
-    return of.replay
+        return scores_rule(replayed(of, name), self.bundle, self.age_per_minute / MINUTE, self.scanned, name)
 
 
 PolicySpec = Annotated[
-    FifoSpec | RandomSpec | SkillsSpec | PMuSpec | CMuSpec | GreedySpec | BundleSpec | BundleScoresSpec,
+    FifoSpec
+    | RandomSpec
+    | SkillsSpec
+    | PMuSpec
+    | CMuSpec
+    | GreedySpec
+    | SetsSpec
+    | OracleSpec
+    | BundleSpec
+    | BundleScoresSpec,
     Field(discriminator="policy"),
 ]

@@ -19,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, Vali
 
 from evaluation.simulate.centre import HOUR, Centre
 from evaluation.simulate.described import CentreSpec, NotNegative, Strict, Whole, centre_of, overflow_of
-from evaluation.simulate.policy_specs import Beliefs, PolicySpec
+from evaluation.simulate.policy_base import Beliefs
+from evaluation.simulate.policy_specs import PolicySpec
 from evaluation.simulate.replay import Replay, ReplaySpec, replay
 from evaluation.simulate.replicate import Trial
 from twotower.errors import ConfigError

@@ -29,7 +29,8 @@ from evaluation.simulate.described import (
     overflow_of,
 )
 from evaluation.simulate.policies import Rule
-from evaluation.simulate.policy_specs import Beliefs, PolicySpec
+from evaluation.simulate.policy_base import Beliefs
+from evaluation.simulate.policy_specs import PolicySpec
 from evaluation.simulate.scenario import as_mapping, believed
 from twotower.errors import ConfigError
 

@@ -1,0 +1,88 @@
+"""The set-based policy as a file names it, and the oracle: the same with the truth in place of beliefs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evaluation.simulate.centre import HOUR
+from evaluation.simulate.described import MINUTE, NotNegative, Positive, Share
+from evaluation.simulate.policies import Rule
+from evaluation.simulate.policy_base import Beliefs, Named, replayed
+from evaluation.simulate.sets import Asked, Believed, sets
+from serve.sets.sustain import Limits
+from serve.sets.wait import Waiting
+
+
+class _Together(Named):
+    age_per_minute: NotNegative = 0.02
+    """Resolutions that ending a minute's wait is worth."""
+    guarantee_minutes: Positive | None = None
+    """A contact that has waited so long is taken up before anything else counts."""
+    prices: bool = True
+    """CSA time has a price, by interval, so that who is scarce is kept for who needs them."""
+    fill: bool = False
+    """As many contacts as possible are taken up at once, whatever CSA time is worth."""
+    window_s: NotNegative = 0.0
+    """The longest that contacts are gathered before they are matched; how long it is follows traffic. 0: never."""
+
+    def waiting(self) -> Waiting:
+        """For `serve.sets`."""
+        guarantee = np.inf if self.guarantee_minutes is None else self.guarantee_minutes * MINUTE
+        return Waiting(self.age_per_minute / MINUTE, guarantee)
+
+    def clock(self) -> tuple[float, float] | None:
+        """For `serve.sets`: what a second of waiting costs, and the longest window."""
+        return (max(self.age_per_minute, 1e-6) / MINUTE, self.window_s) if self.window_s else None
+
+
+class SetsSpec(_Together):
+    """Who waits and who is free, matched together under promises to both (docs/sets.md)."""
+
+    policy: Literal["sets"]
+    bundle: str | None = None
+    """Of a centre of tables: the bundle whose P(resolved) of each pair is believed, relative to the working directory;
+    default: what is believed by class."""
+    cap: Share | None = None
+    """Occupancy, faded over `over_minutes`, at which a CSA gets no further contact."""
+    over_minutes: Positive = 60.0
+    rest_minutes: NotNegative = 0.0
+    """After a hard contact."""
+    in_a_row: Annotated[int, Field(ge=1)] | None = None
+    """Hard contacts in a row, at most."""
+    spread_hard: NotNegative = 0.0
+    """Resolutions that a hard contact loses for each one that a CSA has had above the share of all."""
+    exposure_an_hour: NotNegative = 0.0
+    """Contacts that each CSA should get at least."""
+    exposure: NotNegative = 0.0
+    """Resolutions that a contact gains for each one that a CSA is short of."""
+    fades_hours: Positive = 8.0
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator. Raises ConfigError and BundleError for a bundle that does not fit."""
+        limits = Limits(
+            self.cap, self.over_minutes * MINUTE, self.rest_minutes * MINUTE, self.in_a_row, self.spread_hard,
+            exposure_h=self.exposure_an_hour, exposure=self.exposure, fades_s=self.fades_hours * HOUR,
+        )  # fmt: skip
+        asked = Asked(self.waiting(), limits, self.prices, self.clock(), self.fill)
+        pairs = None
+        if self.bundle is not None:
+            from evaluation.simulate.replay_bundle import pair_values
+
+            window = replayed(of, self.called("sets"))
+            pairs = pair_values(self.bundle, window.window, window.csa_ids)
+        return sets(of.centre, Believed(of.success, of.centre.handle_s, pairs), asked, self.called("sets"))
+
+
+class OracleSpec(_Together):
+    """The same without promises to CSAs, told the truth of every pair: what no policy can be expected to reach."""
+
+    policy: Literal["oracle"]
+
+    def rule(self, of: Beliefs) -> Rule:
+        """For the simulator."""
+        asked = Asked(self.waiting(), None, self.prices, self.clock(), self.fill)
+        truth = Believed(of.centre.success, of.centre.handle_s, of.true_pairs())
+        return sets(of.centre, truth, asked, self.called("oracle"))
