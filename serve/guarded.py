@@ -10,6 +10,7 @@ model is not asked, but for one call at a time, at growing intervals, that finds
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -33,6 +34,7 @@ from twotower.scoring.utility import Utility
 Reason = Literal["late", "no_time", "error", "open", "deadline", "roster"]
 REASONS: tuple[Reason, ...] = ("late", "no_time", "error", "open", "deadline", "roster")
 BUDGET_S = 0.05
+_log = logging.getLogger("serve")
 SHARE = 0.2  # of the newest in what a stage is expected to take
 FORGET = 0.9  # of an expectation is left when a call was refused for it, so that one slow spell is not for ever
 
@@ -206,7 +208,13 @@ class Guarded:
         def best(i: int, k: int) -> Sequence[Candidate]:
             return (asked[i] if k <= many else decide(i, k)).candidates
 
-        chosen = assign_together(contacts, best, capacity, wait, at)
+        try:
+            chosen = assign_together(contacts, best, capacity, wait, at)
+        except MatchError:
+            raise
+        except Exception as error:  # as in `match`: the router goes on
+            _log.warning("contacts were assigned one after the other: together raised %s", type(error).__name__)
+            return _assigned(contacts, lambda i, _: asked[i], capacity)
         return [(one, asked[i]) for i, one in enumerate(chosen)]
 
     def assign_unasked(

@@ -16,7 +16,7 @@ from serve.sets.given import Window, flags, seconds
 from serve.sets.graph import Bools, Doubles, Longs
 from serve.sets.prices import Prices
 from serve.sets.sustain import Limits, Load, Terms
-from serve.sets.wait import Waiting
+from serve.sets.wait import NEVER_S, Waiting
 from serve.sets.window import Settled, settle
 from twotower.errors import ConfigError
 
@@ -149,5 +149,5 @@ class SetPolicy:
 
 def _until(overdue_s: Doubles) -> float:
     """s until the next contact is past its guarantee."""
-    ahead = -overdue_s[overdue_s < 0]
+    ahead = -overdue_s[(overdue_s < 0) & (overdue_s > -NEVER_S)]
     return float(ahead.min(initial=np.inf))

@@ -17,7 +17,7 @@ Ye, 2014).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,13 @@ class Demand:
         numbers(self.value, shape, "value")
         if np.any(seconds(self.handle_s, shape, "handle_s")[can] <= 0):
             raise ConfigError("handle_s: more than 0 s expected of every pair that can be")
+
+    def arriving(self, counts: Longs, hours: float) -> Demand:
+        """With the arrivals of recent or simulated hours: counts (K,) of contacts in so many of them. Raises
+        ConfigError."""
+        if not (np.isfinite(hours) and hours > 0):
+            raise ConfigError(f"hours: {hours}; a finite number above 0 expected")
+        return replace(self, arrivals_h=numbers(counts, (len(self.arrivals_h),), "counts") / hours)
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,11 @@ class Prices:
         self.per_h += self.step * (self.solution.per_h - self.per_h)
 
     def realised(self, worked_h: Doubles, on_shift_h: Doubles, rate: float) -> None:
-        """Move by what happened: hours (G,) worked of those on shift. π_g += rate·(worked_g − share·shift_g), at least
-        0, where `share` is 1: who is fully used becomes dearer where more was asked of them than they had, cheaper
-        where less.
+        """Move by what happened, without solving anything: π_g += rate·(worked_g − shift_g), at least 0. A group
+        becomes dearer where more was asked of them than they had, cheaper where less.
 
-        worked_h: hours of work that was asked of the group at these prices, which may exceed those on shift. rate:
-        value an hour, for each hour too many. Raises ConfigError.
+        worked_h (G,): hours of work that was asked of each group at these prices, which may exceed on_shift_h (G,).
+        rate: value of an hour, for each hour too many; one that falls as 1/√n finds the duals. Raises ConfigError.
         """
         shape = self.per_h.shape
         asked, had = numbers(worked_h, shape, "worked_h"), numbers(on_shift_h, shape, "on_shift_h")

@@ -18,6 +18,8 @@ from serve.sets.given import seconds
 from serve.sets.graph import Doubles
 from twotower.errors import ConfigError
 
+NEVER_S = 1e18  # s until a guarantee is over that nobody gave
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -59,5 +61,5 @@ class Waiting:
             if own.shape != waited.shape or np.any(np.isnan(own)) or np.any(own < 0):
                 raise ConfigError(f"guarantee_s: 0 or more for each of {len(waited)} contacts expected")
         over = waited - own
-        over[np.isneginf(over)] = -1.0  # no guarantee at all
+        over[np.isneginf(over)] = -NEVER_S
         return np.where((over >= -1e-9) & (over <= 0), 1e-9, over)

@@ -332,3 +332,7 @@ def test_where_time_runs_short_contacts_are_assigned_one_after_the_other(
     assert len({one.csa_id for one, _ in found if one}) == 3
     expected = matcher.assign(CONTACTS, method="greedy")
     assert [one for one, _ in guarded.assign(CONTACTS, method="greedy")] == expected
+    assert [one for one, _ in guarded.assign(CONTACTS)] == expected  # whatever goes wrong together
+    monkeypatch.undo()
+    with pytest.raises(MatchError, match="'wait_s'"):
+        guarded.assign([{**CONTACT, "wait_s": -1.0}])

@@ -42,6 +42,12 @@ def test_a_rest_is_kept_until_a_deadline_breaks_it() -> None:
     assert len(rested.pairs) == 1
 
 
+def test_without_a_promise_nothing_is_asked_again() -> None:
+    found = SetPolicy(1).decide(waitlist(csa=[0]))
+    assert len(found.pairs) == 1
+    assert found.again_s == np.inf
+
+
 def test_prices_keep_the_specialist() -> None:
     demand = Demand(
         np.array([40.0, 30.0]), np.array([[0.7, 0.8], [0.0, 0.9]]), np.full((2, 2), 300.0),

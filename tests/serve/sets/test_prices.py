@@ -71,6 +71,20 @@ def test_prices_move_by_their_step() -> None:
     assert prices.per_h == pytest.approx(fluid(rush).per_h, rel=1e-4)
 
 
+def test_demand_is_learnt_from_what_came() -> None:
+    prices = Prices(demand(), GROUP, step=1.0)
+    came = demand().arriving(np.array([20, 15]), hours=0.5)
+    assert came.arrivals_h.tolist() == [40.0, 30.0]
+    prices.update(came)
+    assert prices.per_h[1] == pytest.approx(0.9 * 12)
+    with pytest.raises(ConfigError, match="hours"):
+        demand().arriving(np.array([1, 1]), hours=0.0)
+    with pytest.raises(ConfigError, match="demand: of shape"):
+        prices.update(Demand(np.ones(1), np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2), np.bool_), np.ones(2)))
+    with pytest.raises(ConfigError, match="rate"):
+        prices.realised(np.zeros(2), np.zeros(2), rate=-1.0)
+
+
 def test_prices_that_only_see_what_happens_find_the_duals_too() -> None:
     """Each hour the demand answers the prices: who is worth the time asks for it."""
     rng = np.random.default_rng(0)
