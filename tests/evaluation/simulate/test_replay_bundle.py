@@ -31,7 +31,7 @@ FROM, TO = UNTIL.isoformat(), (UNTIL + timedelta(days=1)).isoformat()
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty days of a small centre, with shifts."""
-    content = fakes.tables(700, CSAS)
+    content = fakes.tables(400, CSAS)
     days = [(f"csa-{j:02}", fakes.START + timedelta(days=d, hours=9 + j % 3)) for j in range(CSAS) for d in range(30)]
     moment = pa.timestamp("us", "UTC")
     content["shifts"] = pa.table({
