@@ -49,7 +49,6 @@ def handling(window: Window) -> Handling:
     csa, contact = moves.csa[told].astype(np.int64), moves.contact[told]
     k, j = len(window.classes), len(window.log.csas)
     channel = window.channel.code[contact]
-    mean = np.full(len(told), log.mean())
     # Of a channel without hand-overs of its own, what all take.
     by_channel = np.full(len(window.channel.names), log.mean())
     many = np.bincount(channel, minlength=len(by_channel))

@@ -16,7 +16,7 @@ Doubles = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
-COLUMNS = 32
+COLUMNS = 64
 """Latent topics."""
 BUCKETS = 1 << 16
 KEPT = 60

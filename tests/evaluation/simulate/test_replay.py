@@ -24,6 +24,8 @@ from evaluation.simulate.replay_rates import rates_before
 from evaluation.simulate.replay_staff import shifts_of
 from evaluation.simulate.replay_times import handling, product_limit
 from evaluation.simulate.replay_window import can_take, covered, window_of
+from evaluation.simulate.replicate import compare
+from evaluation.simulate.report import text_report
 from evaluation.simulate.run import simulate, state_of, world_of
 from evaluation.simulate.scenario import ScenarioSpec, read, scenario_of
 from evaluation.simulate.state import NOBODY, RESOLVED
@@ -207,7 +209,11 @@ def test_a_file_says_it(tables: Path, tmp_path: Path) -> None:
     assert [rule.name for rule in scenario.trial.rules] == [
         "FIFO, longest idle", "greedy match", "skills with overflow", "pμ",
     ]  # fmt: skip
-    assert any("truth" in note for note in scenario.trial.notes)
+    found = compare(scenario.trial, scenario.replications)
+    text = text_report(scenario.name, scenario.trial, found)
+    assert "a week: " in text
+    assert "outcomes: the generated centre's own truth" in text
+    assert found.of("greedy match", "contacts").mean == len(scenario.trial.demand or ())
 
 
 def without(log: Log, **kept: Any) -> Log:

@@ -31,7 +31,7 @@ FROM, TO = UNTIL.isoformat(), (UNTIL + timedelta(days=1)).isoformat()
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty days of a small centre, with shifts."""
-    content = fakes.tables(700, CSAS)
+    content = fakes.tables(400, CSAS)
     days = [(f"csa-{j:02}", fakes.START + timedelta(days=d, hours=9 + j % 3)) for j in range(CSAS) for d in range(30)]
     moment = pa.timestamp("us", "UTC")
     content["shifts"] = pa.table({
@@ -97,7 +97,7 @@ def test_fields_are_the_contacts_own(one_day: Replay, tables: Path) -> None:
 
 
 def test_one_that_learns_is_told(one_day: Replay, bundle: Path) -> None:
-    rule = bundle_rule(one_day, str(bundle), 0.0, 16, True, "learns")
+    rule = bundle_rule(one_day, str(bundle), 0.0, 4, True, "learns")
     assert rule.start is not None
     decide = rule.start()
     assert isinstance(decide, Learns)
@@ -106,7 +106,7 @@ def test_one_that_learns_is_told(one_day: Replay, bundle: Path) -> None:
     assert decide.matcher.latest > before
     ended = np.nanmax(records.end[records.csa != NOBODY])
     assert decide.matcher.latest <= one_day.window.begin + round(ended * 1e6)
-    still = ran(one_day, bundle_rule(one_day, str(bundle), 0.0, 16, False, "still"))
+    still = ran(one_day, bundle_rule(one_day, str(bundle), 0.0, 4, False, "still"))
     assert not np.array_equal(records.csa, still.csa)
 
 
