@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
-from evaluation.simulate.state import ABANDONED, NOBODY, WAITING, State
+from evaluation.simulate.state import ABANDONED, FREE, NOBODY, WAITING, Longs, State
 
 
 @njit(cache=True, forceinline=True)
@@ -70,3 +71,29 @@ def drop(state: State) -> None:
             following = state.contacts.after[contact]
             give_up(state, contact)
             contact = following
+
+
+@njit(cache=True)
+def waiting(state: State) -> Longs:
+    """Contacts that wait, class by class; who is out of patience among them until `drop`."""
+    found, n = np.empty(state.counts[WAITING], np.int64), 0
+    for first in state.queues.first:
+        contact = first
+        while contact != NOBODY:
+            found[n] = contact
+            n += 1
+            contact = state.contacts.after[contact]
+    return found[:n]
+
+
+@njit(cache=True)
+def free(state: State) -> Longs:
+    """CSAs with room, the longest idle first."""
+    after, ring, n = state.staff.after, len(state.staff.work), 0
+    found = np.empty(state.counts[FREE], np.int64)
+    csa = after[ring]
+    while csa != ring:
+        found[n] = csa
+        n += 1
+        csa = after[csa]
+    return found[:n]

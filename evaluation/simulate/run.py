@@ -13,7 +13,7 @@ from evaluation.simulate.demand import Demand, poisson
 from evaluation.simulate.heap import push
 from evaluation.simulate.loop import advance, give, join_free
 from evaluation.simulate.policies import Choice, Decide, Rule, Vectors, View, pairs_of
-from evaluation.simulate.queues import drop, unqueue
+from evaluation.simulate.queues import drop, free, unqueue, waiting
 from evaluation.simulate.state import (
     ABANDONED,
     CONTACTS,
@@ -150,19 +150,9 @@ def _check(world: World, state: State, view: View, choice: Choice, place: int, c
 
 def _view(world: World, state: State) -> View:
     c, staff, now = state.contacts, state.staff, float(state.now[0])
-    waiting: list[int] = []
-    for first in state.queues.first.tolist():
-        contact = first
-        while contact != NOBODY:
-            waiting.append(contact)
-            contact = int(c.after[contact])
-    contacts = np.array(sorted(waiting, key=lambda i: (c.arrival[i], i)), np.int64)
-    free, ring = [], len(staff.work)
-    csa = int(staff.after[ring])
-    while csa != ring:
-        free.append(csa)
-        csa = int(staff.after[csa])
-    csas = np.array(free, np.int64)
+    contacts = waiting(state)
+    contacts = contacts[np.lexsort((contacts, c.arrival[contacts]))]
+    csas = free(state)
     busy = staff.busy_s + np.where(staff.work > 0, now - staff.since_busy, 0.0)
     staffed = staff.shift_s + np.where(staff.on_shift, now - staff.shift_began, 0.0)
     return View(

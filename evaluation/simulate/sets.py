@@ -109,7 +109,7 @@ class Sets:
         self._can = centre.can
         prices = None if start.price is None else _priced(csas)
         clock = None if asked.clock is None else Clock(asked.clock[0], most_s=asked.clock[1])
-        rules = Rules(asked.waiting, asked.limits, prices, clock, asked.fill)
+        rules = Rules(asked.waiting, asked.limits, prices, clock, asked.fill, prove=False)
         load = Load(csas, asked.limits or Limits(), centre.capacity)
         self._prices, self._policy = prices, SetPolicy(csas, rules, load)
         self._events = _shift_events(centre)

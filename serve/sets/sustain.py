@@ -60,6 +60,9 @@ class Limits:
             raise ConfigError(f"in_a_row: {self.in_a_row}; a whole number expected")
 
 
+NOTHING = Limits()
+
+
 @dataclass(frozen=True)
 class Terms:
     """What limits make of a window of W contacts and F CSAs."""
@@ -133,20 +136,31 @@ class Load:
         limits, waiting, csa = self.limits, np.size(hard), self._who(csa)
         hard = flags(hard, (waiting,), "hard")
         pleasant = np.zeros(waiting, np.bool_) if pleasant is None else flags(pleasant, (waiting,), "pleasant")
-        share = self.occupancy(now_s)[csa]
+        if limits == NOTHING:
+            nothing = np.zeros((waiting, len(csa)))
+            return Terms(np.zeros(len(csa), np.bool_), nothing > 0, nothing, np.inf)
+        # Shares of a kind are of everybody; without them, only who is asked about need be brought to now.
+        spread = bool(limits.spread_hard or limits.spread_pleasant)
+        self._moved(np.arange(len(self.at)) if spread else csa, now_s)
+        work, shifted = self.work[csa], self.shifted[csa]
+        share = np.divide(work, shifted, out=np.zeros_like(work), where=shifted > 0)
         rest = self.rest_until[csa] > now_s + SLACK
         again = np.where(rest, self.rest_until[csa] - now_s, np.inf)
         cap = np.zeros((waiting, len(csa)), np.bool_)
         if limits.occupancy is not None:
             full = (share > limits.occupancy + SLACK) if limits.occupancy else np.ones(len(csa), np.bool_)
             cap |= full
-            again = np.minimum(again, np.where(full, self._cools_s()[csa], np.inf))
+            if full.any():
+                again = np.minimum(again, np.where(full, self._cools_s(csa), np.inf))
         if limits.in_a_row is not None:
             cap |= hard[:, None] & (self.streak[csa] >= limits.in_a_row)
         value = np.zeros(cap.shape)
-        value -= limits.spread_hard * hard[:, None] * self.above(self.hard)[csa]
-        value -= limits.spread_pleasant * pleasant[:, None] * self.above(self.pleasant)[csa]
-        value += limits.exposure * self.short()[csa]
+        if limits.spread_hard:
+            value -= limits.spread_hard * hard[:, None] * self.above(self.hard)[csa]
+        if limits.spread_pleasant:
+            value -= limits.spread_pleasant * pleasant[:, None] * self.above(self.pleasant)[csa]
+        if limits.exposure:
+            value += limits.exposure * self.short()[csa]
         return Terms(rest, cap, value, float(again.min(initial=np.inf)))
 
     def above(self, had: Doubles) -> Doubles:
@@ -167,19 +181,19 @@ class Load:
             for _ in range(int(self.in_hand[csa[i]] - (self.places[csa[i]] - room[i]))):
                 self.ended(csa[i], max(now_s - float(idle[i]), float(self.at[csa[i]])))
 
-    def _cools_s(self) -> Doubles:
-        """s (J,) of idleness until the occupancy is at the cap c: work·e^(−t/τ) = c·(shifted·e^(−t/τ) + τ·(1 −
+    def _cools_s(self, csa: Longs) -> Doubles:
+        """s (F,) of idleness until the occupancy is at the cap c: work·e^(−t/τ) = c·(shifted·e^(−t/τ) + τ·(1 −
         e^(−t/τ)))."""
         cap, tau = self.limits.occupancy, self.limits.over_s
         if not cap:
-            return np.full(len(self.at), np.inf)
-        over = np.maximum(self.work - cap * self.shifted, 0.0)
+            return np.full(len(csa), np.inf)
+        over = np.maximum(self.work[csa] - cap * self.shifted[csa], 0.0)
         return np.asarray(tau * np.log1p(over / (cap * tau)))
 
     def _moved(self, csa: npt.ArrayLike, time_s: float) -> Longs:
         """CSAs (n,), whose time has gone on to this moment."""
         who = self._who(csa)
-        each = np.unique(who)
+        each = who if len(who) < 2 else np.unique(who)
         passed = time_s - self.at[each]
         if not np.isfinite(time_s) or np.any(passed < -SLACK):
             raise ConfigError(f"time: {time_s} s is before what is known, or no number; tell events in their order")

@@ -23,6 +23,7 @@ from serve.sets.graph import WAITS, Array, Bools, Doubles, Graph, Longs, Task
 
 REASONS = ("taken up", "nobody may", "full", "rest", "cap", "worth less than waiting", "others gain more")
 TAKEN, NOBODY, FULL, REST, CAP, LESS, OTHERS = range(len(REASONS))
+UNTOLD = -1
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Settled:
     broke_cap: Bools
     """(W,) likewise of a cap."""
     reason: Longs
-    """(W,) why a contact waits, as positions in `REASONS`."""
+    """(W,) why a contact waits, as positions in `REASONS`; −1: nobody asked."""
 
     @property
     def pairs(self) -> Longs:
@@ -55,7 +56,8 @@ class Settled:
 
     def why(self, contact: int) -> str:
         """Why a contact waits, or that it is taken up."""
-        return REASONS[int(self.reason[contact])]
+        place = int(self.reason[contact])
+        return "not asked for" if place == UNTOLD else REASONS[place]
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class _Rules:
 
 def settle(window: Window | Candidates, prove: bool = True) -> Settled:
     """Who takes whom. Exact for a `Window`, and for `Candidates` among these, after which contacts who are left ask
-    whoever has room. prove: False leaves out prices and gap (NaN), for who settles many small windows. Raises
-    ConfigError for arrays that do not fit or are not numbers, as `Window` and `Candidates` do.
+    whoever has room. prove: False leaves out prices and gap (NaN) and why contacts wait (−1), for who settles many
+    small windows. Raises ConfigError for arrays that do not fit or are not numbers, as `Window` and `Candidates` do.
     """
     given = window.pairs()
     waiting, csas = given.graph.shape
@@ -102,9 +104,12 @@ def settle(window: Window | Candidates, prove: bool = True) -> Settled:
     if prove:
         keeps, price = prices(given.graph, task, chosen)
         gap = max(0.0, bound(task, keeps, price) - value)
-    reason = _reasons(given, rules, chosen) if (chosen < 0).any() else np.full(waiting, TAKEN)
+    more = isinstance(window, Candidates) and window.more is not None
+    reason = np.where(chosen >= 0, TAKEN, UNTOLD)
+    if (prove or more) and (chosen < 0).any():
+        reason = _reasons(given, rules, chosen)
     found = Settled(chosen, value, keeps, price, gap, broke[0], broke[1], reason)
-    return _completed(window, found, prove) if isinstance(window, Candidates) and window.more else found
+    return _completed(window, found, prove) if isinstance(window, Candidates) and more else found
 
 
 def _completed(window: Candidates, found: Settled, prove: bool) -> Settled:
