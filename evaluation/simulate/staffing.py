@@ -29,7 +29,7 @@ from evaluation.simulate.staffing_spec import Problem
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 Run = Callable[[Case, range], Counts]
-ROUNDS = 2  # in which a sample grows by what told that a target is missed after all
+ROUNDS = 3  # of search, each with a sample that holds what told that a target is missed after all
 
 
 @dataclass(frozen=True)

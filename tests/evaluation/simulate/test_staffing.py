@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from evaluation.simulate.figures import figures
+from evaluation.simulate.run import simulate
 from evaluation.simulate.scenario import read
 from evaluation.simulate.staffing import Search, looks_of, runner
 from evaluation.simulate.staffing_answer import Answer, Journal, staffing
@@ -205,6 +207,34 @@ def test_counts_add_up() -> None:
     day = next(one for one in judge.targets if one.scope == "day")
     place = judge.targets.index(day)
     assert by_interval(day, shown.counts).sum() == pytest.approx(shown.slack[:, place].mean())
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_counts_are_those_of_the_figures_of_a_run(capacity: int) -> None:
+    spec = two().model_dump()
+    for one in spec["centre"]["groups"]:
+        one["capacity"] = capacity
+    judge = search(StaffingSpec.model_validate(spec | {"targets": {"day": {"service_level": 0.5, "abandoned": 0.5,
+        "mean_wait_s": 60, "occupancy": 0.5}}}))  # fmt: skip
+    case = staffed(judge.case, np.where(judge.problem.most > 0, 1, 0))
+    shown = Shown(judge.targets, counts_of(case, 3))
+    by_name = {one.metric: value for one, value in zip(judge.targets, shown.values, strict=True)}
+    of = figures(case.centre, simulate(case.centre, case.rule, case.seed, 3))
+    assert of.left_over == 0
+    assert by_name == pytest.approx(
+        {"service_level": of.level, "abandoned": of.abandoned, "mean_wait_s": of.mean_wait_s, "occupancy": of.occupancy}
+    )
+
+
+def test_a_load_is_that_of_the_shifts_in_the_file() -> None:
+    spec = two().model_dump()
+    spec["centre"]["load"] = 0.7
+    for one in spec["centre"]["groups"]:
+        one["shifts"] = ("09:00-12:00",)
+    problem = problem_of(StaffingSpec.model_validate(spec))
+    whole = (problem.arrivals.sum() * 4 / 60) / (problem.most.max(axis=1).sum() * 3)
+    assert whole == pytest.approx(0.7)
+    assert problem.centre.shifts is None
 
 
 def test_processes_change_nothing() -> None:
