@@ -53,7 +53,7 @@ def two(**more: Any) -> StaffingSpec:
     given = {
         "centre": {"interval_minutes": 60, "classes": classes, "groups": groups},
         "targets": {"interval": {"service_level": 0.6}, "day": {"abandoned": 0.1}, "each_class": {"abandoned": 0.12}},
-        "cost_per_hour": {"english": 20, "spanish": 22, "both": 30}, "first_replications": 8, "replications": 16,
+        "cost_per_hour": {"english": 20, "spanish": 22, "both": 30}, "first_replications": 6, "replications": 12,
     }  # fmt: skip
     return StaffingSpec.model_validate(given | more)
 
@@ -98,7 +98,9 @@ def search(spec: StaffingSpec) -> Search:
     case = Case(problem.centre, problem.group, len(problem.groups), problem.rules[0], spec.seed, 0.0, 20.0)
     targets = targets_of(problem, spec.targets, spec.least_contacts)
     with runner(1, lambda n: None) as simulations:
-        return Search(problem, case, targets, looks_of(8, 16), spec.confidence, simulations)
+        return Search(
+            problem, case, targets, looks_of(spec.first_replications, spec.replications), spec.confidence, simulations
+        )
 
 
 def test_no_single_removal_keeps_the_targets(answer: Answer) -> None:
@@ -248,7 +250,7 @@ def test_processes_change_nothing() -> None:
 
 def test_a_search_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, path = two(), tmp_path / "out.progress.json"
-    left = [260]
+    left = [150]
 
     @contextmanager
     def interrupted(*_: Any, **__: Any) -> Iterator[Callable[[int], None]]:
