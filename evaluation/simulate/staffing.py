@@ -2,9 +2,9 @@
 
 Notable: one search adds where targets are missed, whoever helps most for the cost, then removes, and exchanges for who
 is cheaper, until no single removal keeps the targets. All candidates of a search meet the same contacts with the same
-luck, so they are told apart by the staff and not by chance. A candidate is run until each target is shown to hold, or
-one to be missed; looks at growing samples share the error by Bonferroni. What is found is then confirmed on contacts
-that the search has not seen.
+luck, so they are told apart by the staff and not by chance. A candidate is given up when a target is shown to be
+missed, which looks at growing samples may tell early, sharing the error by Bonferroni; it holds by the whole sample
+alone. What is found is then confirmed on contacts that the search has not seen.
 
 Sources: targets as sums, and a fixed sample searched over: Atlason, Epelman and Henderson, Call center staffing with
 simulation and cutting plane methods (2004), and Optimizing call center staffing using simulation and analytic center
@@ -29,7 +29,7 @@ from evaluation.simulate.staffing_spec import Problem
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 Run = Callable[[Case, range], Counts]
-ROUNDS = 2  # in which a sample grows by what told that a target is missed after all
+ROUNDS = 3  # of search, each with a sample that holds what told that a target is missed after all
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,18 @@ class Search:
         return float(t.ppf(1 - (1 - self.confidence) * share, replications - 1))
 
     def verdict(self, staff: Longs) -> Verdict:
-        """Run until it is decided."""
+        """Run until a target is shown to be missed, or else the whole sample, by which alone targets hold: of many
+        candidates some are lucky in a few replications."""
         case, counts = staffed(self.case, staff), None
         self.tried += 1
         for look in self.looks:
             more = self.run(case, range(0 if counts is None else len(counts), look))
             counts = more if counts is None else counts.and_(more)
-            shown = Shown(self.targets, counts)
-            quantile = self.quantile(look, 1 / len(self.looks))
-            lower, upper = shown.bounds(quantile)
-            if np.all(lower >= 0) or np.any(upper < 0):
-                break
-        return Verdict(bool(np.all(lower >= 0)), shown, quantile)
+            shown, quantile = Shown(self.targets, counts), self.quantile(look, 1 / len(self.looks))
+            if np.any(shown.bounds(quantile)[1] < 0):
+                return Verdict(False, shown, quantile)
+        quantile = self.quantile(look, 1.0)
+        return Verdict(bool(np.all(shown.bounds(quantile)[0] >= 0)), shown, quantile)
 
     def holds(self, staff: Longs) -> bool:
         """Whether it meets every target, and leaves no class with arrivals without anybody."""

@@ -68,14 +68,20 @@ def total_rows(answer: Answer) -> list[list[str]]:
             share = saved[1].mean / max(1e-9, float(answer.cost(answer.policies[0]).mean()))
             parts = [said(saved[0], "{:.1f}", "+"), said(saved[1], "{:,.1f}", "+"), f"{share:+.1%}"]
         shifts = "–" if one.covered is None else f"{one.covered.hours:.1f}"
-        rows.append([one.name, f"{hours:.1f}", f"{cost:,.1f}", *parts, shifts, _status(one)])
+        rows.append([one.name, f"{hours:.1f}", f"{cost:,.1f}", *parts, shifts, _status(answer, one)])
     return rows
 
 
-def _status(policy: PolicyAnswer) -> str:
+def _status(answer: Answer, policy: PolicyAnswer) -> str:
+    """What is said of the targets: by the searches, and by contacts that they have not seen."""
     if not policy.met:
         return "cannot be met"
-    return "met" if all(one.fresh.ok for one in policy.searches) else "not confirmed"
+    if not all(one.fresh.ok for one in policy.searches):
+        return "met in the search, missed on fresh contacts"
+    goals = np.array([one.goal * one.sign for one in answer.targets])
+    signs = np.array([one.sign for one in answer.targets])
+    values = np.array([one.fresh.shown.values * signs for one in policy.searches])
+    return "met" if np.all(np.isnan(values) | (values >= goals)) else "met within error"
 
 
 def staff_rows(answer: Answer, policy: PolicyAnswer) -> list[list[str]]:
@@ -166,14 +172,15 @@ def json_report(answer: Answer) -> dict[str, Any]:
     for one in answer.policies:
         saved = answer.saved(one)
         policies[one.name] = {
-            "met": one.met, "staff": dict(zip(problem.groups, one.searches[0].staff.tolist(), strict=True)),
+            "met": one.met, "targets": _status(answer, one),
+            "staff": dict(zip(problem.groups, one.searches[0].staff.tolist(), strict=True)),
             "hours": answer.hours(one).tolist(), "cost": answer.cost(one).tolist(),
             "saved": None if saved is None else {
                 "hours": {"mean": saved[0].mean, "half": saved[0].half},
                 "cost": {"mean": saved[1].mean, "half": saved[1].half},
             },
             "confirmed": all(found.fresh.ok for found in one.searches), "impossible": impossible(answer, one),
-            "targets": _targets(answer, one.searches[0]), "tried": [found.tried for found in one.searches],
+            "values": _targets(answer, one.searches[0]), "tried": [found.tried for found in one.searches],
             "shifts": _shifts(answer, one),
         }  # fmt: skip
     return dict(plain({

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
+from evaluation.simulate.figures import figures
+from evaluation.simulate.run import simulate
 from evaluation.simulate.scenario import read
 from evaluation.simulate.staffing import Search, looks_of, runner
 from evaluation.simulate.staffing_answer import Answer, Journal, staffing
@@ -51,7 +53,7 @@ def two(**more: Any) -> StaffingSpec:
     given = {
         "centre": {"interval_minutes": 60, "classes": classes, "groups": groups},
         "targets": {"interval": {"service_level": 0.6}, "day": {"abandoned": 0.1}, "each_class": {"abandoned": 0.12}},
-        "cost_per_hour": {"english": 20, "spanish": 22, "both": 30}, "first_replications": 8, "replications": 16,
+        "cost_per_hour": {"english": 20, "spanish": 22, "both": 30}, "first_replications": 6, "replications": 12,
     }  # fmt: skip
     return StaffingSpec.model_validate(given | more)
 
@@ -96,7 +98,9 @@ def search(spec: StaffingSpec) -> Search:
     case = Case(problem.centre, problem.group, len(problem.groups), problem.rules[0], spec.seed, 0.0, 20.0)
     targets = targets_of(problem, spec.targets, spec.least_contacts)
     with runner(1, lambda n: None) as simulations:
-        return Search(problem, case, targets, looks_of(8, 16), spec.confidence, simulations)
+        return Search(
+            problem, case, targets, looks_of(spec.first_replications, spec.replications), spec.confidence, simulations
+        )
 
 
 def test_no_single_removal_keeps_the_targets(answer: Answer) -> None:
@@ -207,6 +211,34 @@ def test_counts_add_up() -> None:
     assert by_interval(day, shown.counts).sum() == pytest.approx(shown.slack[:, place].mean())
 
 
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_counts_are_those_of_the_figures_of_a_run(capacity: int) -> None:
+    spec = two().model_dump()
+    for one in spec["centre"]["groups"]:
+        one["capacity"] = capacity
+    judge = search(StaffingSpec.model_validate(spec | {"targets": {"day": {"service_level": 0.5, "abandoned": 0.5,
+        "mean_wait_s": 60, "occupancy": 0.5}}}))  # fmt: skip
+    case = staffed(judge.case, np.where(judge.problem.most > 0, 1, 0))
+    shown = Shown(judge.targets, counts_of(case, 3))
+    by_name = {one.metric: value for one, value in zip(judge.targets, shown.values, strict=True)}
+    of = figures(case.centre, simulate(case.centre, case.rule, case.seed, 3))
+    assert of.left_over == 0
+    assert by_name == pytest.approx(
+        {"service_level": of.level, "abandoned": of.abandoned, "mean_wait_s": of.mean_wait_s, "occupancy": of.occupancy}
+    )
+
+
+def test_a_load_is_that_of_the_shifts_in_the_file() -> None:
+    spec = two().model_dump()
+    spec["centre"]["load"] = 0.7
+    for one in spec["centre"]["groups"]:
+        one["shifts"] = ("09:00-12:00",)
+    problem = problem_of(StaffingSpec.model_validate(spec))
+    whole = (problem.arrivals.sum() * 4 / 60) / (problem.most.max(axis=1).sum() * 3)
+    assert whole == pytest.approx(0.7)
+    assert problem.centre.shifts is None
+
+
 def test_processes_change_nothing() -> None:
     judge = search(two())
     case = staffed(judge.case, judge.problem.most)
@@ -218,7 +250,7 @@ def test_processes_change_nothing() -> None:
 
 def test_a_search_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, path = two(), tmp_path / "out.progress.json"
-    left = [260]
+    left = [150]
 
     @contextmanager
     def interrupted(*_: Any, **__: Any) -> Iterator[Callable[[int], None]]:
@@ -264,10 +296,10 @@ def test_the_page_and_the_tables_tell_what_was_found(answer: Answer) -> None:
 
 def test_the_verb_writes_and_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, out = tmp_path / "staffing.yaml", tmp_path / "out"
-    config.write_text(yaml.safe_dump(steady({"service_level": 0.8}).model_dump(mode="json")))
+    config.write_text(yaml.safe_dump(two(replications=8).model_dump(mode="json")))
     assert main(["simulate", "staffing", "--config", str(config), "--output", str(out)]) == 0
     assert "report: " in capsys.readouterr().out
-    assert json.loads((out / "staffing.json").read_text())["policies"]["FIFO, longest idle"]["staff"]["all"] == [14]
+    assert json.loads((out / "staffing.json").read_text())["policies"]["FIFO, longest idle"]["met"]
     assert main(["simulate", "staffing", "--config", str(config), "--output", str(out)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["simulate", "staffing", "--config", str(config), "--replications", "3"]) == 1
