@@ -36,6 +36,8 @@ class Calls:
     """(D,) kind of each day."""
     types: tuple[str, ...]
     csas: tuple[str, ...]
+    counted: Flags
+    """(T,) whether a type is in figures."""
     priorities: bool
     """Whether the log tells who has priority."""
     day: Longs
@@ -127,7 +129,8 @@ def calls_of(frame: Any, mapping: LogMapping, name: str = "log") -> Calls:
         if mapping.priority_of_queued_only:
             high[wait <= 0] = UNKNOWN
     return Calls(
-        dates, mapping.days, kind_of, tuple(str(one) for one in types), csas, mapping.priority is not None,
+        dates, mapping.days, kind_of, tuple(str(one) for one in types), csas,
+        ~np.isin(types, mapping.not_counted), mapping.priority is not None,
         day[order], arrival[order], of_type.astype(np.int64)[order], high[order], wait[order], lost[order],
         np.where(lost, 0.0, handle)[order], csa[order],
         {"rows": len(frame), **{why: int(rows.sum()) for why, rows in reasons.items()}},

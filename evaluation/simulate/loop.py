@@ -15,7 +15,7 @@ from numba import njit
 from evaluation.simulate import draws
 from evaluation.simulate.choosing import choose_contact, choose_csa
 from evaluation.simulate.heap import pop, push
-from evaluation.simulate.queues import queue, unqueue
+from evaluation.simulate.queues import drop, queue, unqueue
 from evaluation.simulate.state import (
     AGAIN,
     ARRIVED,
@@ -134,14 +134,24 @@ def follow(state: State, contact: int, kind: int, at: float, barred: int) -> Non
 
 @njit(cache=True)
 def after_call(world: World, state: State, contact: int) -> float:
-    """Seconds of after-call work, by the contact's own number in the table of its CSA; 0 without one."""
-    last = world.after.shape[1] - 1
+    """Seconds of after-call work, by the contact's own number in the table of its CSA, at the level of as many contacts
+    as wait whom the CSA could take; 0 without a table."""
+    last = world.after.shape[2] - 1
     if last < 1:
         return 0.0
-    c = state.contacts
-    table, place = world.after[c.csa[contact]], draws.uniform(c.key[contact], draws.AFTER) * last
-    low = min(int(place), last - 1)
-    seconds: float = table[low] + (table[low + 1] - table[low]) * (place - low)
+    c, level = state.contacts, len(world.after_waiting) - 1
+    csa = c.csa[contact]
+    if level > 0:
+        drop(state)
+        many = 0
+        for place in range(world.takes.shape[1]):
+            if world.takes[csa, place] != NOBODY:
+                many += state.queues.size[world.takes[csa, place]]
+        while world.after_waiting[level] > many:
+            level -= 1
+    table, at = world.after[level, csa], draws.uniform(c.key[contact], draws.AFTER) * last
+    low = min(int(at), last - 1)
+    seconds: float = table[low] + (table[low + 1] - table[low]) * (at - low)
     return seconds
 
 

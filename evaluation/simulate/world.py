@@ -50,7 +50,9 @@ class World(NamedTuple):
     ahead: Doubles
     """(K,) seconds of waiting that a class is credited with in the order of queues."""
     after: Doubles
-    """(J, Q) ascending seconds of after-call work at evenly spaced probabilities; Q = 0: none."""
+    """(L, J, Q) ascending seconds of after-call work at evenly spaced probabilities; Q = 0: none."""
+    after_waiting: Longs
+    """(L,) from how many waiting contacts on a level holds."""
     taken_by: Ints
     """(K, J) positions of the CSAs who can take a class, then NOBODY."""
     takes: Ints
