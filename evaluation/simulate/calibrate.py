@@ -43,6 +43,8 @@ class Choices:
     """Of handling times: `moments` (keeps their variance) or `logs` (of the logarithm)."""
     credits: bool = True
     """Whether classes have head starts."""
+    pace: bool = True
+    """Whether handling times differ by the hour of the day."""
     day_effect: bool = True
     """Whether handling times share a day's luck."""
     few: int = 100
@@ -75,6 +77,8 @@ class Fitted:
     handle_s: Doubles
     """(K, J); 0: does not take it."""
     sigma: Doubles
+    pace: Doubles
+    """(48,) by half-hour of the day, times `handle_s`."""
     short: Doubles
     """(T,) share of services of at most ten seconds."""
     day_sigma: float
@@ -95,6 +99,7 @@ class Fitted:
             success=np.ones((k, j)),
             interval_s=HALF_HOUR_S,
             sigma=self.sigma,
+            pace=self.pace,
             patience=self.patience(),
             shifts=shifts,
             head_start_s=self.discipline.head_start() if self.choices.credits else None,
@@ -114,7 +119,7 @@ def fit(calls: Calls, choices: Choices | None = None) -> Fitted:
         raise DataError("the days to fit hold no served calls with a CSA's name, or no abandoned ones; both are needed")
     classes = tuple(f"{name}{suffix}" for name in calls.types for suffix in ("", ", priority"))
     can = skills(calls, choices.skilled)
-    handle, sigma, day_sigma = handling(calls, can, choices)
+    handle, sigma, pace, day_sigma = handling(calls, can, choices)
     survival, of = patience(calls, choices)
     share = high_share(calls)
     credited = fit_discipline(calls, can) if choices.credits else Discipline(np.zeros(len(can)), 0.0, 0.0, 0.0, 0)
@@ -127,6 +132,7 @@ def fit(calls: Calls, choices: Choices | None = None) -> Fitted:
         patience_from=of,
         handle_s=np.repeat(handle, 2, axis=0),
         sigma=np.repeat(sigma, 2),
+        pace=pace,
         short=np.array([_mean(calls.handle[(calls.type == t) & ~calls.lost] <= SHORT_S) for t in range(len(can))]),
         day_sigma=day_sigma if choices.day_effect else 0.0,
         after_s=None if choices.after == "none" else after_call(calls, can, choices),
@@ -195,8 +201,9 @@ def skills(calls: Calls, least: float) -> npt.NDArray[np.bool_]:
     return can
 
 
-def handling(calls: Calls, can: npt.NDArray[np.bool_], choices: Choices) -> tuple[Doubles, Doubles, float]:
-    """Means (T, J) by type and CSA, shrunk to the product of what a type and a CSA take; sigma (T,); a day's luck."""
+def handling(calls: Calls, can: npt.NDArray[np.bool_], choices: Choices) -> tuple[Doubles, Doubles, Doubles, float]:
+    """Means (T, J) by type and CSA, shrunk to the product of what a type and a CSA take; sigma (T,); the pace (48,) of
+    half-hours; a day's luck."""
     types, csas = can.shape
     served, named = ~calls.lost, calls.named
     many, total = np.zeros((types, csas)), np.zeros((types, csas))
@@ -215,8 +222,24 @@ def handling(calls: Calls, can: npt.NDArray[np.bool_], choices: Choices) -> tupl
     # Services of which nobody is named count in a type's mean, in equal parts to everybody.
     mean *= (of_type / with_name)[:, None]
     ratio = calls.handle[named] / mean[calls.type[named], calls.csa[named]]
+    pace = hourly(calls.start[named], ratio) if choices.pace else np.ones(round(86400 / HALF_HOUR_S))
+    ratio = ratio / pace[(calls.start[named] % 86400 // HALF_HOUR_S).astype(np.int64)]
     sigma = np.array([_sigma(ratio[calls.type[named] == t], choices.sigma) for t in range(types)])
-    return np.where(can, np.maximum(mean, 1.0), 0.0), sigma, _day_sigma(calls.day[named], ratio)
+    return np.where(can, np.maximum(mean, 1.0), 0.0), sigma, pace, _day_sigma(calls.day[named], ratio)
+
+
+def hourly(at: Doubles, ratio: Doubles) -> Doubles:
+    """(48,) mean ratio of services that began within an hour of the day, shrunk to 1 as far as hours differ by chance
+    (the method of moments of empirical Bayes), for both of its half-hours."""
+    hour = (at % 86400 // 3600).astype(np.int64)
+    many = np.bincount(hour, minlength=24)
+    seen = many > 1
+    mean = np.bincount(hour, ratio, minlength=24) / np.maximum(many, 1) / ratio.mean()
+    chance = float((ratio / ratio.mean()).var()) / np.maximum(many, 1)
+    between = max(float(np.average((mean - 1)[seen] ** 2 - chance[seen], weights=many[seen])), 0.0)
+    weight = np.where(seen, between / (between + chance + 1e-12), 0.0)
+    found = 1 + weight * (mean - 1)
+    return np.repeat(found, 2)
 
 
 def _shrunk(values: Doubles, to: float, weight: float) -> float:

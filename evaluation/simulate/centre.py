@@ -168,6 +168,8 @@ class Centre:
     contact, whose place is taken meanwhile. It is in no handling time, and occupancy does not count it."""
     after_waiting: tuple[int, ...] = (0,)
     """(L,) from how many waiting contacts on, when a contact ends, level l of `after_s` holds; ascending from 0."""
+    pace: Doubles | None = None
+    """(I,) how many times as long as `handle_s` contacts take that are taken in an interval; default: 1."""
     hard: Doubles | None = None
     """(K,) weight of a class in strain, beside work itself; a class above 0 counts as hard in figures."""
     experience: Doubles | None = None
@@ -187,7 +189,7 @@ class Centre:
             ("rates", self.rates.shape, 0.0, np.inf), ("handle_s", (k, j), 0.0, np.inf), ("success", (k, j), 0.0, 1.0),
             ("repeats", (k,), 0.0, 1.0), ("transfers", (k,), 0.0, 1.0), ("delay_s", (k,), 0.0, np.inf),
             ("hard", (k,), 0.0, np.inf),
-            ("head_start_s", (k,), 0.0, np.inf), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
+            ("head_start_s", (k,), 0.0, np.inf), ("pace", (self.rates.shape[1],), 1e-3, 1e3), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
         ):  # fmt: skip
             self._check(name, shape, low, high)
         self._check("sigma", (k,), -np.inf, np.inf)

@@ -97,6 +97,7 @@ def give(world: World, state: State, contact: int, csa: int) -> None:
     mean = world.handle[kind, csa] * (1.0 + world.of[6] * over) * (1.0 + world.of[7] * staff.work[csa])
     if world.of[2] > 0:
         mean *= 1.0 + world.of[2] * math.exp(-staff.handled[csa] / world.of[1])
+    mean *= world.pace[min(int(now / world.interval_s[0]), len(world.pace) - 1)]
     key, sigma = c.key[contact], world.sigma[kind]
     if sigma < 0:
         took = -mean * math.log(draws.uniform(key, draws.HANDLE))

@@ -17,6 +17,7 @@ from evaluation.simulate.centre import Shifts
 
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
+AFTER_HOURS_S = 3600.0
 LEAST_S = 1.0  # a stretch of work of one service has to have a length
 
 
@@ -32,6 +33,9 @@ class Staffing:
     """How long before the first service of a stretch somebody is there …"""
     lag_s: float = 0.0
     """… and after the last one has begun."""
+    edge_s: float = 1800.0
+    """Whose first service begins so soon after opening is there from then on, and whose last one begins so shortly
+    before closing is there until nobody waits any more."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ def shifts(calls: Calls, day: int, rule: Staffing) -> Shifts:
     last = np.append(first[1:] - 1, len(of) - 1)
     begins = np.maximum(start[first] - rule.lead_s, 0.0)
     ends = np.maximum(start[last] + rule.lag_s, start[first]) + LEAST_S
+    hours = calls.hours_of(day)
+    begins = np.where(start[first] < hours.opens_s + rule.edge_s, np.minimum(begins, hours.opens_s), begins)
+    ends = np.where(start[last] >= hours.closes_s - rule.edge_s, np.maximum(ends, hours.closes_s + AFTER_HOURS_S), ends)
     # A lead or a lag never reaches into the stretch beside it.
     beside = np.flatnonzero(csa[first][1:] == csa[first][:-1])
     ends[beside] = np.minimum(ends[beside], start[first][beside + 1])

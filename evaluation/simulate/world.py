@@ -47,6 +47,10 @@ class World(NamedTuple):
     """(K,) weight of a class in strain."""
     of: Doubles
     """(8,) gain, scale, slow, tau_s, threshold, harm, tired, chats."""
+    pace: Doubles
+    """(I,) times `handle` by the interval in which a contact is taken; the last one holds on."""
+    interval_s: Doubles
+    """(1,)."""
     ahead: Doubles
     """(K,) seconds of waiting that a class is credited with in the order of queues."""
     after: Doubles

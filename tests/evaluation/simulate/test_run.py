@@ -252,6 +252,15 @@ def test_after_call_work_is_shorter_while_others_wait() -> None:
     assert seen == {5.0, 60.0}
 
 
+def test_the_pace_of_an_interval_holds_for_contacts_taken_in_it() -> None:
+    pace = np.tile([1.0, 3.0], 20)
+    centre = single(4, 20, an_hour=30.0, sigma=np.array([0.0]), pace=pace)
+    records = simulate(centre, policies.fifo())
+    within = records.start < centre.horizon_s
+    expected = HANDLE_S * pace[(records.start[within] / centre.interval_s).astype(int)]
+    assert (records.end - records.start)[within] == pytest.approx(expected)
+
+
 def test_a_head_start_counts_as_time_waited_in_the_order_of_queues() -> None:
     centre = skilled(3.0, head_start_s=np.array([90.0, 0.0, 0.0]))
     everybody = replace(centre, handle_s=np.full((3, 10), 300.0), success=np.full((3, 10), 0.5))
@@ -329,6 +338,7 @@ def test_a_rule_that_cannot_be_is_named(pairs: list[tuple[int, int]], again_s: f
         ({"interval_s": 0.0}, "interval_s: 0.0 seconds"),
         ({"capacity": np.array([1, 0, 1])}, r"capacity\[1\]: 0; 1 to inf"),
         ({"head_start_s": np.array([-1.0])}, r"head_start_s\[0\]: -1.0"),
+        ({"pace": np.array([1.0, 0.0])}, r"pace\[1\]: 0.0; 0.001 to 1000"),
         ({"after_s": np.array([[[0.0, 5.0]]])}, r"after_s: \(1, 3, 2 or more\) seconds"),
         ({"after_s": np.array([[[0.0, 5.0], [3.0, 2.0], [0.0, 1.0]]])}, "after_s: ascending seconds"),
         ({"after_s": np.zeros((2, 3, 2)), "after_waiting": (0, 0)}, r"after_waiting: \(0, 0\); ascending"),
