@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.simulate.after_call import After, fit_after
 from evaluation.simulate.calls import UNKNOWN, Calls
 from evaluation.simulate.centre import Centre, Patience, Shifts
 from evaluation.simulate.discipline import Discipline, fit_discipline
-from evaluation.simulate.staffing import Staffing, gaps
-from evaluation.simulate.survival import Survival, grid, kaplan_meier, quantiles, turnbull
+from evaluation.simulate.staffing import Staffing
+from evaluation.simulate.survival import Survival, kaplan_meier
 from twotower.errors import DataError
 
 Doubles = npt.NDArray[np.float64]
@@ -83,13 +84,13 @@ class Fitted:
     """(T,) share of services of at most ten seconds."""
     day_sigma: float
     """Of the logarithm of a day's handling times, beside chance."""
-    after_s: Doubles | None
+    after: After | None
     discipline: Discipline
     choices: Choices
     days: tuple[int, ...]
 
-    def centre(self, shifts: Shifts | None, kind: int = 0, slow: float = 1.0) -> Centre:
-        """For one day of a kind; handling times `slow` times as long."""
+    def centre(self, shifts: Shifts | None, kind: int = 0, slow: float = 1.0, longer: float = 1.0) -> Centre:
+        """For one day of a kind; handling times `slow` times and after-call work `longer` times as long."""
         k, j = self.handle_s.shape
         return Centre(
             classes=self.classes,
@@ -103,9 +104,19 @@ class Fitted:
             patience=self.patience(),
             shifts=shifts,
             head_start_s=self.discipline.head_start() if self.choices.credits else None,
-            after_s=self.after_s,
-            after_waiting=self.choices.waiting if self.after_s is not None else (0,),
+            after_s=None if self.after is None else self.after.seconds * longer,
+            after_waiting=self.choices.waiting if self.after is not None else (0,),
+            after_pace=None if self.after is None else self.after.pace,
         )
+
+    def luck_of_a_day(self, luck: np.random.Generator) -> tuple[float, float]:
+        """Times as long as on average handling and after-call work take on a day that is drawn."""
+        if not self.choices.day_effect:
+            return 1.0, 1.0
+        bell = luck.standard_normal(2)
+        sigma = np.array([self.day_sigma, 0.0 if self.after is None else self.after.day_sigma])
+        slow, longer = np.exp(bell * sigma - sigma**2 / 2)
+        return float(slow), float(longer)
 
     def patience(self) -> tuple[Patience, ...]:
         """Of each class."""
@@ -134,8 +145,10 @@ def fit(calls: Calls, choices: Choices | None = None) -> Fitted:
         sigma=np.repeat(sigma, 2),
         pace=pace,
         short=np.array([_mean(calls.handle[(calls.type == t) & ~calls.lost] <= SHORT_S) for t in range(len(can))]),
-        day_sigma=day_sigma if choices.day_effect else 0.0,
-        after_s=None if choices.after == "none" else after_call(calls, can, choices),
+        day_sigma=day_sigma,
+        after=None
+        if choices.after == "none"
+        else fit_after(calls, can, choices.staffing, choices.waiting, choices.after),
         discipline=credited,
         choices=choices,
         days=tuple(int(day) for day in np.unique(calls.day)),
@@ -286,49 +299,3 @@ def patience(calls: Calls, choices: Choices) -> tuple[tuple[Survival, ...], tupl
                 found.append(whole)
                 names.append("all calls")
     return tuple(found), tuple(names)
-
-
-def after_call(calls: Calls, can: npt.NDArray[np.bool_], choices: Choices, weight: float = 50.0) -> Doubles:
-    """Quantiles (L, J, Q) of the time after a service for which a CSA could not be had, breaks apart, by how many
-    waited when the service ended.
-
-    Of a gap it is known that the CSA was there again when the next service began at the latest (then, exactly, if that
-    call had waited), and not before the last moment at which a call waited that they could have taken.
-    """
-    csa, low, high, exact, waiting = _bounds(calls, can, choices)
-    at = grid(max(float(high.max(initial=0.0)), 60.0))
-    if choices.after == "queued":
-        csa, low, high, waiting = csa[exact], low[exact], high[exact], waiting[exact]
-    level = np.searchsorted(np.array(choices.waiting), waiting, side="right") - 1
-    tables = []
-    for one in range(len(choices.waiting)):
-        of = level == one
-        pooled = turnbull(low[of], high[of], at)
-        own = [turnbull(low[of & (csa == j)], high[of & (csa == j)], at, pooled, weight) for j in range(can.shape[1])]
-        tables.append([quantiles(p, at) for p in own])
-    return np.array(tables)
-
-
-def _bounds(
-    calls: Calls, can: npt.NDArray[np.bool_], choices: Choices
-) -> tuple[Longs, Doubles, Doubles, npt.NDArray[np.bool_], Longs]:
-    """Of each gap: the CSA, the least and the most seconds, whether they are the same, how many waited at its begin."""
-    rows = []
-    for day in np.unique(calls.day):
-        found = gaps(calls, int(day), choices.staffing)
-        waited = np.flatnonzero((calls.day == day) & (calls.wait > 0))
-        since, left = calls.arrival[waited], calls.start[waited]
-        takes = can[calls.type[waited]]
-        for place in np.flatnonzero(~found.breaks):
-            csa, begin, finish = found.csa[place], found.begin[place], found.end[place]
-            gap, sure = finish - begin, calls.wait[found.following[place]] > 0
-            seen = (since < finish - 1) & (left > begin) & takes[:, csa]
-            last = min(float(left[seen].max()), finish) - begin if seen.any() else 0.0
-            many = int((seen & (since < begin)).sum())
-            rows.append((csa, gap if sure else min(last, gap), gap, sure, many))
-    csas, low, high, exact, many = (np.array(column) for column in zip(*rows, strict=True)) if rows else _nothing()
-    return csas.astype(np.int64), low.astype(float), high.astype(float), exact.astype(np.bool_), many.astype(np.int64)
-
-
-def _nothing() -> list[Doubles]:
-    return [np.zeros(0) for _ in range(5)]

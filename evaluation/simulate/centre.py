@@ -170,6 +170,8 @@ class Centre:
     """(L,) from how many waiting contacts on, when a contact ends, level l of `after_s` holds; ascending from 0."""
     pace: Doubles | None = None
     """(I,) how many times as long as `handle_s` contacts take that are taken in an interval; default: 1."""
+    after_pace: Doubles | None = None
+    """(I,) how many times as long after-call work takes that begins in an interval; default: 1."""
     hard: Doubles | None = None
     """(K,) weight of a class in strain, beside work itself; a class above 0 counts as hard in figures."""
     experience: Doubles | None = None
@@ -185,11 +187,12 @@ class Centre:
             raise ConfigError(f"centre.interval_s: {self.interval_s} seconds; more than 0 expected")
         if self.rates.ndim != 2 or len(self.rates) != k or not self.rates.shape[1]:
             raise ConfigError(f"centre.rates: shape {self.rates.shape}; ({k}, intervals) expected")
+        intervals = (self.rates.shape[1],)
         for name, shape, low, high in (
             ("rates", self.rates.shape, 0.0, np.inf), ("handle_s", (k, j), 0.0, np.inf), ("success", (k, j), 0.0, 1.0),
             ("repeats", (k,), 0.0, 1.0), ("transfers", (k,), 0.0, 1.0), ("delay_s", (k,), 0.0, np.inf),
-            ("hard", (k,), 0.0, np.inf),
-            ("head_start_s", (k,), 0.0, np.inf), ("pace", (self.rates.shape[1],), 1e-3, 1e3), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
+            ("hard", (k,), 0.0, np.inf), ("head_start_s", (k,), 0.0, np.inf), ("pace", intervals, 1e-3, 1e3),
+            ("after_pace", intervals, 0.0, 1e3), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
         ):  # fmt: skip
             self._check(name, shape, low, high)
         self._check("sigma", (k,), -np.inf, np.inf)

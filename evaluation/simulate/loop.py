@@ -90,6 +90,13 @@ def success(world: World, state: State, contact: int, csa: int, over: float) -> 
 
 
 @njit(cache=True)
+def pace(world: World, now: float, of: int) -> float:
+    """How many times as long as on average handling (0) and after-call work (1) take that begin now."""
+    found: float = world.pace[min(int(now / world.interval_s[0]), len(world.pace) - 1), of]
+    return found
+
+
+@njit(cache=True)
 def give(world: World, state: State, contact: int, csa: int) -> None:
     """A CSA takes a contact now; how it will end is drawn now."""
     c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
@@ -97,7 +104,7 @@ def give(world: World, state: State, contact: int, csa: int) -> None:
     mean = world.handle[kind, csa] * (1.0 + world.of[6] * over) * (1.0 + world.of[7] * staff.work[csa])
     if world.of[2] > 0:
         mean *= 1.0 + world.of[2] * math.exp(-staff.handled[csa] / world.of[1])
-    mean *= world.pace[min(int(now / world.interval_s[0]), len(world.pace) - 1)]
+    mean *= pace(world, now, 0)
     key, sigma = c.key[contact], world.sigma[kind]
     if sigma < 0:
         took = -mean * math.log(draws.uniform(key, draws.HANDLE))
@@ -153,7 +160,7 @@ def after_call(world: World, state: State, contact: int) -> float:
     table, at = world.after[level, csa], draws.uniform(c.key[contact], draws.AFTER) * last
     low = min(int(at), last - 1)
     seconds: float = table[low] + (table[low + 1] - table[low]) * (at - low)
-    return seconds
+    return seconds * pace(world, state.now[0], 1)
 
 
 @njit(cache=True)

@@ -87,8 +87,8 @@ def day_figures(
     luck = np.random.default_rng((seed, number, day, 11))
     of = calls.day == day
     kind = kinds_of(fitted, calls, of, luck)
-    slow = float(np.exp(luck.normal() * fitted.day_sigma - fitted.day_sigma**2 / 2)) if fitted.day_sigma > 0 else 1.0
-    centre: Centre = fitted.centre(staff, int(calls.kind_of[day]), slow)
+    slow, longer = fitted.luck_of_a_day(luck)
+    centre: Centre = fitted.centre(staff, int(calls.kind_of[day]), slow, longer)
     demand = at(centre, calls.arrival[of], kind, seed * 1000 + day, number)
     records = simulate(centre, rule or fifo(), seed, number, demand)
     wait, lost = waits(records), records.status == ABANDONED

@@ -48,7 +48,7 @@ class World(NamedTuple):
     of: Doubles
     """(8,) gain, scale, slow, tau_s, threshold, harm, tired, chats."""
     pace: Doubles
-    """(I,) times `handle` by the interval in which a contact is taken; the last one holds on."""
+    """(I, 2) times `handle`, and times `after`, by the interval in which it begins; the last one holds on."""
     interval_s: Doubles
     """(1,)."""
     ahead: Doubles

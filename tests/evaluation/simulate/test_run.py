@@ -253,9 +253,12 @@ def test_after_call_work_is_shorter_while_others_wait() -> None:
 
 
 def test_the_pace_of_an_interval_holds_for_contacts_taken_in_it() -> None:
-    pace = np.tile([1.0, 3.0], 20)
-    centre = single(4, 20, an_hour=30.0, sigma=np.array([0.0]), pace=pace)
+    pace, after = np.tile([1.0, 3.0], 20), np.full((1, 1, 2), 20.0)
+    centre = single(1, 20, an_hour=9.0, sigma=np.array([0.0]), pace=pace, after_s=after, after_pace=1 / pace)
     records = simulate(centre, policies.fifo())
+    ends, queued = records.end[:-1], (waits(records)[1:] > 0) & (records.end[:-1] < centre.horizon_s)
+    work = 20.0 / pace[(ends[queued] / centre.interval_s).astype(int)]
+    assert (records.start[1:] - ends)[queued] == pytest.approx(work)
     within = records.start < centre.horizon_s
     expected = HANDLE_S * pace[(records.start[within] / centre.interval_s).astype(int)]
     assert (records.end - records.start)[within] == pytest.approx(expected)
