@@ -48,6 +48,11 @@ class Choices:
     """Whether handling times differ by the hour of the day."""
     day_effect: bool = True
     """Whether handling times share a day's luck."""
+    after_luck: float = 0.0
+    """Least standard deviation of the logarithm of a day's luck in after-call work: what gaps alone do not show of how
+    available people are on a day, such as pauses while nobody waits. Chosen by the coverage on fitting days."""
+    drawn_edges: bool = True
+    """Whether how long before its first and after its last service a stretch of work goes on is drawn."""
     few: int = 100
     """Abandonments that a group needs to have a patience of its own."""
 
@@ -114,7 +119,9 @@ class Fitted:
         if not self.choices.day_effect:
             return 1.0, 1.0
         bell = luck.standard_normal(2)
-        sigma = np.array([self.day_sigma, 0.0 if self.after is None else self.after.day_sigma])
+        sigma = np.array(
+            [self.day_sigma, 0.0 if self.after is None else max(self.after.day_sigma, self.choices.after_luck)]
+        )
         slow, longer = np.exp(bell * sigma - sigma**2 / 2)
         return float(slow), float(longer)
 

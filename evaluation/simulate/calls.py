@@ -114,12 +114,15 @@ def calls_of(frame: Any, mapping: LogMapping, name: str = "log") -> Calls:
     kind_of = _kinds(mapping, weekday, name)
     opens, closes = (np.array([getattr(kind, at) for kind in mapping.days]) for at in ("opens_s", "closes_s"))
     ignored = np.isin(outcome, mapping.ignored)
+    failed = np.isin([one.isoformat() for one in dates], mapping.failed)[day]
     left = np.zeros(len(frame), np.bool_)
     if mapping.left_column is not None:
         left = lost & np.isin(table.text(mapping.left_column), mapping.left_values)
     closed = (arrival < opens[kind_of[day]]) | (arrival >= closes[kind_of[day]])
-    keep = ~ignored & ~left & ~closed
-    reasons = {"ignored": ignored, "left before the queue": left & ~ignored, "closed": closed & ~ignored & ~left}
+    keep, reasons = ~failed, {"on days of failure": int(failed.sum())}
+    for why, rows in (("ignored", ignored), ("left before the queue", left), ("closed", closed)):
+        reasons[why] = int((keep & rows).sum())
+        keep &= ~rows
     order = np.flatnonzero(keep)[np.lexsort((arrival[keep], day[keep]))]
     types, of_type = np.unique(table.text(mapping.kind), return_inverse=True)
     csas, csa = _csas(table.text(mapping.csa), lost, mapping)
@@ -133,7 +136,7 @@ def calls_of(frame: Any, mapping: LogMapping, name: str = "log") -> Calls:
         ~np.isin(types, mapping.not_counted), mapping.priority is not None,
         day[order], arrival[order], of_type.astype(np.int64)[order], high[order], wait[order], lost[order],
         np.where(lost, 0.0, handle)[order], csa[order],
-        {"rows": len(frame), **{why: int(rows.sum()) for why, rows in reasons.items()}},
+        {"rows": len(frame), **reasons},
     )  # fmt: skip
 
 

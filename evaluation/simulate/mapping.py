@@ -48,6 +48,8 @@ class LogMapping:
     left_column: str | None = None
     left_values: tuple[str, ...] = ()
     nobody: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    """Dates on which the system failed, like 1999-02-03: no centre is to be fitted to them, or judged by them."""
     not_counted: tuple[str, ...] = ()
     """Classes that are work for CSAs, but in no figure: calls that the centre makes."""
     date_format: str = "%Y-%m-%d"
@@ -82,7 +84,7 @@ def mapping_of(found: object) -> LogMapping:
     """The mapping of a parsed file. Raises ConfigError."""
     fields = {
         "columns", "formats", "outcomes", "left_before", "nobody", "high", "priority_of_queued_only", "days",
-        "not_counted",
+        "not_counted", "failed",
     }  # fmt: skip
     top = _table(found, "the file", fields, {"columns", "outcomes", "days"})
     columns = _table(top["columns"], "columns", {*NEEDED, "priority"}, set(NEEDED))
@@ -109,6 +111,7 @@ def mapping_of(found: object) -> LogMapping:
         left_column=_name(left["column"], "left_before.column") if left else None,
         left_values=_values(left.get("values"), "left_before.values") if left else (),
         nobody=_values(top.get("nobody", []), "nobody"),
+        failed=_values(top.get("failed", []), "failed"),
         not_counted=_values(top.get("not_counted", []), "not_counted"),
         date_format=_name(formats.get("date", "%Y-%m-%d"), "formats.date"),
         time_format=_name(formats.get("time", "%H:%M:%S"), "formats.time"),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from evaluation.simulate.calibrate import Fitted
 from evaluation.simulate.calls import UNKNOWN, Calls
-from evaluation.simulate.centre import Centre, Shifts
+from evaluation.simulate.centre import Centre
 from evaluation.simulate.demand import at
 from evaluation.simulate.figures import waits
 from evaluation.simulate.policies import Rule, fifo
@@ -80,11 +80,10 @@ def kinds_of(fitted: Fitted, calls: Calls, of: npt.NDArray[np.bool_], luck: np.r
     return 2 * types + (drawn if redraw else high)
 
 
-def day_figures(
-    fitted: Fitted, calls: Calls, day: int, seed: int, number: int, staff: Shifts, rule: Rule | None = None
-) -> Doubles:
+def day_figures(fitted: Fitted, calls: Calls, day: int, seed: int, number: int, rule: Rule | None = None) -> Doubles:
     """FIGURES of one replication of a day."""
     luck = np.random.default_rng((seed, number, day, 11))
+    staff = shifts(calls, day, fitted.choices.staffing, luck if fitted.choices.drawn_edges else None)
     of = calls.day == day
     kind = kinds_of(fitted, calls, of, luck)
     slow, longer = fitted.luck_of_a_day(luck)
@@ -102,10 +101,10 @@ def reproduce(
     fitted: Fitted, calls: Calls, days: Sequence[int], replications: int = 100, seed: int = 0
 ) -> Reproduction:
     """Simulates each day so many times."""
-    found = []
-    for day in track(list(days), "days", len(days)):
-        staff = shifts(calls, day, fitted.choices.staffing)
-        found.append([day_figures(fitted, calls, day, seed, number, staff) for number in range(replications)])
+    found = [
+        [day_figures(fitted, calls, day, seed, number) for number in range(replications)]
+        for day in track(list(days), "days", len(days))
+    ]
     return Reproduction(
         tuple(int(day) for day in days),
         np.array([int(((calls.day == day) & calls.counted[calls.type]).sum()) for day in days]),

@@ -62,8 +62,8 @@ def gaps(calls: Calls, day: int, rule: Staffing) -> Gaps:
     return Gaps(csa[inner], begin, np.maximum(finish, begin), breaks, of[inner + 1])
 
 
-def shifts(calls: Calls, day: int, rule: Staffing) -> Shifts:
-    """Shifts of a day; breaks lie between them."""
+def shifts(calls: Calls, day: int, rule: Staffing, luck: np.random.Generator | None = None) -> Shifts:
+    """Shifts of a day; breaks lie between them. luck: leads and lags are drawn, exponential about their means."""
     of, found = _services(calls, day), gaps(calls, day, rule)
     if not len(of):
         return Shifts(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
@@ -73,8 +73,9 @@ def shifts(calls: Calls, day: int, rule: Staffing) -> Shifts:
     new[same + 1] = found.breaks
     first = np.flatnonzero(new)
     last = np.append(first[1:] - 1, len(of) - 1)
-    begins = np.maximum(start[first] - rule.lead_s, 0.0)
-    ends = np.maximum(start[last] + rule.lag_s, start[first]) + LEAST_S
+    lead, lag = (np.ones(len(first)) if luck is None else luck.exponential(1.0, len(first)) for _ in range(2))
+    begins = np.maximum(start[first] - lead * rule.lead_s, 0.0)
+    ends = start[last] + lag * rule.lag_s + LEAST_S
     hours = calls.hours_of(day)
     begins = np.where(start[first] < hours.opens_s + rule.edge_s, np.minimum(begins, hours.opens_s), begins)
     ends = np.where(start[last] >= hours.closes_s - rule.edge_s, np.maximum(ends, hours.closes_s + AFTER_HOURS_S), ends)
