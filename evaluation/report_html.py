@@ -82,7 +82,7 @@ def _ranking(found: Evaluation) -> str:
     for name, metrics in found.metrics.items():
         ahead = signed(found.ahead[name]) if name in found.ahead else ""
         rows.append([name, *(_bounds(metrics[key]) for key in METRICS), ahead])
-    return _table(head, rows, found.model)
+    return table(head, rows, found.model)
 
 
 def _outcomes(found: Evaluation) -> str:
@@ -91,7 +91,7 @@ def _outcomes(found: Evaluation) -> str:
     said = ""
     if found.less_loss is not None:
         said = f"<p>Log loss below that of {escape(str(found.best_rate))}: {signed(found.less_loss)}</p>"
-    return _table(head, rows, found.model) + said
+    return table(head, rows, found.model) + said
 
 
 def _truth(found: Evaluation) -> str:
@@ -103,7 +103,7 @@ def _truth(found: Evaluation) -> str:
     for name, one in found.truth.captured.items():
         of_ceiling = f"{found.truth.of_ceiling(name):.3f}"
         rows.append([name, f"{one.model:.4f}", share(one.captured, one.low, one.high), of_ceiling])
-    return _table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
+    return table(["first choices", "P(resolved)", "captured of the uplift", "of the ceiling"], rows, found.model)
 
 
 def _calibration(found: Evaluation) -> str:
@@ -111,7 +111,7 @@ def _calibration(found: Evaluation) -> str:
     for band in found.calibration:
         figures = [f"{value:.3f}" for value in (band.predicted, band.observed, band.error, band.chance)]
         rows.append([f"{band.kind}: {band.value}", f"{band.pairs:,}", *figures])
-    return _table(["band", "hand-overs", "mean P", "resolved", "ECE", "ECE by chance"], rows)
+    return table(["band", "hand-overs", "mean P", "resolved", "ECE", "ECE by chance"], rows)
 
 
 def _residuals(found: Sequence[Residual], measure: str) -> str:
@@ -122,14 +122,14 @@ def _residuals(found: Sequence[Residual], measure: str) -> str:
         behind = "" if residual.behind is None else signed(residual.behind)
         tail = [f"{residual.rest:.3f}", behind, f"{residual.p:.2g}", "yes" if residual.significant else ""]
         rows.append([f"{residual.kind}: {residual.value}", *figures, *tail])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _chosen(found: Evaluation) -> str:
     rows = []
     for name, chosen in found.chosen.items():
         rows.append([name, ", ".join(f"{key} {_plain(value)}" for key, value in chosen.items())])
-    return _table(["baseline", "chosen"], rows)
+    return table(["baseline", "chosen"], rows)
 
 
 def _plain(value: object) -> str:
@@ -142,7 +142,8 @@ def _bounds(value: Interval | float | None) -> str:
     return short(value)
 
 
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]], model: str | None = None) -> str:
+def table(head: Iterable[str], rows: Iterable[Sequence[str]], model: str | None = None) -> str:
+    """Cells, escaped; the row whose first one is `model` is marked."""
     lines = ["<table>", "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     for row in rows:
         mark = ' class="model"' if model is not None and row[0] == model else ""

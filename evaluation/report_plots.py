@@ -23,27 +23,28 @@ SHOWN = 14
 
 def plots(found: Evaluation) -> dict[str, str]:
     """Each picture that there is data for: title → SVG."""
-    drawn = {"Rankings": _svg(lambda figure: _bars(figure, found), 9, 3.4)}
+    drawn = {"Rankings": svg(lambda figure: _bars(figure, found), 9, 3.4)}
     if found.reliability is not None and len(found.reliability.count):
         reliability = found.reliability
-        drawn["Reliability of P(resolved)"] = _svg(lambda figure: _reliability(figure, reliability), 4, 4)
+        drawn["Reliability of P(resolved)"] = svg(lambda figure: _reliability(figure, reliability), 4, 4)
     if len(found.calibration) > 1:
         some = found.calibration[1:]
-        drawn["Calibration by band"] = _svg(lambda figure: _bands(figure, some), 6, 0.6 + 0.22 * len(some))
+        drawn["Calibration by band"] = svg(lambda figure: _bands(figure, some), 6, 0.6 + 0.22 * len(some))
     if found.slices:
         worst = found.slices[:SHOWN]
-        drawn["Where the loss lies"] = _svg(
+        drawn["Where the loss lies"] = svg(
             lambda figure: _slices(figure, worst, found.measure), 9, 0.6 + 0.3 * len(worst)
         )
     if found.csa_slices:
         missed = found.csa_slices[:SHOWN]
-        drawn["CSAs who are missed"] = _svg(
+        drawn["CSAs who are missed"] = svg(
             lambda figure: _slices(figure, missed, found.measure), 9, 0.6 + 0.3 * len(missed)
         )
     return drawn
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+def svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    """A picture of so many inches as SVG text."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -52,8 +53,8 @@ def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
         draw(figure)
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :]
 
 
 def _bars(figure: Any, found: Evaluation) -> None:
