@@ -49,7 +49,7 @@ class Bounds(NamedTuple):
 
     def of(self, some: npt.NDArray[np.bool_]) -> Bounds:
         """Some of them."""
-        return Bounds(*(values[some] for values in self))
+        return Bounds._make(values[some] for values in self)
 
 
 def fit_after(

@@ -48,7 +48,7 @@ class Choices:
     """Whether handling times differ by the hour of the day."""
     day_effect: bool = True
     """Whether handling times share a day's luck."""
-    after_luck: float = 0.0
+    after_luck: float = 0.3
     """Least standard deviation of the logarithm of a day's luck in after-call work: what gaps alone do not show of how
     available people are on a day, such as pauses while nobody waits. Chosen by the coverage on fitting days."""
     drawn_edges: bool = True

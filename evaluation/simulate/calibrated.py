@@ -96,10 +96,10 @@ def _levels(fitted: Fitted) -> str:
 
 def _table_lines(title: str, found: Reproduction) -> list[str]:
     lines = [f"{title:<16}{'days inside':>12}{'log':>10}{'simulated':>11}{'error':>9}{'half a band':>13}"]
-    return lines + ["".join(f"{cell:>{w}}" if w != 16 else f"{cell:<16}" for cell, w in row) for row in _cells(found)]
+    return lines + ["".join(f"{cell:>{w}}" if w != 16 else f"{cell:<16}" for cell, w in row) for row in cells(found)]
 
 
-def _cells(found: Reproduction) -> list[list[tuple[str, int]]]:
+def cells(found: Reproduction) -> list[list[tuple[str, int]]]:
     return [
         [(TITLES[name], 16), (f"{row['inside']} of {row['days']}", 12), (_short(row["log"]), 10),
          (_short(row["simulated"]), 11), (f"{row['error']:+.1%}", 9), (f"{row['half_band']:.0%}", 13)]

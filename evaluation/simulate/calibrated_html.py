@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from evaluation.report_html import STYLE, table
 from evaluation.report_plots import MISSED, MODEL, OTHER, svg
-from evaluation.simulate.calibrated import Calibrated, _cells, centre_file, json_report, text_report
+from evaluation.simulate.calibrated import Calibrated, cells, centre_file, json_report, text_report
 from evaluation.simulate.reproduce import FIGURES, TITLES, Reproduction
 from twotower.cli import plain
 from twotower.files import atomic_directory
@@ -37,8 +38,8 @@ def html_report(found: Calibrated) -> str:
     head = ["", "days inside", "log", "simulated", "error", "half a band"]
     body = ["<h1>A centre fitted to its log</h1>", f"<pre>{escape(text_report(found))}</pre>"]
     for title, of in (("Held-out days", found.held_out), ("Fitted days", found.within)):
-        body += [f"<h2>{title}</h2>", table(head, [[cell for cell, _ in row] for row in _cells(of)])]
-        body.append(svg(lambda figure, of=of: _bands(figure, found, of), 11, 8))
+        body += [f"<h2>{title}</h2>", table(head, [[cell for cell, _ in row] for row in cells(of)])]
+        body.append(svg(partial(_bands, found=found, of=of), 11, 8))
     body += ["<h2>Arrivals</h2>", svg(lambda figure: _arrivals(figure, found), 9, 3)]
     body += ["<h2>Patience</h2>", svg(lambda figure: _patience(figure, found), 9, 3.5)]
     body += ["<h2>Handling and after-call work</h2>", svg(lambda figure: _work(figure, found), 9, 3.5)]

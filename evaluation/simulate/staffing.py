@@ -29,9 +29,9 @@ class Staffing:
     """A gap between a service's end and the next one's begin that is longer is a break …"""
     turns: float = 0.0
     """… if in it the others took so many calls for each of them."""
-    lead_s: float = 60.0
+    lead_s: float = 240.0
     """How long before the first service of a stretch somebody is there …"""
-    lag_s: float = 0.0
+    lag_s: float = 240.0
     """… and after the last one has begun."""
     edge_s: float = 1800.0
     """Whose first service begins so soon after opening is there from then on, and whose last one begins so shortly
