@@ -30,7 +30,7 @@ from tests.evaluation.simulate.call_logs import (
     log,
     mapping,
 )
-from twotower.errors import ConfigError, DataError
+from twotower.errors import ConfigError, DataError, OutputError
 
 CONFIG = Path(__file__).parents[3] / "configs" / "anonymousbank.yaml"
 # What is known of the centre: nobody has a break, and everybody is there from the opening to the closing.
@@ -176,7 +176,7 @@ def test_the_verb_writes_a_centre_figures_and_a_page(frame: pd.DataFrame, tmp_pa
     frame[frame["day"] < "2026-01-08"].to_csv(tmp_path / "log.csv", index=False)
     (tmp_path / "map.yaml").write_text(yaml.safe_dump(MAPPING))
     parser = ArgumentParser()
-    calibrate_verb.configure(parser)
+    calibrate_verb.add_options(parser)
     line = ["--config", str(tmp_path / "map.yaml"), "--log", str(tmp_path / "log.csv"), "--replications", "20"]
     report = calibrate_verb.run(parser.parse_args([*line, "--output", str(tmp_path / "out")]))
     assert "days inside" in report.text
@@ -189,7 +189,9 @@ def test_the_verb_writes_a_centre_figures_and_a_page(frame: pd.DataFrame, tmp_pa
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
-    with pytest.raises(Exception, match="exists already"):
+    with pytest.raises(ConfigError, match="calibrate: --log is missing; it takes --config, --log"):
+        calibrate_verb.run(parser.parse_args(line[:2]))
+    with pytest.raises(OutputError, match="exists already"):
         calibrate_verb.run(parser.parse_args([*line, "--output", str(tmp_path / "out")]))
 
 
