@@ -77,7 +77,7 @@ def day_of(centre: Centre, number: int) -> pd.DataFrame:
     )
 
 
-def log(days: int = 10) -> pd.DataFrame:
+def log(days: int = 14) -> pd.DataFrame:
     """So many days from a Monday on."""
     centre = known()
     return pd.concat([day_of(centre, number) for number in range(days)], ignore_index=True)
