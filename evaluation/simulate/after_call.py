@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.calls import Calls
-from evaluation.simulate.staffing import Staffing, gaps
+from evaluation.simulate.on_shift import Staffing, gaps
 from evaluation.simulate.survival import grid, quantiles, turnbull
 
 Doubles = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from evaluation.simulate.after_call import After, fit_after
 from evaluation.simulate.calls import UNKNOWN, Calls
 from evaluation.simulate.centre import Centre, Patience, Shifts
 from evaluation.simulate.discipline import Discipline, fit_discipline
-from evaluation.simulate.staffing import Staffing
+from evaluation.simulate.on_shift import Staffing
 from evaluation.simulate.survival import Survival, kaplan_meier
 from twotower.errors import DataError
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from evaluation.simulate.calibrate import Choices, Fitted, fit
 from evaluation.simulate.calls import Calls
 from evaluation.simulate.reproduce import BAND, FIGURES, TITLES, Reproduction, reproduce
-from evaluation.simulate.staffing import shifts
+from evaluation.simulate.on_shift import shifts
 from twotower.errors import ConfigError, DataError
 
 Longs = npt.NDArray[np.int64]

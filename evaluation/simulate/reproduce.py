@@ -19,7 +19,7 @@ from evaluation.simulate.demand import at
 from evaluation.simulate.figures import waits
 from evaluation.simulate.policies import Rule, fifo
 from evaluation.simulate.run import simulate
-from evaluation.simulate.staffing import shifts
+from evaluation.simulate.on_shift import shifts
 from evaluation.simulate.state import ABANDONED
 from twotower.progress import track
 

@@ -17,7 +17,7 @@ from evaluation.simulate.calibrated import calibrate, split_days, summary
 from evaluation.simulate.calls import Calls, calls_of, read_calls
 from evaluation.simulate.mapping import read_mapping
 from evaluation.simulate.reproduce import reproduce
-from evaluation.simulate.staffing import Staffing, gaps, shifts
+from evaluation.simulate.on_shift import Staffing, gaps, shifts
 from evaluation.simulate.survival import grid, kaplan_meier, quantiles, turnbull
 from tests.evaluation.simulate.call_logs import (
     AFTER_S,
