@@ -9,6 +9,7 @@ anything runs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -177,8 +178,14 @@ class Centre:
     """(K,) seconds that count as waited from the start, in the order in which queues of classes are served (FIFO and
     skills with overflow); no wait, and no patience, is shorter for it."""
     after_s: Doubles | None = None
-    """(J, Q) after-call work: ascending seconds at Q >= 2 evenly spaced probabilities 0 … 1, drawn anew for each
+    """(L, J, Q) after-call work: ascending seconds at Q >= 2 evenly spaced probabilities 0 … 1, drawn anew for each
     contact, whose place is taken meanwhile. It is in no handling time, and occupancy does not count it."""
+    after_waiting: tuple[int, ...] = (0,)
+    """(L,) from how many waiting contacts on, when a contact ends, level l of `after_s` holds; ascending from 0."""
+    pace: Doubles | None = None
+    """(I,) how many times as long as `handle_s` contacts take that are taken in an interval; default: 1."""
+    after_pace: Doubles | None = None
+    """(I,) how many times as long after-call work takes that begins in an interval; default: 1."""
     hard: Doubles | None = None
     """(K,) weight of a class in strain, beside work itself; a class above 0 counts as hard in figures."""
     experience: Doubles | None = None
@@ -197,11 +204,12 @@ class Centre:
             raise ConfigError(f"centre.interval_s: {self.interval_s} seconds; more than 0 expected")
         if self.rates.ndim != 2 or len(self.rates) != k or not self.rates.shape[1]:
             raise ConfigError(f"centre.rates: shape {self.rates.shape}; ({k}, intervals) expected")
+        intervals = (self.rates.shape[1],)
         for name, shape, low, high in (
             ("rates", self.rates.shape, 0.0, np.inf), ("handle_s", (k, j), 0.0, np.inf), ("success", (k, j), 0.0, 1.0),
             ("repeats", (k,), 0.0, 1.0), ("transfers", (k,), 0.0, 1.0), ("delay_s", (k,), 0.0, np.inf),
-            ("hard", (k,), 0.0, np.inf),
-            ("head_start_s", (k,), 0.0, np.inf), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
+            ("hard", (k,), 0.0, np.inf), ("head_start_s", (k,), 0.0, np.inf), ("pace", intervals, 1e-3, 1e3),
+            ("after_pace", intervals, 0.0, 1e3), ("experience", (j,), 0.0, np.inf), ("capacity", (j,), 1, np.inf),
         ):  # fmt: skip
             self._check(name, shape, low, high)
         self._check("sigma", (k,), -np.inf, np.inf)
@@ -238,10 +246,13 @@ class Centre:
 
     def _check_after(self, j: int) -> None:
         after = self.after_s
-        if after is None or after.ndim != 2 or len(after) != j or after.shape[1] < 2:
-            raise ConfigError(f"centre.after_s: ({j}, 2 or more) seconds expected")
-        if not np.all(np.isfinite(after)) or np.any(after < 0) or np.any(np.diff(after, axis=1) < 0):
-            raise ConfigError("centre.after_s: ascending seconds of 0 or more expected for each CSA")
+        levels = self.after_waiting
+        if not levels or levels[0] != 0 or any(a >= b for a, b in pairwise(levels)):
+            raise ConfigError(f"centre.after_waiting: {levels}; ascending numbers of contacts from 0 on expected")
+        if after is None or after.ndim != 3 or after.shape[:2] != (len(levels), j) or after.shape[2] < 2:
+            raise ConfigError(f"centre.after_s: ({len(levels)}, {j}, 2 or more) seconds expected")
+        if not np.all(np.isfinite(after)) or np.any(after < 0) or np.any(np.diff(after, axis=2) < 0):
+            raise ConfigError("centre.after_s: ascending seconds of 0 or more expected for each level and CSA")
 
     def _check_shifts(self, j: int) -> None:
         shifts = self.shifts

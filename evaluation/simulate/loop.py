@@ -16,7 +16,7 @@ from evaluation.simulate import draws
 from evaluation.simulate.borrow import borrow
 from evaluation.simulate.choosing import choose_contact, choose_csa
 from evaluation.simulate.heap import pop, push
-from evaluation.simulate.queues import queue, unqueue
+from evaluation.simulate.queues import drop, queue, unqueue
 from evaluation.simulate.state import (
     AGAIN,
     ARRIVED,
@@ -93,6 +93,13 @@ def success(world: World, state: State, contact: int, csa: int, over: float) -> 
 
 
 @njit(cache=True, forceinline=True)
+def pace(world: World, now: float, of: int) -> float:
+    """How many times as long as on average handling (0) and after-call work (1) take that begin now."""
+    found: float = world.pace[min(int(now / world.interval_s[0]), len(world.pace) - 1), of]
+    return found
+
+
+@njit(cache=True, forceinline=True)
 def give(world: World, state: State, contact: int, csa: int) -> None:
     """A CSA takes a contact now; how it will end is drawn now."""
     c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
@@ -100,6 +107,7 @@ def give(world: World, state: State, contact: int, csa: int) -> None:
     mean = world.handle[kind, csa] * (1.0 + world.of[6] * over) * (1.0 + world.of[7] * staff.work[csa])
     if world.of[2] > 0:
         mean *= 1.0 + world.of[2] * math.exp(-staff.handled[csa] / world.of[1])
+    mean *= pace(world, now, 0)
     key, sigma = c.key[contact], world.sigma[kind]
     if sigma < 0:
         took = -mean * math.log(draws.uniform(key, draws.HANDLE))
@@ -137,15 +145,25 @@ def follow(state: State, contact: int, kind: int, at: float, barred: int) -> Non
 
 @njit(cache=True, forceinline=True)
 def after_call(world: World, state: State, contact: int) -> float:
-    """Seconds of after-call work, by the contact's own number in the table of its CSA; 0 without one."""
-    last = world.after.shape[1] - 1
+    """Seconds of after-call work, by the contact's own number in the table of its CSA, at the level of as many contacts
+    as wait whom the CSA could take; 0 without a table."""
+    last = world.after.shape[2] - 1
     if last < 1:
         return 0.0
-    c = state.contacts
-    table, place = world.after[c.csa[contact]], draws.uniform(c.key[contact], draws.AFTER) * last
-    low = min(int(place), last - 1)
-    seconds: float = table[low] + (table[low + 1] - table[low]) * (place - low)
-    return seconds
+    c, level = state.contacts, len(world.after_waiting) - 1
+    csa = c.csa[contact]
+    if level > 0:
+        drop(state)
+        many = 0
+        for place in range(world.takes.shape[1]):
+            if world.takes[csa, place] != NOBODY:
+                many += state.queues.size[world.takes[csa, place]]
+        while world.after_waiting[level] > many:
+            level -= 1
+    table, at = world.after[level, csa], draws.uniform(c.key[contact], draws.AFTER) * last
+    low = min(int(at), last - 1)
+    seconds: float = table[low] + (table[low + 1] - table[low]) * (at - low)
+    return seconds * pace(world, state.now[0], 1)
 
 
 @njit(cache=True, forceinline=True)

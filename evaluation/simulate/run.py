@@ -187,8 +187,10 @@ def world_of(centre: Centre, truth: Truth | None, first: int) -> World:
         np.ones(j, np.int32) if centre.capacity is None else centre.capacity.astype(np.int32),
         or_else(centre.repeats, 0.0, k), or_else(centre.delay_s, 3600.0, k), or_else(centre.transfers, 0.0, k),
         to.astype(np.int32), or_else(centre.hard, 0.0, k), np.array(of, np.float64),
-        or_else(centre.head_start_s, 0.0, k),
-        np.zeros((j, 0)) if centre.after_s is None else np.ascontiguousarray(centre.after_s, np.float64),
+        np.stack([or_else(one, 1.0, centre.rates.shape[1]) for one in (centre.pace, centre.after_pace)], axis=1),
+        np.array([float(centre.interval_s)]), or_else(centre.head_start_s, 0.0, k),
+        np.zeros((1, j, 0)) if centre.after_s is None else np.ascontiguousarray(centre.after_s, np.float64),
+        np.array(centre.after_waiting, np.int64),
         positions(centre.can), positions(centre.can.T),
     )  # fmt: skip
 

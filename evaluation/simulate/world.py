@@ -49,10 +49,16 @@ class World(NamedTuple):
     """(K,) weight of a class in strain."""
     of: Doubles
     """(8,) gain, scale, slow, tau_s, threshold, harm, tired, chats."""
+    pace: Doubles
+    """(I, 2) times `handle`, and times `after`, by the interval in which it begins; the last one holds on."""
+    interval_s: Doubles
+    """(1,)."""
     ahead: Doubles
     """(K,) seconds of waiting that a class is credited with in the order of queues."""
     after: Doubles
-    """(J, Q) ascending seconds of after-call work at evenly spaced probabilities; Q = 0: none."""
+    """(L, J, Q) ascending seconds of after-call work at evenly spaced probabilities; Q = 0: none."""
+    after_waiting: Longs
+    """(L,) from how many waiting contacts on a level holds."""
     taken_by: Ints
     """(K, J) positions of the CSAs who can take a class, then NOBODY."""
     takes: Ints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -219,7 +220,7 @@ def test_vectors_decide_who_gets_whom_and_what_is_true() -> None:
 
 
 def test_after_call_work_keeps_a_csa_from_the_next_contact_and_is_in_no_handling_time() -> None:
-    after = np.linspace(20.0, 40.0, 5)[None, :]
+    after = np.linspace(20.0, 40.0, 5)[None, None, :]
     centre = single(1, 100, an_hour=25.0, sigma=np.array([0.0]), after_s=after, repeats=np.array([0.3]))
     records = simulate(centre, policies.fifo())
     order = np.argsort(records.start)
@@ -231,6 +232,36 @@ def test_after_call_work_keeps_a_csa_from_the_next_contact_and_is_in_no_handling
     assert (records.end - records.start) == pytest.approx(HANDLE_S)
     again = records.parent != NOBODY
     assert (records.arrival[again] > records.end[records.parent[again]]).all()
+
+
+def test_after_call_work_is_shorter_while_others_wait() -> None:
+    after = np.array([[[60.0, 60.0]], [[5.0, 5.0]]])
+    centre = single(1, 100, Patience("exponential", 500), 14.0, after_s=after, after_waiting=(0, 2))
+    records = simulate(centre, policies.fifo())
+    taken = np.flatnonzero(records.csa != NOBODY)
+    taken = taken[np.argsort(records.start[taken])]
+    leaves = np.where(records.csa != NOBODY, records.start, records.end)
+    seen = set()
+    for one, following in pairwise(taken.tolist()):
+        ended = records.end[one]
+        waiting = int(((records.arrival < ended) & (leaves > ended)).sum())
+        expected = 5.0 if waiting >= 2 else 60.0
+        seen.add(expected)
+        if waits(records)[following] > 0:
+            assert records.start[following] - ended == pytest.approx(expected)
+    assert seen == {5.0, 60.0}
+
+
+def test_the_pace_of_an_interval_holds_for_contacts_taken_in_it() -> None:
+    pace, after = np.tile([1.0, 3.0], 20), np.full((1, 1, 2), 20.0)
+    centre = single(1, 20, an_hour=9.0, sigma=np.array([0.0]), pace=pace, after_s=after, after_pace=1 / pace)
+    records = simulate(centre, policies.fifo())
+    ends, queued = records.end[:-1], (waits(records)[1:] > 0) & (records.end[:-1] < centre.horizon_s)
+    work = 20.0 / pace[(ends[queued] / centre.interval_s).astype(int)]
+    assert (records.start[1:] - ends)[queued] == pytest.approx(work)
+    within = records.start < centre.horizon_s
+    expected = HANDLE_S * pace[(records.start[within] / centre.interval_s).astype(int)]
+    assert (records.end - records.start)[within] == pytest.approx(expected)
 
 
 def test_a_head_start_counts_as_time_waited_in_the_order_of_queues() -> None:
@@ -310,8 +341,10 @@ def test_a_rule_that_cannot_be_is_named(pairs: list[tuple[int, int]], again_s: f
         ({"interval_s": 0.0}, "interval_s: 0.0 seconds"),
         ({"capacity": np.array([1, 0, 1])}, r"capacity\[1\]: 0; 1 to inf"),
         ({"head_start_s": np.array([-1.0])}, r"head_start_s\[0\]: -1.0"),
-        ({"after_s": np.array([[0.0, 5.0]])}, r"after_s: \(3, 2 or more\) seconds"),
-        ({"after_s": np.array([[0.0, 5.0], [3.0, 2.0], [0.0, 1.0]])}, "after_s: ascending seconds"),
+        ({"pace": np.array([1.0, 0.0])}, r"pace\[1\]: 0.0; 0.001 to 1000"),
+        ({"after_s": np.array([[[0.0, 5.0]]])}, r"after_s: \(1, 3, 2 or more\) seconds"),
+        ({"after_s": np.array([[[0.0, 5.0], [3.0, 2.0], [0.0, 1.0]]])}, "after_s: ascending seconds"),
+        ({"after_s": np.zeros((2, 3, 2)), "after_waiting": (0, 0)}, r"after_waiting: \(0, 0\); ascending"),
         ({"repeats": np.array([1.0]), "success": np.zeros((1, 3))}, "has no end"),
         ({"transfers": np.array([0.5])}, "transfer_to"),
         ({"patience": (Patience(), Patience())}, "patience: 2 given"),
