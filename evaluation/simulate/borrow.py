@@ -1,14 +1,15 @@
-"""Arrays without counts of references, for a compiled loop that passes dozens of them to every function it calls.
+"""Functions inside a compiled loop, and arrays without counts of references, which it passes dozens of to each of them.
 
 Notable: numba counts references of every array of a tuple at every call, in atomic operations that took most of the
-loop's time. Who calls the loop holds the arrays until it returns, so inside of it nothing needs to be counted.
+loop's time. Who calls the loop holds the arrays until it returns, so inside of it nothing needs to be counted. Inner
+functions have no way in from Python, which for so many arrays takes longer to compile than what they do.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -40,3 +41,6 @@ def _borrow(typing: Any, of: Any) -> Any:
 
 
 borrow: Any = intrinsic(_borrow)
+_OPTIONS: Any = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner: Any = njit(**_OPTIONS)
+entry: Any = njit(cache=True)

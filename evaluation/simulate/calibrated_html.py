@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.page import STYLE, svg, table
+from evaluation.page import page, svg, table
 from evaluation.report_plots import MISSED, MODEL, OTHER
 from evaluation.simulate.calibrated import Calibrated, cells, centre_file, json_report, text_report
 from evaluation.simulate.reproduce import FIGURES, TITLES, Reproduction
@@ -43,8 +43,7 @@ def html_report(found: Calibrated) -> str:
     body += ["<h2>Arrivals</h2>", svg(lambda figure: _arrivals(figure, found), 9, 3)]
     body += ["<h2>Patience</h2>", svg(lambda figure: _patience(figure, found), 9, 3.5)]
     body += ["<h2>Handling and after-call work</h2>", svg(lambda figure: _work(figure, found), 9, 3.5)]
-    style = f'<meta charset="utf-8"><title>Calibration</title><style>{STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{style}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+    return page("Calibration", body)
 
 
 def _bands(figure: Any, found: Calibrated, of: Reproduction) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from evaluation.simulate import draws
+from evaluation.simulate.borrow import inner
 from evaluation.simulate.queues import give_up, head
 from evaluation.simulate.state import NOBODY, State
 from evaluation.simulate.world import INDEX, LEVELS, LONGEST_IDLE, Policy, World
@@ -13,13 +13,13 @@ from evaluation.simulate.world import INDEX, LEVELS, LONGEST_IDLE, Policy, World
 FEW = 8  # contacts of a class that are looked at where the first ones must not meet the CSA
 
 
-@njit(cache=True, inline="always")
+@inner
 def may(world: World, state: State, contact: int, kind: int, csa: int) -> bool:
     """Whether a CSA can take a contact of a class."""
     return world.handle[kind, csa] > 0 and state.contacts.barred[contact] != csa
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def step_of(policy: Policy, waited: float) -> int:
     """The step of overflow that is open after so many seconds."""
     step = 0
@@ -28,7 +28,7 @@ def step_of(policy: Policy, waited: float) -> int:
     return step
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def worth(policy: Policy, state: State, contact: int, kind: int, csa: int) -> float:
     """What a policy of kind INDEX makes of a pair, its price taken off."""
     value = policy.value[kind, csa] - policy.price[csa]
@@ -41,7 +41,7 @@ def worth(policy: Policy, state: State, contact: int, kind: int, csa: int) -> fl
     return value + product
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def choose_csa(world: World, policy: Policy, state: State, contact: int, again: bool) -> int:
     """Who of those with room takes a contact; NOBODY: it waits. again: it has waited for this step, or long enough."""
     kind, staff, c = policy.kind[0], state.staff, state.contacts
@@ -73,7 +73,7 @@ def choose_csa(world: World, policy: Policy, state: State, contact: int, again: 
     return found
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def oldest(world: World, state: State, kind: int, csa: int) -> int:
     """Who has waited longest in a class and may meet the CSA."""
     contact = head(state, kind)
@@ -88,7 +88,7 @@ def oldest(world: World, state: State, kind: int, csa: int) -> int:
     return NOBODY
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def choose_contact(world: World, policy: Policy, state: State, csa: int) -> int:
     """Whom of those who wait a CSA with room takes; NOBODY: none."""
     if policy.kind[0] == INDEX:
@@ -117,7 +117,7 @@ def choose_contact(world: World, policy: Policy, state: State, csa: int) -> int:
     return found
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def _most_worth(world: World, policy: Policy, state: State, csa: int) -> int:
     """Of the contacts that have waited longest in each class, the one that is worth most to the CSA now."""
     c, now = state.contacts, state.now[0]

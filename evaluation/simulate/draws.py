@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from evaluation.simulate.borrow import entry, inner
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # What a number is for.
 HANDLE, OUTCOME, REPEAT, DELAY, TRANSFER, CHOICE, PATIENCE, CHILD, AFTER = (np.uint64(2 * i) for i in range(1, 10))
 
 
-@njit(cache=True, inline="always")
+@inner
 def mix(z: np.uint64) -> np.uint64:
     """64 bits that look random, of 64 bits."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -26,26 +27,26 @@ def mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, inline="always")
+@inner
 def uniform(key: np.uint64, purpose: np.uint64) -> float:
     """In (0, 1)."""
     return (float(mix(key + purpose * GOLDEN) >> np.uint64(11)) + 0.5) * 2.0**-53
 
 
-@njit(cache=True, inline="always")
+@inner
 def normal(key: np.uint64, purpose: np.uint64) -> float:
     """Standard normal, by Box and Muller; takes this purpose's number and the next."""
     radius = math.sqrt(-2.0 * math.log(uniform(key, purpose)))
     return radius * math.cos(2.0 * math.pi * uniform(key, purpose + np.uint64(1)))
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def child(key: np.uint64) -> np.uint64:
     """The key of the contact that comes of this one, by a repeat or a transfer."""
     return mix(key + CHILD * GOLDEN)
 
 
-@njit(cache=True, forceinline=True)
+@entry
 def keys_of(seed: np.uint64, count: int) -> np.ndarray:
     """Keys (count,) of contacts 0, 1, … of a replication."""
     keys = np.empty(count, np.uint64)

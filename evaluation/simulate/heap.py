@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from evaluation.simulate.borrow import inner
 from evaluation.simulate.state import EVENTS, Heap, Longs
 
 
-@njit(cache=True, inline="always")
+@inner
 def _less(time: float, code: int, other_time: float, other_code: int) -> bool:
     return time < other_time or (time == other_time and code < other_code)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def push(heap: Heap, counts: Longs, time: float, code: int) -> None:
     """Add an event; the heap must have room."""
     place = counts[EVENTS]
@@ -26,7 +25,7 @@ def push(heap: Heap, counts: Longs, time: float, code: int) -> None:
     heap.time[place], heap.code[place] = time, code
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def pop(heap: Heap, counts: Longs) -> int:
     """Take the earliest event's code; its time is to be read from `heap.time[0]` before."""
     found = heap.code[0]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from evaluation.simulate import draws
-from evaluation.simulate.borrow import borrow
-from evaluation.simulate.choosing import choose_contact, choose_csa
+from evaluation.simulate.borrow import borrow, entry, inner
+from evaluation.simulate.choosing import choose_contact, choose_csa, step_of
 from evaluation.simulate.heap import pop, push
 from evaluation.simulate.queues import drop, queue, unqueue
 from evaluation.simulate.state import (
@@ -41,7 +40,7 @@ from evaluation.simulate.state import (
 from evaluation.simulate.world import DECIDED, INDEX, LEVELS, Policy, World
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def join_free(state: State, csa: int) -> None:
     """The CSA has room: last of those who have."""
     before, after, ring = state.staff.before, state.staff.after, len(state.staff.work)
@@ -50,7 +49,7 @@ def join_free(state: State, csa: int) -> None:
     state.counts[FREE] += 1
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def leave_free(state: State, csa: int) -> None:
     """The CSA has no room any more, if they had any."""
     before, after = state.staff.before, state.staff.after
@@ -61,7 +60,7 @@ def leave_free(state: State, csa: int) -> None:
     state.counts[FREE] -= 1
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def strain(world: World, state: State, csa: int, target: float) -> float:
     """Bring a CSA's strain to now and give it another target; how far it is over the threshold, in [0, 1]."""
     staff, tau, threshold = state.staff, world.of[3], world.of[4]
@@ -77,7 +76,7 @@ def strain(world: World, state: State, csa: int, target: float) -> float:
     return over
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def success(world: World, state: State, contact: int, csa: int, over: float) -> float:
     """The true probability that a CSA resolves a contact now."""
     c = state.contacts
@@ -92,14 +91,14 @@ def success(world: World, state: State, contact: int, csa: int, over: float) -> 
     return 1.0 / (1.0 + math.exp(-logit))
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def pace(world: World, now: float, of: int) -> float:
     """How many times as long as on average handling (0) and after-call work (1) take that begin now."""
     found: float = world.pace[min(int(now / world.interval_s[0]), len(world.pace) - 1), of]
     return found
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def give(world: World, state: State, contact: int, csa: int) -> None:
     """A CSA takes a contact now; how it will end is drawn now."""
     c, staff, now, kind = state.contacts, state.staff, state.now[0], state.contacts.kind[contact]
@@ -132,7 +131,7 @@ def give(world: World, state: State, contact: int, csa: int) -> None:
     push(state.heap, state.counts, now + took, (ENDED << 32) | contact)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def follow(state: State, contact: int, kind: int, at: float, barred: int) -> None:
     """What comes of a contact arrives at a later moment; the arrays must have room."""
     c, new = state.contacts, state.counts[CONTACTS]
@@ -143,7 +142,7 @@ def follow(state: State, contact: int, kind: int, at: float, barred: int) -> Non
     push(state.heap, state.counts, at, (RETURNS << 32) | new)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def after_call(world: World, state: State, contact: int) -> float:
     """Seconds of after-call work, by the contact's own number in the table of its CSA, at the level of as many contacts
     as wait whom the CSA could take; 0 without a table."""
@@ -166,22 +165,23 @@ def after_call(world: World, state: State, contact: int) -> float:
     return seconds * pace(world, state.now[0], 1)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def end(world: World, state: State, contact: int) -> None:
     """A hand-over ends: what comes of the contact."""
-    c, now, kind = state.contacts, state.now[0], state.contacts.kind[contact]
+    c, at, kind, barred = state.contacts, state.now[0], state.contacts.kind[contact], NOBODY
     csa: int = c.csa[contact]
     state.staff.handled[csa] += 1
-    if c.status[contact] == TRANSFERRED:
-        follow(state, contact, world.transfer_to[kind], now, csa)
-    elif c.status[contact] == UNRESOLVED and world.repeats[kind] > 0:
-        key = c.key[contact]
-        if draws.uniform(key, draws.REPEAT) < world.repeats[kind]:
-            later = -world.delay_s[kind] * math.log(draws.uniform(key, draws.DELAY))
-            follow(state, contact, kind, now + later, NOBODY)
+    key, status = c.key[contact], c.status[contact]
+    if status == TRANSFERRED:
+        kind, barred = world.transfer_to[kind], csa
+    elif status == UNRESOLVED and world.repeats[kind] > 0 and draws.uniform(key, draws.REPEAT) < world.repeats[kind]:
+        at -= world.delay_s[kind] * math.log(draws.uniform(key, draws.DELAY))
+    else:
+        return
+    follow(state, contact, kind, at, barred)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def release(world: World, state: State, contact: int) -> int:
     """After-call work is done as well; the CSA who has room again."""
     staff, now = state.staff, state.now[0]
@@ -197,62 +197,61 @@ def release(world: World, state: State, contact: int) -> int:
     return csa
 
 
-@njit(cache=True, forceinline=True)
-def arrive(world: World, policy: Policy, state: State, contact: int) -> None:
-    """A contact arrives: to somebody, or into its queue."""
-    kind = policy.kind[0]
-    if state.counts[FREE] > 0 and kind != DECIDED:
-        csa = choose_csa(world, policy, state, contact, False)
-        if csa != NOBODY:
-            give(world, state, contact, csa)
-            return
-    queue(state, contact)
-    again(policy, state, contact, 0)
-
-
-@njit(cache=True, forceinline=True)
-def again(policy: Policy, state: State, contact: int, step: int) -> None:
+@inner
+def again(policy: Policy, state: State, contact: int, queued: bool) -> None:
     """When to look again who could take a waiting contact, beside whenever somebody gets free."""
-    kind, arrival = policy.kind[0], state.contacts.arrival[contact]
-    if kind == LEVELS and step + 1 < len(policy.after_s):
-        push(state.heap, state.counts, arrival + policy.after_s[step + 1], (AGAIN << 32) | contact)
-    elif kind == INDEX and step == 0 and policy.hold_s[0] > 0:
-        push(state.heap, state.counts, arrival + policy.hold_s[0], (AGAIN << 32) | contact)
+    kind, arrival, at = policy.kind[0], state.contacts.arrival[contact], np.inf
+    if kind == LEVELS:
+        step = step_of(policy, state.now[0] - arrival) if queued else 0
+        if step + 1 < len(policy.after_s):
+            at = arrival + policy.after_s[step + 1]
+    elif kind == INDEX and not queued and policy.hold_s[0] > 0:
+        at = arrival + policy.hold_s[0]
+    if at < np.inf:
+        push(state.heap, state.counts, at, (AGAIN << 32) | contact)
 
 
-@njit(cache=True, forceinline=True)
-def look_again(world: World, policy: Policy, state: State, contact: int) -> None:
-    """A step of overflow opens for a contact that may be waiting still, or it has been held long enough."""
-    c, now = state.contacts, state.now[0]
-    waits = c.status[contact] == 0 and c.csa[contact] == NOBODY and now < c.arrival[contact] + c.patience[contact]
-    if not waits:
+@inner
+def waits(state: State, contact: int) -> bool:
+    """Whether a contact that was queued has neither been taken nor given up."""
+    c = state.contacts
+    here: bool = state.now[0] < c.arrival[contact] + c.patience[contact]
+    return here and c.status[contact] == 0 and c.csa[contact] == NOBODY
+
+
+@inner
+def place(world: World, policy: Policy, state: State, contact: int, csa: int, queued: bool) -> None:
+    """A contact goes to somebody or into its queue; or, where there is none, a CSA with room gets whom the policy gives
+    them. queued: the contact waits already, and a step of overflow opens or it has been held long enough."""
+    serves = contact == NOBODY
+    if policy.kind[0] == DECIDED or (queued and not waits(state, contact)):
+        if not serves and not queued:
+            queue(state, contact)
         return
-    csa = choose_csa(world, policy, state, contact, True) if state.counts[FREE] > 0 else NOBODY
-    if csa != NOBODY:
-        unqueue(state, contact)
+    # One place each where somebody is chosen and given: the compiler writes them out wherever they are called.
+    while True:
+        if serves:
+            room = csa != NOBODY and state.staff.on_shift[csa] and state.staff.work[csa] < world.capacity[csa]
+            if not room or state.counts[WAITING] == 0:
+                return
+            contact = choose_contact(world, policy, state, csa)
+            if contact == NOBODY:
+                return
+        else:
+            csa = choose_csa(world, policy, state, contact, queued) if state.counts[FREE] > 0 else NOBODY
+            if csa == NOBODY:
+                break
+        if serves or queued:
+            unqueue(state, contact)
         give(world, state, contact, csa)
-        return
-    if policy.kind[0] == LEVELS:
-        step, waited = 0, now - c.arrival[contact]
-        while step + 1 < len(policy.after_s) and policy.after_s[step + 1] <= waited + 1e-9:
-            step += 1
-        again(policy, state, contact, step)
-
-
-@njit(cache=True, forceinline=True)
-def serve_next(world: World, policy: Policy, state: State, csa: int) -> None:
-    """A CSA has room: the contacts that the policy gives them."""
-    if policy.kind[0] == DECIDED:
-        return
-    while state.counts[WAITING] > 0 and state.staff.on_shift[csa] and state.staff.work[csa] < world.capacity[csa]:
-        contact = choose_contact(world, policy, state, csa)
-        if contact == NOBODY:
+        if not serves:
             return
-        unqueue(state, contact)
-        give(world, state, contact, csa)
+    if not queued:
+        queue(state, contact)
+    again(policy, state, contact, queued)
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def shift(state: State, csa: int, on: bool, room: bool) -> None:
     """A CSA's shift begins or ends; what is in hand is finished."""
     if state.staff.on_shift[csa] == on:
@@ -267,30 +266,25 @@ def shift(state: State, csa: int, on: bool, room: bool) -> None:
             join_free(state, csa)
 
 
-@njit(cache=True, forceinline=True)
-def happen(world: World, policy: Policy, state: State, code: int) -> None:
-    """One event of the heap, now."""
-    event, subject = code >> 32, code & 0xFFFFFFFF
+@inner
+def happen(world: World, state: State, code: int) -> tuple[int, int]:
+    """One event of the heap, now: a contact to be placed and a CSA to be served, NOBODY where there is none."""
+    event, subject, rest = code >> 32, code & 0xFFFFFFFF, 0.0
+    if event in (RETURNS, AGAIN):
+        return subject, NOBODY
     if event == ENDED:
         end(world, state, subject)
         rest = after_call(world, state, subject)
-        if rest > 0:
-            push(state.heap, state.counts, state.now[0] + rest, (READY << 32) | subject)
-        else:
-            serve_next(world, policy, state, release(world, state, subject))
-    elif event == READY:
-        serve_next(world, policy, state, release(world, state, subject))
-    elif event == RETURNS:
-        arrive(world, policy, state, subject)
-    elif event == AGAIN:
-        look_again(world, policy, state, subject)
-    else:
-        shift(state, subject, event == STARTS_SHIFT, state.staff.work[subject] < world.capacity[subject])
-        if event == STARTS_SHIFT:
-            serve_next(world, policy, state, subject)
+    if rest > 0:
+        push(state.heap, state.counts, state.now[0] + rest, (READY << 32) | subject)
+        return NOBODY, NOBODY
+    if event in (ENDED, READY):
+        return NOBODY, release(world, state, subject)
+    shift(state, subject, event == STARTS_SHIFT, state.staff.work[subject] < world.capacity[subject])
+    return NOBODY, subject if event == STARTS_SHIFT else NOBODY
 
 
-@njit(cache=True)
+@entry
 def advance(world: World, policy: Policy, state: State, first: int, until: float) -> int:
     """Let events happen until `until`, or until Python is to decide (DECIDE), arrays are full (FULL), or nothing is
     left (FINISHED). first: how many contacts arrive by themselves, in order."""
@@ -309,11 +303,15 @@ def advance(world: World, policy: Policy, state: State, first: int, until: float
             return FINISHED
         if counts[CONTACTS] >= len(arrival) - 1 or counts[EVENTS] >= len(state.heap.time) - 4:
             return FULL
-        now[0] = at
+        now[0], queued = at, False
         if next_event <= next_arrival:
-            happen(world, policy, state, pop(state.heap, counts))
+            code = pop(state.heap, counts)
+            queued = code >> 32 == AGAIN
+            contact, csa = happen(world, state, code)
         else:
             counts[ARRIVED] += 1
-            arrive(world, policy, state, arrived)
+            contact, csa = arrived, NOBODY
+        if contact != NOBODY or csa != NOBODY:
+            place(world, policy, state, contact, csa, queued)
         if eager and counts[WAITING] > 0 and counts[FREE] > 0:
             return DECIDE

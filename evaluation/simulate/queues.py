@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from evaluation.simulate.borrow import inner
 from evaluation.simulate.state import ABANDONED, FREE, NOBODY, WAITING, Longs, State
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def queue(state: State, contact: int) -> None:
     """A contact waits, last of its class."""
     c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
@@ -23,7 +23,7 @@ def queue(state: State, contact: int) -> None:
     state.counts[WAITING] += 1
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def unqueue(state: State, contact: int) -> None:
     """A contact waits no more."""
     c, q, kind = state.contacts, state.queues, state.contacts.kind[contact]
@@ -41,7 +41,7 @@ def unqueue(state: State, contact: int) -> None:
     state.counts[WAITING] -= 1
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def give_up(state: State, contact: int) -> bool:
     """Whether a waiting contact is out of patience; if so, it is taken out of its queue."""
     c = state.contacts
@@ -53,7 +53,7 @@ def give_up(state: State, contact: int) -> bool:
     return True
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def head(state: State, kind: int) -> int:
     """Who has waited longest in a class, NOBODY where none does; those before who gave up are dropped."""
     contact = state.queues.first[kind]
@@ -62,7 +62,7 @@ def head(state: State, kind: int) -> int:
     return contact
 
 
-@njit(cache=True, forceinline=True)
+@inner
 def drop(state: State) -> None:
     """Take out of all queues who has run out of patience."""
     for kind in range(len(state.queues.first)):
@@ -73,7 +73,7 @@ def drop(state: State) -> None:
             contact = following
 
 
-@njit(cache=True)
+@inner
 def waiting(state: State) -> Longs:
     """Contacts that wait, class by class; who is out of patience among them until `drop`."""
     found, n = np.empty(state.counts[WAITING], np.int64), 0
@@ -86,7 +86,7 @@ def waiting(state: State) -> Longs:
     return found[:n]
 
 
-@njit(cache=True)
+@inner
 def free(state: State) -> Longs:
     """CSAs with room, the longest idle first."""
     after, ring, n = state.staff.after, len(state.staff.work), 0

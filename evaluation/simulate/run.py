@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre, positions
 from evaluation.simulate.demand import Demand, poisson
-from evaluation.simulate.heap import push
-from evaluation.simulate.loop import advance, give, join_free
+from evaluation.simulate.entries import begin, hand_over, look
+from evaluation.simulate.loop import advance
 from evaluation.simulate.policies import Choice, Decide, Rule, Vectors, View, pairs_of
-from evaluation.simulate.queues import drop, free, unqueue, waiting
 from evaluation.simulate.state import (
     ABANDONED,
     CONTACTS,
@@ -21,7 +20,6 @@ from evaluation.simulate.state import (
     DECIDE,
     ENDS_SHIFT,
     FINISHED,
-    FREE,
     FULL,
     NOBODY,
     OPEN,
@@ -38,6 +36,7 @@ from evaluation.simulate.world import DECIDED, Policy, World
 from twotower.errors import ConfigError, TwoTowerError
 
 Array = Any  # of whichever type
+Longs = npt.NDArray[np.int64]
 ROOM = 1.25  # contacts that there is room for, for each first one, to begin with
 DRAIN_S = 14 * 24 * 3600.0  # after the horizon, what waits then is left over
 
@@ -119,17 +118,16 @@ def _run(
 
 def _ask(world: World, state: State, decide: Decide, told: Told) -> float:
     """Let the rule decide, and do as it says; seconds until it is to be asked again."""
-    drop(state)
-    if not state.counts[WAITING] or not state.counts[FREE]:
+    contacts, csas = look(state)
+    if not len(contacts) or not len(csas):
         return np.inf
     told.tell(state)
-    view = _view(world, state)
+    view = _view(world, state, contacts, csas)
     choice = decide(view)
     for place, csa in np.asarray(choice.pairs, np.int64).reshape(-1, 2).tolist():
         _check(world, state, view, choice, place, csa)
         contact = int(view.contact[place])
-        unqueue(state, contact)
-        give(world, state, contact, csa)
+        hand_over(world, state, contact, csa)
         told.given(state, contact)
     if not choice.again_s > 0:
         raise TwoTowerError(f"a policy wants to be asked again after {choice.again_s} s; more than 0 expected")
@@ -148,11 +146,9 @@ def _check(world: World, state: State, view: View, choice: Choice, place: int, c
         raise TwoTowerError(f"a policy gave contact {place} of class {kind} to CSA {csa}, who cannot take it now")
 
 
-def _view(world: World, state: State) -> View:
+def _view(world: World, state: State, contacts: Longs, csas: Longs) -> View:
     c, staff, now = state.contacts, state.staff, float(state.now[0])
-    contacts = waiting(state)
     contacts = contacts[np.lexsort((contacts, c.arrival[contacts]))]
-    csas = free(state)
     busy = staff.busy_s + np.where(staff.work > 0, now - staff.since_busy, 0.0)
     staffed = staff.shift_s + np.where(staff.on_shift, now - staff.shift_began, 0.0)
     return View(
@@ -231,13 +227,12 @@ def _begin(centre: Centre, state: State) -> None:
     """Who works from the start has room; the other shifts are events."""
     if centre.shifts is None:
         state.staff.on_shift[:] = True
-        for csa in range(len(centre.csas)):
-            join_free(state, csa)
+        begin(state, np.arange(len(centre.csas)), np.zeros(0), np.zeros(0, np.int64))
         return
     shifts = centre.shifts.joined()
-    for csa, starts, ends in zip(shifts.csa.tolist(), shifts.starts.tolist(), shifts.ends.tolist(), strict=True):
-        push(state.heap, state.counts, starts, (STARTS_SHIFT << 32) | csa)
-        push(state.heap, state.counts, ends, (ENDS_SHIFT << 32) | csa)
+    codes = [(event << 32) | shifts.csa.astype(np.int64) for event in (STARTS_SHIFT, ENDS_SHIFT)]
+    times = np.column_stack([shifts.starts, shifts.ends]).ravel()
+    begin(state, np.zeros(0, np.int64), times, np.column_stack(codes).ravel())
 
 
 def _grown(state: State) -> State:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from evaluation.simulate.calibrate_verb import OPTIONS as CALIBRATE
+from evaluation.simulate.calibrate_verb import run as calibrate
 from twotower.cli import Report, Verb, check_action
 
 # Options of each action, and whether it needs them.
@@ -14,6 +16,7 @@ OPTIONS = {
     "frontier": {
         "config": True, "output": False, "processes": False, "ray": False, "replications": False, "seed": False,
     },
+    "calibrate": CALIBRATE,
 }  # fmt: skip
 
 
@@ -22,9 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action", nargs="?", default="run", choices=list(OPTIONS),
         help="run (default): policies of a scenario compared; staffing: the fewest staff by group and interval that "
-        "meet targets; frontier: what can be had at once of resolution, waits, occupancy and fairness",
+        "meet targets; frontier: what can be had at once of resolution, waits, occupancy and fairness; calibrate: a "
+        "centre fitted to a call log, and how well it reproduces days held out",
     )  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="what to simulate, YAML")
+    parser.add_argument("--config", metavar="FILE", help="what to simulate, YAML; calibrate: which column is what")
+    parser.add_argument("--log", metavar="FILE", help="calibrate: the call log, .parquet or .csv")
+    parser.add_argument(
+        "--split",
+        choices=["alternate", "first"],
+        help="calibrate: fit every other date (default) or the first half, and hold the others out",
+    )
     parser.add_argument("--output", metavar="DIR", help="new folder for report.html and the figures as JSON")
     parser.add_argument("--replications", type=int, metavar="N", help="in place of the file's")
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the file's")
@@ -39,11 +49,8 @@ def run(args: argparse.Namespace) -> Report:
     check_action(args, OPTIONS)
     if args.output is not None and Path(args.output).exists():
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
-    if args.action == "staffing":
-        return _staffing(args)
-    if args.action == "frontier":
-        return _frontier(args)
-    return _run(args)
+    action = {"staffing": _staffing, "frontier": _frontier, "calibrate": calibrate, "run": _run}[args.action]
+    return action(args)
 
 
 def _run(args: argparse.Namespace) -> Report:

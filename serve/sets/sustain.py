@@ -137,6 +137,7 @@ class Load:
         hard = flags(hard, (waiting,), "hard")
         pleasant = np.zeros(waiting, np.bool_) if pleasant is None else flags(pleasant, (waiting,), "pleasant")
         if limits == NOTHING:
+            self._later(csa, now_s)
             nothing = np.zeros((waiting, len(csa)))
             return Terms(np.zeros(len(csa), np.bool_), nothing > 0, nothing, np.inf)
         # Shares of a kind are of everybody; without them, only who is asked about need be brought to now.
@@ -194,10 +195,7 @@ class Load:
         """CSAs (n,), whose time has gone on to this moment."""
         who = self._who(csa)
         each = who if len(who) < 2 else np.unique(who)
-        passed = time_s - self.at[each]
-        if not np.isfinite(time_s) or np.any(passed < -SLACK):
-            raise ConfigError(f"time: {time_s} s is before what is known, or no number; tell events in their order")
-        passed = np.maximum(passed, 0.0)
+        passed = self._later(each, time_s)
         on, limits = self.on[each], self.limits
         share = np.minimum(self.in_hand[each] / self.places[each], 1.0)
         near, far = np.exp(-passed / limits.over_s), np.exp(-passed / limits.fades_s)
@@ -208,6 +206,13 @@ class Load:
             of[each] *= far
         self.at[each] = np.maximum(self.at[each], time_s)
         return who
+
+    def _later(self, csa: Longs, time_s: float) -> Doubles:
+        """s (n,) from what is known of CSAs until then. Raises ConfigError for a time before that."""
+        passed = time_s - self.at[csa]
+        if not np.isfinite(time_s) or np.any(passed < -SLACK):
+            raise ConfigError(f"time: {time_s} s is before what is known, or no number; tell events in their order")
+        return np.maximum(passed, 0.0)
 
     def _who(self, csa: npt.ArrayLike) -> Longs:
         """CSAs (n,) as positions. Raises ConfigError for what is none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.simulate import calibrate_verb
 from evaluation.simulate.calibrate import Choices, Fitted, fit
 from evaluation.simulate.calibrated import calibrate, split_days, summary
 from evaluation.simulate.calls import Calls, calls_of, read_calls
@@ -30,7 +28,8 @@ from tests.evaluation.simulate.call_logs import (
     log,
     mapping,
 )
-from twotower.errors import ConfigError, DataError, OutputError
+from twotower.cli import main
+from twotower.errors import ConfigError, DataError
 
 CONFIG = Path(__file__).parents[3] / "configs" / "anonymousbank.yaml"
 # What is known of the centre: nobody has a break, and everybody is there from the opening to the closing.
@@ -168,18 +167,19 @@ def test_days_are_split_as_asked(calls: Calls) -> None:
         fit(replace(calls, lost=np.zeros(len(calls), np.bool_)))
 
 
-def test_the_verb_writes_a_centre_figures_and_a_page(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_verb_writes_a_centre_figures_and_a_page(
+    frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import yaml
 
     from tests.evaluation.simulate.call_logs import MAPPING
 
     frame[frame["day"] < "2026-01-08"].to_csv(tmp_path / "log.csv", index=False)
     (tmp_path / "map.yaml").write_text(yaml.safe_dump(MAPPING))
-    parser = ArgumentParser()
-    calibrate_verb.add_options(parser)
-    line = ["--config", str(tmp_path / "map.yaml"), "--log", str(tmp_path / "log.csv"), "--replications", "20"]
-    report = calibrate_verb.run(parser.parse_args([*line, "--output", str(tmp_path / "out")]))
-    assert "days inside" in report.text
+    line = ["simulate", "calibrate", "--config", str(tmp_path / "map.yaml"), "--replications", "20"]
+    log, output = ["--log", str(tmp_path / "log.csv")], ["--output", str(tmp_path / "out")]
+    assert main([*line, *log, *output]) == 0
+    assert "days inside" in capsys.readouterr().out
     centre = json.loads((tmp_path / "out" / "centre.json").read_text())["week"]
     assert np.array(centre["handle_s"]).shape == (4, 6)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -189,10 +189,9 @@ def test_the_verb_writes_a_centre_figures_and_a_page(frame: pd.DataFrame, tmp_pa
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
-    with pytest.raises(ConfigError, match="calibrate: --log is missing; it takes --config, --log"):
-        calibrate_verb.run(parser.parse_args(line[:2]))
-    with pytest.raises(OutputError, match="exists already"):
-        calibrate_verb.run(parser.parse_args([*line, "--output", str(tmp_path / "out")]))
+    for wrong, said in (([*line], "calibrate: --log is missing"), ([*line, *log, *output], "exists already")):
+        assert main(wrong) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_the_real_log(real_data: Path) -> None:

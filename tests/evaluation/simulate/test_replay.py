@@ -92,7 +92,7 @@ def test_the_simulator_draws_by_the_truth(true: Replay, tables: Path) -> None:
     for n, j in zip(random.integers(0, len(true.demand), 200), random.integers(0, len(true.csa), 200), strict=True):
         row = int(true.window.rows[true.demand.row[n]])
         at = np.array([contact[ids[row].as_py()]]), np.array([csa[true.csa_ids[j]]])
-        assert success(world, state, int(n), int(j), 0.0) == pytest.approx(latents.p_resolved(*at)[0], abs=1e-6)
+        assert success.py_func(world, state, int(n), int(j), 0.0) == pytest.approx(latents.p_resolved(*at)[0], abs=1e-6)
 
 
 def test_a_run_keeps_to_shifts_and_abilities(true: Replay) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ def run(centre: Centre, of: Rule, replication: int = 0) -> Records:
     return simulate(centre, of, 0, replication)
 
 
-def resolved(centre: Centre, of: Rule, runs: int = 3) -> float:
+def resolved(centre: Centre, of: Rule, runs: int = 2) -> float:
     return float(np.mean([figures(centre, run(centre, of, r)).resolved for r in range(runs)]))
 
 
@@ -54,10 +55,10 @@ def test_prices_are_of_the_intervals_in_which_time_is_scarce() -> None:
 
 
 def test_prices_bring_more_where_time_is_scarce() -> None:
-    centre = skilled(1.2, 6.0)
+    centre = skilled(1.2, 4.0)
     priced = rule(centre, prices=True, waiting=Waiting(per_s=0.0003))
     assert resolved(centre, priced) > resolved(centre, rule(centre, waiting=Waiting(per_s=0.0003))) + 0.01
-    assert resolved(centre, priced) > resolved(centre, fifo()) + 0.05
+    assert resolved(centre, priced) > resolved(centre, fifo()) + 0.03
 
 
 def busy_share(centre: Centre, records: Records, over_s: float) -> float:
@@ -133,7 +134,7 @@ def test_the_oracle_of_a_file_knows_the_truth(tmp_path, capsys) -> None:
         """
 centre:
   interval_minutes: 240
-  classes: [{name: a, an_hour: 60, handle_minutes: 5, patience: {mean_minutes: 4}}]
+  classes: [{name: a, an_hour: 36, handle_minutes: 5, patience: {mean_minutes: 4}}]
   groups: [{name: g, csas: 6, skills: {a: }}]
   spread: {resolved: 1.5}
 belief_error: 3
@@ -141,8 +142,6 @@ policies: [sets, oracle]
 replications: 2
 """
     )
-    import json
-
     assert main(["simulate", "--config", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["policies"]
     more = found["oracle"]["more than sets"]["resolved"]
