@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre
+from evaluation.simulate.demand import Demand
 from evaluation.simulate.described import Strict
 from evaluation.simulate.replay import Replay
 from twotower.errors import ConfigError
@@ -32,6 +33,10 @@ class Beliefs:
         if self.replay is None or self.replay.truth.pairs is None:
             return None
         return np.asarray(1 / (1 + np.exp(-self.replay.truth.pairs)), np.float32)
+
+    def contacts(self) -> Demand | None:
+        """Those of a centre of tables, which differ within their class."""
+        return None if self.replay is None else self.replay.demand
 
 
 class Named(Strict):

@@ -18,8 +18,9 @@ from pydantic import BeforeValidator, Field
 
 from evaluation.simulate.centre import HOUR, Centre, Patience, Shifts
 from evaluation.simulate.demand import Demand, at
-from evaluation.simulate.described import MINUTE, NotNegative, Positive, Strict
+from evaluation.simulate.described import MINUTE, NotNegative, Positive, Share, Strict
 from evaluation.simulate.policies import Vectors
+from evaluation.simulate.replay_hard import hardest, split
 from evaluation.simulate.replay_outcomes import cross_fitted, true_logits
 from evaluation.simulate.replay_rates import rates_before
 from evaluation.simulate.replay_staff import capacities, shifts_of
@@ -64,6 +65,8 @@ class ReplaySpec(Strict):
     folds: Annotated[int, Field(ge=2, le=50)] = 5
     chats: NotNegative = 0.0
     """By how much each other contact in hand makes one take longer, as a share."""
+    hard_share: Share = 0.0
+    """Of contacts that count as hard: those least likely to be resolved, whoever takes them."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -124,6 +127,10 @@ def replay(spec: ReplaySpec) -> Replay:
     centre, demand, said = _at_load(spec, window, centre, patient, random)
     nothing = Vectors(np.zeros((0, 0), np.float32), np.zeros((len(csa), 0), np.float32))
     known = rates_before(window)[:, csa]
+    if spec.hard_share:
+        can = centre.can[window.kind[window.rows]]
+        centre, demand, known = split(centre, demand, known, hardest(pairs, can, spec.hard_share))
+        centre = _counted(centre, demand.arrival, demand.kind)
     return Replay(window, csa, centre, demand, Truth(nothing, pairs=pairs), known, (*notes, *said))
 
 
@@ -204,7 +211,7 @@ def _sampled(many: int, times: float, random: np.random.Generator) -> Longs:
     return np.repeat(np.arange(many), often.astype(np.int64))
 
 
-def _counted(centre: Centre, arrival: Doubles, kind: Longs) -> Centre:
+def _counted(centre: Centre, arrival: Doubles, kind: npt.NDArray[np.integer]) -> Centre:
     """With the rates (K, I) at which contacts came."""
     rates = np.zeros_like(centre.rates)
     np.add.at(rates, (kind, np.minimum(arrival // centre.interval_s, rates.shape[1] - 1).astype(np.int64)), 1.0)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre
+from evaluation.simulate.demand import Demand as Contacts
 from evaluation.simulate.policies import Choice, Decide, Rule, View, decided
 from evaluation.simulate.told import Ended
 from serve.sets.clock import Clock
@@ -23,6 +24,9 @@ from serve.sets.wait import Waiting
 
 Doubles = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+TYPES = 8  # that a class is split into for prices
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Asked:
 
     waiting: Waiting = field(default_factory=Waiting)
     limits: Limits | None = None
-    prices: bool = False
+    prices: float = 0.0
+    """Share of the fluid model's prices that is charged; 0: CSA time is free. In a small centre, unlike in a fluid,
+    who is kept may be kept for nobody."""
     clock: tuple[float, float] | None = None
     """What a second of waiting costs, and the longest window in s; None: matched at every event."""
     fill: bool = False
@@ -68,18 +74,22 @@ class Start:
         return Sets(self)
 
 
-def sets(centre: Centre, believed: Believed, asked: Asked | None = None, name: str = "sets") -> Rule:
-    """The set-based rule for a centre."""
+def sets(
+    centre: Centre, believed: Believed, asked: Asked | None = None, name: str = "sets", demand: Contacts | None = None
+) -> Rule:
+    """The set-based rule for a centre. demand: the contacts whose pairs are believed apart."""
     asked = asked or Asked()
-    price = prices_of(centre, believed) if asked.prices else None
+    contacts = (None, None) if demand is None else (demand.kind, demand.row)
+    price = asked.prices * prices_of(centre, believed, *contacts) if asked.prices else None
     return decided(Start(centre, believed, asked, price), name=name)
 
 
-def prices_of(centre: Centre, believed: Believed) -> Doubles:
-    """(I, J) value of one more hour of each CSA, from each interval's fluid model."""
+def prices_of(centre: Centre, believed: Believed, kind: Ints | None = None, row: Ints | None = None) -> Doubles:
+    """(I, J) value of one more hour of each CSA, from each interval's fluid model. kind, row (N,): classes and rows of
+    the contacts whose pairs are believed apart, by which a class is split into types of contacts alike."""
     can, intervals = centre.can, centre.rates.shape[1]
+    of, weight, value = types_of(centre, believed, kind, row)
     found = np.zeros((intervals, len(centre.csas)))
-    value = class_values(believed, centre)
     before: dict[bytes, Doubles] = {}
     for i in range(intervals):
         begin = i * centre.interval_s
@@ -87,15 +97,32 @@ def prices_of(centre: Centre, believed: Believed) -> Doubles:
         key = centre.rates[:, i].tobytes() + share.tobytes()
         if key not in before:  # days repeat
             places = share * (1 if centre.capacity is None else centre.capacity)
-            demand = Demand(centre.rates[:, i], value, np.where(can, believed.handle_s, 0.0), can, places)
-            before[key] = fluid(demand).per_h
+            handle = np.where(can, believed.handle_s, 0.0)[of]
+            before[key] = fluid(Demand(centre.rates[of, i] * weight, value, handle, can[of], places)).per_h
         found[i] = before[key]
     return found
 
 
-def class_values(believed: Believed, centre: Centre) -> Doubles:
-    """(K, J) what a contact of each class is worth with each CSA."""
-    return np.where(centre.can, believed.success, 0.0)
+def types_of(centre: Centre, believed: Believed, kind: Ints | None, row: Ints | None) -> tuple[Longs, Doubles, Doubles]:
+    """Types of contacts (T): their class (T,), share of it (T,), and mean value with each CSA (T, J). Contacts of one
+    class differ in who is good for them, and a mean over all of them would leave nothing to choose: k-means of their
+    values (Lloyd, 1982) tells them apart."""
+    k = len(centre.classes)
+    if believed.pairs is None or kind is None or row is None:
+        return np.arange(k), np.ones(k), np.where(centre.can, believed.success, 0.0)
+    from sklearn.cluster import KMeans
+
+    of, weight, value = [], [], []
+    for one in range(k):
+        mine = np.where(centre.can[one], believed.pairs[row[kind == one]], 0.0)
+        if not len(mine):
+            continue
+        types = min(TYPES, len(np.unique(mine, axis=0)))
+        found = KMeans(types, n_init=1, random_state=0).fit(mine)
+        of += [one] * types
+        weight.append(np.bincount(found.labels_, minlength=types) / len(mine))
+        value.append(found.cluster_centers_)
+    return np.array(of), np.concatenate(weight), np.concatenate(value).astype(np.float64)
 
 
 class Sets:

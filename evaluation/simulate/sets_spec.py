@@ -21,8 +21,9 @@ class _Together(Named):
     """Resolutions that ending a minute's wait is worth."""
     guarantee_minutes: Positive | None = None
     """A contact that has waited so long is taken up before anything else counts."""
-    prices: bool = True
-    """CSA time has a price, by interval, so that who is scarce is kept for who needs them."""
+    prices: NotNegative = 1.0
+    """CSA time has a price, by interval, so that who is scarce is kept for who needs them: this share of what the fluid
+    model says. 0: none."""
     fill: bool = False
     """As many contacts as possible are taken up at once, whatever CSA time is worth."""
     window_s: NotNegative = 0.0
@@ -53,7 +54,7 @@ class SetsSpec(_Together):
     in_a_row: Annotated[int, Field(ge=1)] | None = None
     """Hard contacts in a row, at most."""
     spread_hard: NotNegative = 0.0
-    """Resolutions that a hard contact loses for each one that a CSA has had above the share of all."""
+    """Resolutions that a hard contact loses for each one that a CSA has had above everybody's share."""
     exposure_an_hour: NotNegative = 0.0
     """Contacts that each CSA should get at least."""
     exposure: NotNegative = 0.0
@@ -73,7 +74,9 @@ class SetsSpec(_Together):
 
             window = replayed(of, self.called("sets"))
             pairs = pair_values(self.bundle, window.window, window.csa_ids)
-        return sets(of.centre, Believed(of.success, of.centre.handle_s, pairs), asked, self.called("sets"))
+        return sets(
+            of.centre, Believed(of.success, of.centre.handle_s, pairs), asked, self.called("sets"), of.contacts()
+        )
 
 
 class OracleSpec(_Together):
@@ -85,4 +88,4 @@ class OracleSpec(_Together):
         """For the simulator."""
         asked = Asked(self.waiting(), None, self.prices, self.clock(), self.fill)
         truth = Believed(of.centre.success, of.centre.handle_s, of.true_pairs())
-        return sets(of.centre, truth, asked, self.called("oracle"))
+        return sets(of.centre, truth, asked, self.called("oracle"), of.contacts())

@@ -165,9 +165,10 @@ class Load:
         return Terms(rest, cap, value, float(again.min(initial=np.inf)))
 
     def above(self, had: Doubles) -> Doubles:
-        """How many of a kind (J,) each has had above their fair share: the share of the kind in all contacts."""
-        whole = float(self.taken.sum())
-        return had - self.taken * (float(had.sum()) / whole) if whole > 0 else np.zeros_like(had)
+        """How many of a kind (J,) each has had above their fair share: as many as everybody for each hour on shift. Not
+        for each contact, since who is quick would get as many more of the hard ones."""
+        whole = float(self.hours.sum())
+        return had - self.hours * (float(had.sum()) / whole) if whole > 0 else np.zeros_like(had)
 
     def short(self) -> Doubles:
         """Contacts (J,) that each is short of by `exposure_h`, 0 or more."""

@@ -56,7 +56,7 @@ def test_prices_are_of_the_intervals_in_which_time_is_scarce() -> None:
 
 def test_prices_bring_more_where_time_is_scarce() -> None:
     centre = skilled(1.2, 4.0)
-    priced = rule(centre, prices=True, waiting=Waiting(per_s=0.0003))
+    priced = rule(centre, prices=1.0, waiting=Waiting(per_s=0.0003))
     assert resolved(centre, priced) > resolved(centre, rule(centre, waiting=Waiting(per_s=0.0003))) + 0.01
     assert resolved(centre, priced) > resolved(centre, fifo()) + 0.03
 

@@ -1,0 +1,207 @@
+"""What policies reach on a generated centre under, near and over capacity, with the same staff: resolution, waits,
+occupancy, and how hard contacts are spread; and what a cap on occupancy costs in waits.
+
+    python -m benchmarks.policies --output docs/results/policies.json
+
+Notable: outcomes are drawn from the centre's truth, for the same contacts with the same luck under every policy, so
+intervals are of differences of pairs. Each policy stands there twice: told the truth of every pair, which shows what
+the way of assigning is worth, and told what a bundle believes that was trained on the centre's log before the window,
+which shows what is left of it in practice. The oracle is the set-based policy told the truth, with prices and without
+promises to CSAs. A share is of the oracle's uplift over first come, first served with the longest idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from benchmarks.measured import measure_verb
+from evaluation.generate.centre import generate
+from evaluation.generate.settings import Settings
+from evaluation.simulate import policies
+from evaluation.simulate.figures import NAMES
+from evaluation.simulate.policies import Rule
+from evaluation.simulate.replay import Replay, ReplaySpec, replay
+from evaluation.simulate.replay_bundle import pair_values
+from evaluation.simulate.replicate import Comparison, Estimate, Trial, compare
+from evaluation.simulate.sets import Asked, Believed, sets
+from serve.sets.sustain import Limits
+from serve.sets.wait import Waiting
+from twotower.clock import DAY, format_time
+from twotower.files import atomic_write
+
+Singles = npt.NDArray[np.float32]
+FIFO, MINUTE = "FIFO, longest idle", 60.0
+PRICES = 0.5  # of the fluid model's: the whole of them holds people back for contacts that wait too long
+SHOWN = ("resolved", "mean_wait_s", "p90_wait_s", "abandoned", "occupancy", "gini_load", "gini_hard")
+AGE = Waiting(per_s=0.02 / MINUTE)
+PROMISED = Waiting(per_s=0.02 / MINUTE, guarantee_s=4 * MINUTE)
+
+
+def limits(cap: float | None) -> Limits:
+    """The promises to CSAs that are tried."""
+    return Limits(occupancy=cap, over_s=4 * 3600.0, rest_s=30.0, in_a_row=3, spread_hard=0.2)
+
+
+def rules_of(of: Replay, known: dict[str, Singles], cap: float) -> tuple[Rule, ...]:
+    """Policies by what they are told: `truth`, `bundle`."""
+    found = [policies.fifo(FIFO)]
+    zero = np.zeros((len(of.centre.classes), len(of.csa_ids)))
+    for name, pairs in known.items():
+        believed = Believed(of.known, of.centre.handle_s, pairs)
+        found.append(policies.greedy(zero, AGE.per_s, name=f"greedy match, {name}", pairs=pairs))
+        for what, asked in (
+            ("sets without prices", Asked(AGE)),
+            ("oracle" if name == "truth" else "sets", Asked(AGE, prices=PRICES)),
+            ("sets with promises", Asked(PROMISED, limits(cap), prices=PRICES)),
+        ):
+            label = what if what == "oracle" else f"{what}, {name}"
+            found.append(sets(of.centre, believed, asked, label, of.demand))
+    return tuple(found)
+
+
+def run(of: Replay, rules: tuple[Rule, ...], replications: int, processes: int) -> Comparison:
+    """All of them on one load."""
+    trial = Trial(of.centre, rules, 0, 0.0, 20.0, of.demand, of.truth)
+    return compare(trial, replications, processes)
+
+
+def row_of(found: Comparison, name: str, figures: tuple[str, ...]) -> dict[str, Any]:
+    """A policy's figures, and what it has more than first come, first served."""
+    return {
+        figure: {"mean": of.mean, "half": of.half, "more": more.mean, "more_half": more.half}
+        for figure in figures
+        for of, more in [(found.of(name, figure), found.less(name, FIFO, figure))]
+    }
+
+
+def share(found: Comparison, name: str) -> Estimate:
+    """Of the oracle's uplift in resolution, by the jackknife over replications (Tukey, 1958)."""
+    column = list(NAMES).index("resolved")
+    mine, base, best = (found.values[found.names.index(one), :, column] for one in (name, FIFO, "oracle"))
+    whole = (mine - base).mean() / (best - base).mean()
+    n = len(mine)
+    if n < 2:
+        return Estimate(float(whole), float("nan"))
+    left = np.array([np.delete(mine - base, i).mean() / np.delete(best - base, i).mean() for i in range(n)])
+    return Estimate(float(whole), float(2 * np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())))
+
+
+def curve(of: Replay, pairs: Singles, caps: list[float], replications: int, processes: int) -> list[dict[str, Any]]:
+    """What each cap costs in waits and gains in rest, told the truth."""
+    believed = Believed(of.known, of.centre.handle_s, pairs)
+    rules = [policies.fifo(FIFO)]
+    for cap in caps:
+        asked = Asked(PROMISED, limits(cap if cap < 1 else None), prices=PRICES)
+        rules.append(sets(of.centre, believed, asked, f"cap {cap:.2f}", of.demand))
+    found = run(of, tuple(rules), replications, processes)
+    return [{"policy": name, **row_of(found, name, SHOWN)}
+            for name in found.names]  # fmt: skip
+
+
+def trained(data: Path, until: int, folder: Path) -> Path:
+    """A bundle of what was known before the window."""
+    moment = format_time(until)
+    measure_verb("train", "--data", str(data), "--until", moment, "--output", str(folder / "run"))
+    measure_verb("export", str(folder / "run"), "--output", str(folder / "bundle"))
+    return folder / "bundle"
+
+
+def table(load: float, found: Comparison, shares: dict[str, Estimate]) -> str:
+    """For the terminal."""
+    lines = [f"\nload {load:g}",
+             f"{'':32}{'resolved':>10}{'more':>16}{'of oracle':>16}{'wait, s':>9}{'more':>14}{'abandon':>9}"
+             f"{'occupancy':>11}{'Gini hard':>11}{'more':>17}"]  # fmt: skip
+    for name in found.names:
+        of = {figure: found.of(name, figure) for figure in NAMES}
+        more = {figure: found.less(name, FIFO, figure) for figure in NAMES}
+        part = shares[name]
+        lines.append(
+            f"{name:32}{of['resolved'].mean:>10.3f}{more['resolved'].mean:>+9.3f} ±{more['resolved'].half:.3f}"
+            f"{part.mean:>9.2f} ± {part.half:.2f}{of['mean_wait_s'].mean:>9.1f}{more['mean_wait_s'].mean:>+8.1f} "
+            f"±{more['mean_wait_s'].half:4.1f}{of['abandoned'].mean:>9.3f}{of['occupancy'].mean:>11.3f}"
+            f"{of['gini_hard'].mean:>11.3f}{more['gini_hard'].mean:>+9.3f} ± {more['gini_hard'].half:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All loads."""
+    data = folder / "centre"
+    if not data.exists():
+        generate(Settings(args.contacts, args.csas, ("en", "es"), args.seed, days=args.days), data)
+    arrived = pq.read_table(data / "contacts.parquet", columns=["arrived_at"])["arrived_at"]
+    last = int(np.asarray(arrived.cast("int64")).max())
+    begin = last // DAY * DAY - 4 * DAY
+    bundle = folder / "bundle"
+    if not args.no_bundle and not bundle.exists():
+        trained(data, begin, folder)
+    spec = ReplaySpec.model_validate(
+        {"tables": str(data), "from": format_time(begin), "to": format_time(begin + DAY), "outcomes": "truth",
+         "hard_share": 0.2, "interval_minutes": 60}
+    )  # fmt: skip
+    rows, more = [], []
+    for load in args.loads:
+        of = replay(spec.model_copy(update={"load": load}))
+        truth = np.asarray(1 / (1 + np.exp(-of.truth.pairs)), np.float32)
+        known = {"truth": truth}
+        if not args.no_bundle:
+            known["bundle"] = pair_values(bundle, of.window, of.csa_ids)
+        found = run(of, rules_of(of, known, args.cap), args.replications, args.processes)
+        shares = {name: share(found, name) for name in found.names}
+        print(table(load, found, shares), flush=True)
+        rows += [
+            {"load": load, "policy": name, "contacts": len(of.demand),
+             "of_oracle": {"mean": shares[name].mean, "half": shares[name].half},
+             **row_of(found, name, NAMES)}
+            for name in found.names
+        ]  # fmt: skip
+    if args.caps:
+        of = replay(spec.model_copy(update={"load": max(args.loads)}))
+        truth = np.asarray(1 / (1 + np.exp(-of.truth.pairs)), np.float32)
+        more = curve(of, truth, args.caps, args.replications, args.processes)
+        print(f"\nload {max(args.loads):g}: what a cap costs")
+        for row in more:
+            of_row = [
+                f"{name} {row[name]['mean']:.3f}" for name in ("mean_wait_s", "abandoned", "resolved", "occupancy")
+            ]
+            print(f"{row['policy']:24}{'   '.join(of_row)}")
+    return {
+        "contacts": args.contacts, "csas": args.csas, "days": args.days, "seed": args.seed, "cap": args.cap,
+        "replications": args.replications, "hard_share": 0.2, "rows": rows, "caps": more,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print tables, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contacts", type=int, default=90_000)
+    parser.add_argument("--csas", type=int, default=100)
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--loads", type=float, nargs="+", default=[0.4, 0.65, 1.0])
+    parser.add_argument("--cap", type=float, default=0.9)
+    parser.add_argument("--caps", type=float, nargs="*", default=[1.0, 0.95, 0.9, 0.85, 0.8])
+    parser.add_argument("--replications", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-bundle", action="store_true", help="told the truth alone")
+    parser.add_argument("--folder", type=Path, help="keep the centre and the bundle here, and use those that are there")
+    parser.add_argument("--output", type=Path, help="JSON file")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() if args.folder is None else nullcontext(args.folder) as folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        found = measure(args, Path(folder))
+    if args.output:
+        atomic_write(args.output, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
