@@ -1,4 +1,4 @@
-"""The whole loop on a generated centre: generate, check, train, export, match, evaluate.
+"""The whole loop on a generated centre: generate, check, train, export, match, evaluate, simulate.
 
 Notable: nothing here is the demo's own but the order. Every stage is the function behind its verb, with the defaults of
 the verb, so what the demo shows is what the command line does. Everything follows from the size and the seed; only the
@@ -24,10 +24,12 @@ from twotower.errors import DataError
 if TYPE_CHECKING:
     from evaluation.generate.centre import Summary
     from evaluation.ranking_run import Evaluation
+    from evaluation.simulate.replicate import Comparison
 
 MARKER = "demo.json"
-CENTRE, RUN, BUNDLE, REPORT = "centre", "run", "bundle", "report"
+CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
+LOAD, REPLICATIONS = 0.4, 2
 PEER_OPTIONS = (
     "--data.objective=in_batch", "--data.memory=off", "--data.batch_size=256", "--early_stopping.patience=5",
 )  # fmt: skip
@@ -46,6 +48,7 @@ class Demo:
     """Of the training run."""
     bundle_id: str
     evaluation: Evaluation
+    simulation: Comparison
     examples: list[Example]
     stages: Stages = field(compare=False)
 
@@ -77,9 +80,10 @@ def run_demo(
         bundle_id = export(stages, folder)
         shown = match(stages, folder)
         found = judge(stages, folder)
+        played = simulate(stages, folder, until, seed)
         said = {"contacts": contacts, "csas": csas, "seed": seed, "until": until, "bundle": bundle_id}
         (folder / MARKER).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    return Demo(Path(output), centre, until, facts, bundle_id, found, shown, stages)
+    return Demo(Path(output), centre, until, facts, bundle_id, found, played, shown, stages)
 
 
 def make_centre(stages: Stages, folder: Path, contacts: int, csas: int, seed: int) -> tuple[Summary, str]:
@@ -139,6 +143,32 @@ def judge(stages: Stages, folder: Path) -> Evaluation:
 
         found = evaluate(folder / BUNDLE, folder / CENTRE, peers=[folder / PEER])
         write_report(found, folder / REPORT)
+    return found
+
+
+def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
+    """Two days of the test at a load at which people wait, under the queue's order, the bundle and the oracle."""
+    with stages.stage("simulate"):
+        from evaluation.simulate.replicate import compare
+        from evaluation.simulate.report import write_report
+        from evaluation.simulate.scenario import ScenarioSpec, scenario_of
+        from twotower.clock import DAY, format_time, parse_time
+
+        begin = -(-parse_time(until, "until") // DAY) * DAY
+        window = {"tables": str(folder / CENTRE), "from": format_time(begin), "to": format_time(begin + 2 * DAY)}
+        asked = {"policy": "sets", "name": "sets, by the bundle", "bundle": str(folder / BUNDLE)}
+        spec = ScenarioSpec.model_validate(
+            {
+                "name": "two days of the test",
+                "centre": {**window, "outcomes": "truth", "load": LOAD, "seed": seed},
+                "policies": ["fifo", asked, "oracle"],
+                "replications": REPLICATIONS,
+                "seed": seed,
+            }
+        )
+        scenario = scenario_of(spec)
+        found = compare(scenario.trial, scenario.replications)
+        write_report(scenario.name, scenario.trial, found, folder / SIMULATION)
     return found
 
 

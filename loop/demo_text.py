@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluation.report_text import json_report as evaluation_report
 from evaluation.report_text import share, table
-from loop.demo import BUNDLE, CENTRE, PEER, REPORT, Demo
+from loop.demo import BUNDLE, CENTRE, PEER, REPORT, SIMULATION, Demo
 from loop.examples import Example
 
 
@@ -19,6 +19,7 @@ def text_report(done: Demo) -> str:
     for number, one in enumerate(done.examples, start=1):
         parts += ["", *_example(number, one)]
     parts += ["", "First choices on the test, by their true probability of success:", uplift_table(done), ""]
+    parts += ["The same bundle in a simulated centre that is busy, two days of the test:", policy_table(done), ""]
     parts += [table([("stage", "took", "share"), *done.stages.rows()]), "", _where(done)]
     return "\n".join(parts)
 
@@ -40,6 +41,22 @@ def uplift_table(done: Demo) -> str:
     return table(rows)
 
 
+def policy_table(done: Demo) -> str:
+    """What each policy resolves, and how long contacts wait."""
+    found = done.simulation
+    rows: list[Sequence[str]] = [("", "resolved", "more", "mean wait", "occupancy")]
+    for name in found.names:
+        of = {figure: found.of(name, figure) for figure in ("resolved", "mean_wait_s", "occupancy")}
+        more = found.less(name, found.names[0], "resolved")
+        rows.append(
+            (
+                name, f"{of['resolved'].mean:.3f}", f"{more.mean:+.3f} ± {more.half:.3f}",
+                f"{of['mean_wait_s'].mean:.0f} s", f"{of['occupancy'].mean:.3f}",
+            )
+        )  # fmt: skip
+    return table(rows)
+
+
 def json_report(done: Demo) -> dict[str, Any]:
     """The same for machines, with the whole evaluation."""
     return {
@@ -51,6 +68,10 @@ def json_report(done: Demo) -> dict[str, Any]:
         "until": done.until,
         "examples": [_plain(one) for one in done.examples],
         "evaluation": evaluation_report(done.evaluation),
+        "simulation": {
+            name: {figure: done.simulation.of(name, figure).mean for figure in ("resolved", "mean_wait_s", "occupancy")}
+            for name in done.simulation.names
+        },
         "seconds": {**done.stages.seconds, "total": done.stages.total},
     }
 
@@ -87,7 +108,8 @@ def _where(done: Demo) -> str:
     return (
         f"tables  {folder / CENTRE}\n"
         f"bundle  {folder / BUNDLE}  (id {done.bundle_id[:12]})\n"
-        f"report  {folder / REPORT / 'report.html'}  (open it in a browser)"
+        f"report  {folder / REPORT / 'report.html'}  (open it in a browser)\n"
+        f"        {folder / SIMULATION / 'report.html'}  (the simulated centre)"
     )
 
 

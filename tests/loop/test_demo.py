@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.truth import Truth
-from loop.demo import BUNDLE, CENTRE, MARKER, PEER, REPORT, Demo, run_demo
+from loop.demo import BUNDLE, CENTRE, MARKER, PEER, REPORT, SIMULATION, Demo, run_demo
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
 from loop.verb import VERB, one_thread
@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 def test_everything_lies_in_one_folder(demo: Demo) -> None:
     assert {path.name for path in demo.folder.iterdir()} == {
-        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, MARKER,
+        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, SIMULATION, MARKER,
     }  # fmt: skip
     assert [path.name for path in demo.folder.parent.iterdir()] == ["demo"]
     assert (demo.folder / REPORT / "report.html").is_file()
@@ -91,12 +91,32 @@ def test_the_report_says_where_everything_is_and_how_long_it_took(demo: Demo) ->
     text, data = text_report(demo), json_report(demo)
     assert str(demo.folder / BUNDLE) in text
     assert str(demo.folder / REPORT / "report.html") in text
-    for stage in ("generate", "check", "train", "train the naive peer", "export", "match", "evaluate", "total"):
+    for stage in (
+        "generate",
+        "check",
+        "train",
+        "train the naive peer",
+        "export",
+        "match",
+        "evaluate",
+        "simulate",
+        "total",
+    ):
         assert stage in text
         assert data["seconds"][stage] > 0
     assert all(example.text[:20] in text for example in demo.examples)
     json.dumps(plain(data), allow_nan=False)
     assert data["bundle_id"] == Matcher.load(demo.folder / BUNDLE).bundle.manifest.id
+
+
+def test_the_bundle_is_tried_in_a_simulated_centre(demo: Demo) -> None:
+    found = demo.simulation
+    assert found.names == ("FIFO, longest idle", "sets, by the bundle", "oracle")
+    assert all(0.2 < found.of(name, "resolved").mean < 1 for name in found.names)
+    text = text_report(demo)
+    for name in found.names:
+        assert f"{found.of(name, 'resolved').mean:.3f}" in text
+    assert "Who waits longer than" in (demo.folder / SIMULATION / "report.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_bytes(demo: Demo, tmp_path: Path) -> None:
