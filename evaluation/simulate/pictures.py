@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evaluation.page import svg
 from evaluation.simulate.details import GRID_S, languages_of
 from evaluation.simulate.replicate import Comparison, Trial
 
+Doubles = npt.NDArray[np.float64]
+MOST_NAMED, MOST_SHOWN = 4, 8  # classes of a group of skills; groups, the dearest first
 COLOURS = ("#9aa5b1", "#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#d68910", "#117a65", "#7b241c", "#34495e", "#b7950b")
 BARS = (("resolved", "resolved"), ("csat", "csat"), ("level", "service level"), ("mean_wait_s", "mean wait, s"),
         ("abandoned", "abandoned"), ("occupancy", "occupancy"), ("gini_load", "Gini of load"),
@@ -27,8 +31,30 @@ def pictures(trial: Trial, found: Comparison) -> dict[str, str]:
     }
     if len(languages_of(trial.centre)) > 1:
         drawn["Fairness by the customer's language"] = svg(lambda figure: _languages(figure, trial, found), 10, 3.2)
+    for name, price in prices_of_rules(trial).items():
+        drawn[f"What an hour of CSA time is worth: {name}"] = svg(partial(_prices, trial=trial, price=price), 9, 3.2)
     drawn["Through the day"] = svg(lambda figure: _series(figure, trial, found), 10, 5.2)
     return drawn
+
+
+def prices_of_rules(trial: Trial) -> dict[str, Doubles]:
+    """Prices (I, J) of CSA time, by the name of each policy that charges them; of equal ones the first."""
+    found: dict[str, Doubles] = {}
+    for rule in trial.rules:
+        price = getattr(rule.start, "price", None)
+        if price is not None and not any(np.array_equal(price, other) for other in found.values()):
+            found[rule.name] = price
+    return found
+
+
+def skills_of(trial: Trial) -> dict[str, npt.NDArray[np.int64]]:
+    """CSAs who can take the same classes, by the classes' names; positions."""
+    found: dict[str, list[int]] = {}
+    for csa, can in enumerate(trial.centre.can.T):
+        names = [name for name, one in zip(trial.centre.classes, can, strict=True) if one]
+        label = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if names[MOST_NAMED:] else "")
+        found.setdefault(label or "nothing", []).append(csa)
+    return {label: np.array(csas) for label, csas in found.items()}
 
 
 def colour(place: int) -> str:
@@ -100,6 +126,22 @@ def _languages(figure: Any, trial: Trial, found: Comparison) -> None:
         axes.set_title(title)
         plain_axes(axes)
     _legend(figure, parts[0])
+
+
+def _prices(figure: Any, trial: Trial, price: Doubles) -> None:
+    """Mean over who can take the same classes and is there."""
+    axes, step = figure.subplots(), trial.centre.interval_s
+    hours = np.arange(len(price)) * step / 3600
+    there = np.array([trial.centre.staffed_s(i * step, (i + 1) * step) > 0 for i in range(len(price))])
+    dear = sorted(skills_of(trial).items(), key=lambda one: -float(price[:, one[1]].sum() / len(one[1])))
+    for i, (label, csas) in enumerate(dear[:MOST_SHOWN]):
+        many = there[:, csas].sum(axis=1)
+        mean = np.where(many > 0, (price[:, csas] * there[:, csas]).sum(axis=1) / np.maximum(many, 1), np.nan)
+        axes.plot(hours, mean, color=colour(i), label=label, drawstyle="steps-post")
+    axes.set_xlabel("hours from the start")
+    axes.set_ylabel("resolutions an hour")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False)
+    plain_axes(axes)
 
 
 def _series(figure: Any, trial: Trial, found: Comparison) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from multiprocessing import get_context
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,6 +149,6 @@ def _on_ray(work: Work, numbers: Iterable[int]) -> Iterator[Found]:
         raise MissingExtraError(
             "Ray is not installed: pip install 'twotower-matcher[cluster]', or simulate in processes of this machine"
         ) from None
-    task = ray.remote(lambda number: work(number))
+    task: Any = ray.remote(lambda number: work(number))
     for pending in [task.remote(number) for number in numbers]:
         yield ray.get(pending)

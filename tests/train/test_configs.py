@@ -11,7 +11,8 @@ from train.run import run_training
 from twotower.errors import ConfigError
 
 PLACE = Path(__file__).parents[2] / "configs"
-CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in ("redaction", "utility")]  # for training
+OTHERS = {"redaction", "utility", "simulate", "replay", "staffing", "frontier", "anonymousbank"}  # of other verbs
+CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in OTHERS]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=[c.stem for c in CONFIGS])

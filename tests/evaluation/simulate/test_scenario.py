@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from evaluation.simulate.frontier import FrontierSpec
+from evaluation.simulate.mapping import read_mapping
 from evaluation.simulate.scenario import ScenarioSpec, read, scenario_of
+from evaluation.simulate.staffing_spec import StaffingSpec
 from twotower.cli import main
 from twotower.errors import ConfigError
 
@@ -172,3 +176,16 @@ def test_the_warnings_name_who_nobody_can_take(tmp_path: Path, capsys: pytest.Ca
     path = written(tmp_path, scenario(centre={**CENTRE, "classes": [*CENTRE["classes"], lone]}))
     assert main(["simulate", "--config", str(path), "--replications", "1"]) == 0
     assert "nobody can take loans: such contacts wait until they abandon" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [("simulate", ScenarioSpec), ("replay", ScenarioSpec), ("staffing", StaffingSpec), ("frontier", FrontierSpec)],
+)
+def test_what_ships_is_read(name: str, spec: type[BaseModel]) -> None:
+    found = read(Path(__file__).parents[3] / "configs" / f"{name}.yaml", spec)
+    assert found.model_dump()["centre"]
+
+
+def test_a_mapping_that_ships_is_read() -> None:
+    assert read_mapping(Path(__file__).parents[3] / "configs" / "anonymousbank.yaml")

@@ -11,7 +11,9 @@ import pytest
 
 from evaluation.simulate.centre import Centre, Patience, Shifts
 from evaluation.simulate.figures import figures, waits
+from evaluation.simulate.pictures import pictures, prices_of_rules, skills_of
 from evaluation.simulate.policies import Rule, fifo, greedy
+from evaluation.simulate.replicate import Trial, compare
 from evaluation.simulate.run import Records, simulate
 from evaluation.simulate.sets import Asked, Believed, prices_of, sets
 from evaluation.simulate.state import NOBODY
@@ -52,6 +54,17 @@ def test_prices_are_of_the_intervals_in_which_time_is_scarce() -> None:
     assert price.shape == (8, 10)
     assert not price[:4].any()
     assert (price[4:] > 0).all()
+
+
+def test_the_page_shows_what_an_hour_of_csa_time_is_worth() -> None:
+    centre = skilled(1.1, 2.0)
+    trial = Trial(centre, (fifo(), rule(centre, "dear", prices=1.0), rule(centre, "as dear", prices=1.0)))
+    assert list(prices_of_rules(trial)) == ["dear"]
+    groups = skills_of(trial)
+    assert sorted(groups) == ["bill, line", "bill, move", "line, move"]
+    assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(10))
+    drawn = pictures(trial, compare(trial, 1))
+    assert "bill, line" in drawn["What an hour of CSA time is worth: dear"]
 
 
 def test_prices_bring_more_where_time_is_scarce() -> None:
