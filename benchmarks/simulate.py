@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured import one_core
+from simulate_peers import Queue, by_ciw, by_simpy
 
-from benchmarks.measured import one_core
-from benchmarks.simulate_peers import Queue, by_ciw, by_simpy
 from evaluation.simulate.centre import Centre, Patience
 from evaluation.simulate.figures import figures
 from evaluation.simulate.policies import Rule, Vectors, fifo, greedy
