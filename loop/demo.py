@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
-LOAD, REPLICATIONS = 0.4, 2
+LOAD, REPLICATIONS = 0.4, 4
 PEER_OPTIONS = (
     "--data.objective=in_batch", "--data.memory=off", "--data.batch_size=256", "--early_stopping.patience=5",
 )  # fmt: skip
@@ -147,7 +147,7 @@ def judge(stages: Stages, folder: Path) -> Evaluation:
 
 
 def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
-    """Two days of the test at a load at which people wait, under the queue's order, the bundle and the oracle."""
+    """A day of the test at a load at which people wait, under the queue's order, the bundle and the oracle."""
     with stages.stage("simulate"):
         from evaluation.simulate.replicate import compare
         from evaluation.simulate.report import write_report
@@ -155,12 +155,12 @@ def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
         from twotower.clock import DAY, format_time, parse_time
 
         begin = -(-parse_time(until, "until") // DAY) * DAY
-        window = {"tables": str(folder / CENTRE), "from": format_time(begin), "to": format_time(begin + 2 * DAY)}
+        window = {"tables": str(folder / CENTRE), "from": format_time(begin), "to": format_time(begin + DAY)}
         asked = {"policy": "sets", "name": "sets, by the bundle", "bundle": str(folder / BUNDLE)}
         spec = ScenarioSpec.model_validate(
             {
-                "name": "two days of the test",
-                "centre": {**window, "outcomes": "truth", "load": LOAD, "seed": seed},
+                "name": "a day of the test",
+                "centre": {**window, "outcomes": "truth", "load": LOAD, "interval_minutes": 120, "seed": seed},
                 "policies": ["fifo", asked, "oracle"],
                 "replications": REPLICATIONS,
                 "seed": seed,

@@ -19,7 +19,7 @@ def text_report(done: Demo) -> str:
     for number, one in enumerate(done.examples, start=1):
         parts += ["", *_example(number, one)]
     parts += ["", "First choices on the test, by their true probability of success:", uplift_table(done), ""]
-    parts += ["The same bundle in a simulated centre that is busy, two days of the test:", policy_table(done), ""]
+    parts += ["The same bundle in a simulated centre that is busy, a day of the test:", policy_table(done), ""]
     parts += [table([("stage", "took", "share"), *done.stages.rows()]), "", _where(done)]
     return "\n".join(parts)
 
