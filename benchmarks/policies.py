@@ -98,11 +98,11 @@ def share(found: Comparison, name: str) -> Estimate:
 
 
 def curve(of: Replay, pairs: Singles, caps: list[float], replications: int, processes: int) -> list[dict[str, Any]]:
-    """What each cap costs in waits and gains in rest, told the truth; without a guarantee, which would override it."""
+    """What each cap costs in waits and gains in rest, told the truth; the guarantee may override it."""
     believed = Believed(of.known, of.centre.handle_s, pairs)
     rules = [policies.fifo(FIFO)]
     for cap in caps:
-        asked = Asked(AGE, limits(cap if cap < 1 else None), prices=PRICES)
+        asked = Asked(PROMISED, limits(cap if cap < 1 else None), prices=PRICES)
         rules.append(sets(of.centre, believed, asked, f"cap {cap:.2f}", of.demand))
     found = run(of, tuple(rules), replications, processes)
     return [{"policy": name, **row_of(found, name, SHOWN)}
