@@ -6,10 +6,15 @@ same bytes, and text stays text, so a report can be searched. Cells of tables ar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import StringIO
+from pathlib import Path
 from typing import Any
+
+from twotower.cli import plain
+from twotower.files import atomic_directory
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733; }
@@ -18,6 +23,16 @@ th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #dde
 th:first-child, td:first-child { text-align: left; }
 tr.model { background: #eaf3fa; } .note { color: #a04000; } svg { max-width: 100%; height: auto; }
 """
+
+
+def write_folder(folder: str | Path, html: str, **figures: Any) -> None:
+    """`report.html` and NAME.json for each of `figures`, NaN and infinity as null, in a new folder, whole or not at
+    all. Raises OutputError: the folder exists already or cannot be written."""
+    with atomic_directory(folder) as partial:
+        (partial / "report.html").write_text(html, encoding="utf-8")
+        for name, data in figures.items():
+            text = json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False)
+            (partial / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def page(title: str, body: Iterable[str]) -> str:

@@ -6,18 +6,16 @@ escaped, since it is the user's data and not ours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from evaluation.calibration import in_words
-from evaluation.page import page, table
+from evaluation.page import page, table, write_folder
 from evaluation.ranking_run import Evaluation
 from evaluation.report_plots import plots
 from evaluation.report_text import METRICS, OUTCOMES, TITLES, heading, json_report, share, short, signed, verdict
 from evaluation.residuals import Residual
-from twotower.files import atomic_directory
 from twotower.metrics import Interval
 
 
@@ -27,10 +25,7 @@ def write_report(found: Evaluation, folder: str | Path) -> None:
     Raises:
         OutputError: the folder exists already or cannot be written.
     """
-    with atomic_directory(folder) as partial:
-        (partial / "report.html").write_text(html_report(found), encoding="utf-8")
-        text = json.dumps(json_report(found), indent=1, ensure_ascii=False, allow_nan=False)
-        (partial / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, html_report(found), metrics=json_report(found))
 
 
 def html_report(found: Evaluation) -> str:

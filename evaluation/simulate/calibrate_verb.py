@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from twotower.cli import Report
+
+Done = tuple[Report, Callable[[str], None]]
+"""What an action says, and what writes its report to a new folder."""
 
 # Options, and whether they are needed, as `twotower.cli.check_action` takes them.
 OPTIONS = {"config": True, "log": True, "output": False, "split": False, "replications": False, "seed": False}
 
 
-def run(args: argparse.Namespace) -> Report:
+def run(args: argparse.Namespace) -> Done:
     """Fit, hold against the days held out, and write what was asked for."""
     from evaluation.simulate.calibrated import calibrate, json_report, text_report
     from evaluation.simulate.calibrated_html import write_calibrated
@@ -21,8 +25,4 @@ def run(args: argparse.Namespace) -> Report:
     calls = read_calls(args.log, read_mapping(args.config))
     found = calibrate(calls, None, args.split or "alternate", replications, args.seed or 0)
     text, data = text_report(found), json_report(found)
-    if args.output is not None:
-        write_calibrated(found, args.output)
-        text += f"\n\nreport: {args.output}/report.html"
-        data["output"] = args.output
-    return Report(text, data)
+    return Report(text, data), lambda folder: write_calibrated(found, folder)

@@ -223,19 +223,15 @@ def centre_file(found: Calibrated) -> dict[str, Any]:
         many = np.array([(calls.day == day).sum() for day in days])
         day = days[int(np.argmin(np.abs(many - many.mean())))]
         centre = replace(fitted.centre(shifts(calls, day, fitted.choices.staffing), place), patience=())
-        fields = {name: _plain(value) for name, value in vars(centre).items()}
+        fields = {name: _rounded(value) for name, value in vars(centre).items()}
         kinds[kind.name] = fields | {
-            "shifts": {name: _plain(value) for name, value in vars(centre.shifts).items()},
-            "patience": [
-                {"kind": "quantiles", "table": [_plain(s) for s in curve.quantiles(201)]} for curve in fitted.survival
-            ],
+            "shifts": {name: _rounded(value) for name, value in vars(centre.shifts).items()},
+            "patience": [{"kind": "quantiles", "table": list(curve.quantiles(201))} for curve in fitted.survival],
             "learning": asdict(centre.learning),
             "burnout": asdict(centre.burnout),
         }
     return kinds
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return np.round(value, 4).tolist()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def _rounded(value: Any) -> Any:
+    return np.round(value, 4) if isinstance(value, np.ndarray) else value

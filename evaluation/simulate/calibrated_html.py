@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -10,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.page import page, svg, table
+from evaluation.page import page, svg, table, write_folder
 from evaluation.report_plots import MISSED, MODEL, OTHER
 from evaluation.simulate.calibrated import Calibrated, cells, centre_file, json_report, text_report
 from evaluation.simulate.reproduce import FIGURES, TITLES, Reproduction
-from twotower.cli import plain
-from twotower.files import atomic_directory
 
 
 def write_calibrated(found: Calibrated, folder: str | Path) -> None:
@@ -23,14 +20,7 @@ def write_calibrated(found: Calibrated, folder: str | Path) -> None:
 
     Raises OutputError where the folder exists already or cannot be written.
     """
-    with atomic_directory(folder) as partial:
-        (partial / "centre.json").write_text(_json(centre_file(found)), encoding="utf-8")
-        (partial / "result.json").write_text(_json(json_report(found)), encoding="utf-8")
-        (partial / "report.html").write_text(html_report(found), encoding="utf-8")
-
-
-def _json(data: dict[str, Any]) -> str:
-    return json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_folder(folder, html_report(found), centre=centre_file(found), result=json_report(found))
 
 
 def html_report(found: Calibrated) -> str:

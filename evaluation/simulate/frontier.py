@@ -20,12 +20,11 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from evaluation.simulate.centre import HOUR
-from evaluation.simulate.described import CentreSpec, NotNegative, Strict, Whole, centre_of, overflow_of
+from evaluation.simulate.described import CentreSpec, Strict, centre_of
 from evaluation.simulate.figures import NAMES
-from evaluation.simulate.policy_base import Beliefs
 from evaluation.simulate.policy_specs import PolicySpec
 from evaluation.simulate.replicate import Comparison, Trial, compare
-from evaluation.simulate.scenario import as_mapping, believed
+from evaluation.simulate.scenario import RunSpec, as_mapping, beliefs_of
 from twotower.errors import ConfigError
 
 Doubles = npt.NDArray[np.float64]
@@ -75,19 +74,13 @@ class ChoiceSpec(Strict):
                 yield name, 1.0 if found[1] == ">=" else -1.0, float(found[2])
 
 
-class FrontierSpec(Strict):
+class FrontierSpec(RunSpec):
     """The file."""
 
-    name: str = "a centre"
     centre: CentreSpec
     sweeps: Annotated[tuple[SweepSpec, ...], Field(min_length=1)]
     objectives: Annotated[tuple[str, ...], Field(min_length=1)] = OBJECTIVES
     rules: dict[str, ChoiceSpec] = Field(default_factory=dict)
-    belief_error: NotNegative = 0.0
-    replications: Whole = 20
-    warm_up_hours: NotNegative = 0.0
-    target_s: NotNegative = 20.0
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def frontier(spec: FrontierSpec, processes: int = 1, on_ray: bool = False) -> Fr
     if unknown := [name for name in spec.objectives if name not in NAMES]:
         raise ConfigError(f"objectives: no figure is called {unknown[0]!r}; there are {', '.join(NAMES)}")
     centre = centre_of(spec.centre)
-    beliefs = Beliefs(centre, believed(centre, spec.belief_error, spec.seed), overflow_of(spec.centre))
+    beliefs = beliefs_of(spec.centre, centre, spec.belief_error, spec.seed)
     rules = tuple(one.rule(beliefs) for one in points_of(spec))
     trial = Trial(centre, rules, spec.seed, spec.warm_up_hours * HOUR, spec.target_s)
     found = compare(trial, spec.replications, processes, on_ray)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from html import escape
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.page import page, svg, table
+from evaluation.page import page, svg, table, write_folder
+from evaluation.report_text import table as text_table
 from evaluation.simulate.frontier import MORE_IS_BETTER, Chosen, Frontier
 from evaluation.simulate.pictures import colour, plain_axes
-from evaluation.simulate.report import COLUMNS, aligned, heading, json_report, said
-from twotower.cli import plain
-from twotower.files import atomic_directory
+from evaluation.simulate.report import COLUMNS, heading, json_report, said
 
 EXPLAINED = (
     "Mean over replications ± half of the 95 % interval; every point met the same contacts with the same luck. "
@@ -90,10 +88,10 @@ def rule_of(of: Frontier, chosen: Chosen) -> str:
 def text_report(of: Frontier) -> str:
     """For the terminal."""
     parts = [heading(of.spec.name, of.trial, of.found), f"objectives: {', '.join(map(title, of.objectives))}", ""]
-    parts.append(aligned(point_rows(of)))
+    parts.append(text_table(point_rows(of)))
     if of.chosen:
         parts += ["", f"what each rule takes, and how much more it has than {of.found.names[0]}:"]
-        parts += [aligned(choice_rows(of)), *(one.why for one in of.chosen if one.why)]
+        parts += [text_table(choice_rows(of)), *(one.why for one in of.chosen if one.why)]
     return "\n".join([*parts, "", EXPLAINED])
 
 
@@ -112,15 +110,12 @@ def json_of(of: Frontier) -> dict[str, Any]:
         }
         for one in of.chosen
     }  # fmt: skip
-    return dict(plain(data | {"objectives": of.objectives, "rules": rules}))
+    return data | {"objectives": of.objectives, "rules": rules}
 
 
 def write_report(of: Frontier, folder: str | Path) -> None:
     """`report.html` and `frontier.json` in a new folder, whole or not at all. Raises OutputError."""
-    with atomic_directory(folder) as partial:
-        (partial / "report.html").write_text(html_report(of), encoding="utf-8")
-        text = json.dumps(json_of(of), indent=1, ensure_ascii=False, allow_nan=False)
-        (partial / "frontier.json").write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, html_report(of), frontier=json_of(of))
 
 
 def html_report(of: Frontier) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from evaluation.simulate.replay import Replay
 from twotower.errors import ConfigError
 
 Doubles = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,19 @@ class Beliefs:
     """Of skills-based routing: level (K, J) and after how many seconds each step is open."""
     replay: Replay | None = None
     """The tables that the centre is a window of."""
+    _values: dict[str, Singles] = field(default_factory=dict, repr=False, compare=False)
 
-    def true_pairs(self) -> npt.NDArray[np.float32] | None:
+    def pair_values(self, bundle: str, name: str) -> Singles:
+        """(N, J) what a bundle says of every pair (`replay_bundle.pair_values`), computed once however many policies
+        ask. Raises as that does, and ConfigError for a centre that is not of tables."""
+        from evaluation.simulate.replay_bundle import pair_values
+
+        of = replayed(self, name)
+        if bundle not in self._values:
+            self._values[bundle] = pair_values(bundle, of.window, of.csa_ids)
+        return self._values[bundle]
+
+    def true_pairs(self) -> Singles | None:
         """(N, J) the truth of every pair of a centre of tables; None: the centre's `success` by class is all of it."""
         if self.replay is None or self.replay.truth.pairs is None:
             return None

@@ -118,7 +118,8 @@ class BundleScoresSpec(_OfBundle):
         from evaluation.simulate.replay_bundle import scores_rule
 
         name = self.called("bundle's scores")
-        return scores_rule(replayed(of, name), self.bundle, self.age_per_minute / MINUTE, self.scanned, name)
+        pairs = of.pair_values(self.bundle, name)
+        return scores_rule(replayed(of, name), pairs, self.age_per_minute / MINUTE, self.scanned, name)
 
 
 PolicySpec = Annotated[

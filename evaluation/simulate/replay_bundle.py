@@ -100,9 +100,8 @@ def _filled(values: Singles) -> Singles:
     return np.asarray(np.where(told, values, mean[:, None]), np.float32)
 
 
-def scores_rule(replay: Replay, bundle: str, age_per_s: float, scanned: int, name: str) -> Rule:
-    """The compiled loop's greedy rule by a bundle's values. Raises as `pair_values`."""
-    pairs = pair_values(bundle, replay.window, replay.csa_ids)
+def scores_rule(replay: Replay, pairs: Singles, age_per_s: float, scanned: int, name: str) -> Rule:
+    """The compiled loop's greedy rule by a bundle's values (N, J), as `pair_values` gives them."""
     value = np.zeros((len(replay.centre.classes), len(replay.csa_ids)))
     return policies.greedy(value, age_per_s, scanned=scanned, name=name, pairs=pairs)
 

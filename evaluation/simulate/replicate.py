@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.centre import Centre
-from evaluation.simulate.demand import Demand, at
+from evaluation.simulate.demand import Demand, at, poisson
 from evaluation.simulate.details import Details, details
 from evaluation.simulate.figures import NAMES, TARGET_S, figures
 from evaluation.simulate.policies import Rule
@@ -30,6 +30,7 @@ from twotower.progress import track
 Doubles = npt.NDArray[np.float64]
 Found = tuple[Doubles, tuple[Details, ...]]
 Work = Callable[[int], Found]
+_WORK: list[Work] = []  # of a process of the pool
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,19 @@ def estimate(values: Doubles) -> Estimate:
 
 def replication(trial: Trial, number: int) -> tuple[Doubles, tuple[Details, ...]]:
     """Figures (policies, NAMES) and details of one replication."""
-    rows, more = [], []
+    rows, more, demand = [], [], _demand(trial, number)
     for rule in trial.rules:
-        records = simulate(trial.centre, rule, trial.seed, number, _fresh(trial, number), trial.truth)
+        records = simulate(trial.centre, rule, trial.seed, number, demand, trial.truth)
         row = figures(trial.centre, records, trial.warm_up_s, trial.target_s).as_row()
         rows.append([row[name] for name in NAMES])
         more.append(details(trial.centre, records, trial.warm_up_s))
     return np.array(rows), tuple(more)
 
 
-def _fresh(trial: Trial, number: int) -> Demand | None:
+def _demand(trial: Trial, number: int) -> Demand:
+    """The contacts that all policies meet."""
     if trial.demand is None:
-        return None
+        return poisson(trial.centre, trial.seed, number)
     given = trial.demand
     fresh = at(trial.centre, given.arrival, given.kind, trial.seed, number)
     return Demand(given.arrival, given.kind, given.patience, fresh.key, given.logit, given.row)
@@ -138,8 +140,17 @@ def compare(trial: Trial, replications: int, processes: int = 1, on_ray: bool = 
 
 def _in_processes(processes: int, work: Work, numbers: Sequence[int]) -> Iterator[Found]:
     # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield from pool.map(work, numbers)
+    # The trial goes to each process once: values of pairs are large.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _keep, (work,)) as pool:
+        yield from pool.map(_kept, numbers)
+
+
+def _keep(work: Work) -> None:
+    _WORK.append(work)
+
+
+def _kept(number: int) -> Found:
+    return _WORK[-1](number)
 
 
 def _on_ray(work: Work, numbers: Iterable[int]) -> Iterator[Found]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from evaluation.page import page, table
+from evaluation.page import page, table, write_folder
+from evaluation.report_text import table as text_table
 from evaluation.simulate.figures import NAMES
 from evaluation.simulate.pictures import pictures
 from evaluation.simulate.replicate import Comparison, Estimate, Trial
-from twotower.files import atomic_directory
 
 COLUMNS = {
     "resolved": ("resolved", "{:.1%}"), "csat": ("csat", "{:.2f}"), "level": ("service level", "{:.1%}"),
@@ -75,21 +73,10 @@ def heading(name: str, trial: Trial, found: Comparison) -> str:
 
 def text_report(name: str, trial: Trial, found: Comparison) -> str:
     """For the terminal."""
-    parts = [heading(name, trial, found), *_warnings(trial), "", aligned([head_of(found), *rows_of(found)])]
+    parts = [heading(name, trial, found), *_warnings(trial), "", text_table([head_of(found), *rows_of(found)])]
     if len(found.names) > 1:
-        parts += ["", f"more than {found.names[0]}:", aligned([head_of(found), *rows_of(found, found.names[0])])]
+        parts += ["", f"more than {found.names[0]}:", text_table([head_of(found), *rows_of(found, found.names[0])])]
     return "\n".join([*parts, "", EXPLAINED])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns, the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
 
 
 def json_report(name: str, trial: Trial, found: Comparison) -> dict[str, Any]:
@@ -104,17 +91,14 @@ def json_report(name: str, trial: Trial, found: Comparison) -> dict[str, Any]:
     centre = trial.centre
     return {
         "name": name, "classes": len(centre.classes), "csas": len(centre.csas), "hours": centre.horizon_s / 3600,
-        "load": _plain(centre.load()), "replications": int(found.values.shape[1]), "seed": trial.seed,
+        "load": centre.load(), "replications": int(found.values.shape[1]), "seed": trial.seed,
         "warm_up_s": trial.warm_up_s, "target_s": trial.target_s, "policies": policies, "warnings": _warnings(trial),
     }  # fmt: skip
 
 
 def write_report(name: str, trial: Trial, found: Comparison, folder: str | Path) -> None:
     """`report.html` and `simulation.json` in a new folder, whole or not at all. Raises OutputError."""
-    with atomic_directory(folder) as partial:
-        (partial / "report.html").write_text(html_report(name, trial, found), encoding="utf-8")
-        text = json.dumps(json_report(name, trial, found), indent=1, ensure_ascii=False, allow_nan=False)
-        (partial / "simulation.json").write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, html_report(name, trial, found), simulation=json_report(name, trial, found))
 
 
 def html_report(name: str, trial: Trial, found: Comparison) -> str:
@@ -138,10 +122,5 @@ def _warnings(trial: Trial) -> list[str]:
     return found
 
 
-def _pair(estimate: Estimate) -> dict[str, float | None]:
-    return {"mean": _plain(estimate.mean), "half": _plain(estimate.half)}
-
-
-def _plain(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return float(value) if math.isfinite(value) else None
+def _pair(estimate: Estimate) -> dict[str, float]:
+    return {"mean": estimate.mean, "half": estimate.half}

@@ -38,22 +38,27 @@ def _kind_of_centre(given: Any) -> str:
     return TABLES if isinstance(given, ReplaySpec) or (isinstance(given, Mapping) and "tables" in given) else DESCRIBED
 
 
-class ScenarioSpec(Strict):
-    """The file."""
+class RunSpec(Strict):
+    """What a file says of any run."""
 
     name: str = "a centre"
-    centre: Annotated[
-        Annotated[CentreSpec, Tag(DESCRIBED)] | Annotated[ReplaySpec, Tag(TABLES)], Discriminator(_kind_of_centre)
-    ]
-    policies: Annotated[
-        tuple[Annotated[PolicySpec, BeforeValidator(as_mapping)], ...], Field(min_length=1, validate_default=True)
-    ] = ("fifo",)  # type: ignore[assignment]
     belief_error: NotNegative = 0.0
     """Standard deviation of what policies believe of a pair's log-odds, about the truth."""
     replications: Whole = 20
     warm_up_hours: NotNegative = 0.0
     target_s: NotNegative = 20.0
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ScenarioSpec(RunSpec):
+    """The file."""
+
+    centre: Annotated[
+        Annotated[CentreSpec, Tag(DESCRIBED)] | Annotated[ReplaySpec, Tag(TABLES)], Discriminator(_kind_of_centre)
+    ]
+    policies: Annotated[
+        tuple[Annotated[PolicySpec, BeforeValidator(as_mapping)], ...], Field(min_length=1, validate_default=True)
+    ] = ("fifo",)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,15 @@ def scenario_of(spec: ScenarioSpec) -> Scenario:
     if isinstance(spec.centre, ReplaySpec):
         return _replayed(spec, replay(spec.centre))
     centre = centre_of(spec.centre)
-    beliefs = Beliefs(centre, believed(centre, spec.belief_error, spec.seed), overflow_of(spec.centre))
+    beliefs = beliefs_of(spec.centre, centre, spec.belief_error, spec.seed)
     rules = tuple(one.rule(beliefs) for one in spec.policies)
     trial = Trial(centre, rules, spec.seed, spec.warm_up_hours * HOUR, spec.target_s)
     return Scenario(spec.name, trial, spec.replications)
+
+
+def beliefs_of(spec: CentreSpec, centre: Centre, error: float, seed: int) -> Beliefs:
+    """What policies are made of, for a described centre."""
+    return Beliefs(centre, believed(centre, error, seed), overflow_of(spec))
 
 
 def _replayed(spec: ScenarioSpec, of: Replay) -> Scenario:

@@ -10,7 +10,7 @@ from pydantic import Field
 from evaluation.simulate.centre import HOUR
 from evaluation.simulate.described import MINUTE, NotNegative, Positive, Share
 from evaluation.simulate.policies import Rule
-from evaluation.simulate.policy_base import Beliefs, Named, replayed
+from evaluation.simulate.policy_base import Beliefs, Named
 from evaluation.simulate.sets import Asked, Believed, sets
 from serve.sets.sustain import Limits
 from serve.sets.wait import Waiting
@@ -68,12 +68,7 @@ class SetsSpec(_Together):
             exposure_h=self.exposure_an_hour, exposure=self.exposure, fades_s=self.fades_hours * HOUR,
         )  # fmt: skip
         asked = Asked(self.waiting(), limits, self.prices, self.clock(), self.fill)
-        pairs = None
-        if self.bundle is not None:
-            from evaluation.simulate.replay_bundle import pair_values
-
-            window = replayed(of, self.called("sets"))
-            pairs = pair_values(self.bundle, window.window, window.csa_ids)
+        pairs = None if self.bundle is None else of.pair_values(self.bundle, self.called("sets"))
         return sets(
             of.centre, Believed(of.success, of.centre.handle_s, pairs), asked, self.called("sets"), of.contacts()
         )

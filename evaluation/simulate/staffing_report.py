@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from html import escape
 from pathlib import Path
@@ -10,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.page import page, svg, table
+from evaluation.page import page, svg, table, write_folder
+from evaluation.report_text import table as text_table
 from evaluation.simulate.pictures import colour, plain_axes
 from evaluation.simulate.replicate import Estimate
-from evaluation.simulate.report import aligned, said
+from evaluation.simulate.report import said
 from evaluation.simulate.staffing import Found, Verdict
 from evaluation.simulate.staffing_answer import Answer, PolicyAnswer
 from evaluation.simulate.staffing_start import clock
 from twotower.cli import plain
-from twotower.files import atomic_directory
 
 FORMS = {"service_level": "{:.1%}", "abandoned": "{:.1%}", "mean_wait_s": "{:.1f} s", "occupancy": "{:.1%}"}
 WORDS = {
@@ -141,12 +140,12 @@ def impossible(answer: Answer, policy: PolicyAnswer) -> list[str]:
 
 def text_report(answer: Answer) -> str:
     """For the terminal."""
-    parts = [heading(answer), "", aligned(total_rows(answer))]
+    parts = [heading(answer), "", text_table(total_rows(answer))]
     for one in answer.policies:
         parts += ["", *impossible(answer, one)]
         if one.searches[0].met:
-            parts += [f"{one.name}: CSAs by interval", aligned(staff_rows(answer, one)), ""]
-            parts += [aligned(target_rows(answer, one.searches[0].fresh))]
+            parts += [f"{one.name}: CSAs by interval", text_table(staff_rows(answer, one)), ""]
+            parts += [text_table(target_rows(answer, one.searches[0].fresh))]
             parts += ["", *_shift_lines(answer, one)] if one.covered is not None else []
     return "\n".join([*parts, "", *explained(answer)])
 
@@ -211,10 +210,7 @@ def _shifts(answer: Answer, policy: PolicyAnswer) -> dict[str, Any] | None:
 
 def write_report(answer: Answer, folder: str | Path) -> None:
     """`report.html` and `staffing.json` in a new folder, whole or not at all. Raises OutputError."""
-    with atomic_directory(folder) as partial:
-        (partial / "report.html").write_text(html_report(answer), encoding="utf-8")
-        text = json.dumps(json_report(answer), indent=1, ensure_ascii=False, allow_nan=False)
-        (partial / "staffing.json").write_text(text + "\n", encoding="utf-8")
+    write_folder(folder, html_report(answer), staffing=json_report(answer))
 
 
 def html_report(answer: Answer) -> str:

@@ -26,12 +26,10 @@ from evaluation.simulate.described import (
     Strict,
     Whole,
     centre_of,
-    overflow_of,
 )
 from evaluation.simulate.policies import Rule
-from evaluation.simulate.policy_base import Beliefs
 from evaluation.simulate.policy_specs import PolicySpec
-from evaluation.simulate.scenario import as_mapping, believed
+from evaluation.simulate.scenario import as_mapping, beliefs_of
 from twotower.errors import ConfigError
 
 Doubles = npt.NDArray[np.float64]
@@ -192,7 +190,7 @@ def with_csas(spec: CentreSpec, csas: Longs, rates: Doubles | None) -> CentreSpe
 
 def rules_of(spec: StaffingSpec, wide: CentreSpec, centre: Centre) -> tuple[Rule, ...]:
     """The policies for a centre. Raises ConfigError where two have one name."""
-    beliefs = Beliefs(centre, believed(centre, spec.belief_error, spec.seed), overflow_of(wide))
+    beliefs = beliefs_of(wide, centre, spec.belief_error, spec.seed)
     rules = tuple(one.rule(beliefs) for one in spec.policies)
     names = [rule.name for rule in rules]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.simulate.calibrate_verb import OPTIONS as CALIBRATE
+from evaluation.simulate.calibrate_verb import Done
 from evaluation.simulate.calibrate_verb import run as calibrate
 from twotower.cli import Report, Verb, check_action
 
@@ -50,10 +52,16 @@ def run(args: argparse.Namespace) -> Report:
     if args.output is not None and Path(args.output).exists():
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
     action = {"staffing": _staffing, "frontier": _frontier, "calibrate": calibrate, "run": _run}[args.action]
-    return action(args)
+    found, write = action(args)
+    if args.output is None:
+        return found
+    write(args.output)
+    return replace(
+        found, text=f"{found.text}\n\nreport: {args.output}/report.html", data={**found.data, "output": args.output}
+    )
 
 
-def _run(args: argparse.Namespace) -> Report:
+def _run(args: argparse.Namespace) -> Done:
     from evaluation.simulate.replicate import compare
     from evaluation.simulate.report import json_report, text_report, write_report
     from evaluation.simulate.scenario import ScenarioSpec, read, scenario_of
@@ -64,14 +72,10 @@ def _run(args: argparse.Namespace) -> Report:
     found = compare(scenario.trial, scenario.replications, args.processes or 1, bool(args.ray))
     text = text_report(scenario.name, scenario.trial, found)
     data = json_report(scenario.name, scenario.trial, found)
-    if args.output is not None:
-        write_report(scenario.name, scenario.trial, found, args.output)
-        text += f"\n\nreport: {args.output}/report.html"
-        data["output"] = args.output
-    return Report(text, data)
+    return Report(text, data), lambda folder: write_report(scenario.name, scenario.trial, found, folder)
 
 
-def _staffing(args: argparse.Namespace) -> Report:
+def _staffing(args: argparse.Namespace) -> Done:
     from evaluation.simulate.scenario import read
     from evaluation.simulate.staffing_answer import staffing
     from evaluation.simulate.staffing_report import json_report, text_report, write_report
@@ -81,14 +85,10 @@ def _staffing(args: argparse.Namespace) -> Report:
     journal = None if args.output is None else Path(f"{args.output}.progress.json")
     answer = staffing(spec, args.processes or 1, journal)
     text, data = text_report(answer), json_report(answer)
-    if args.output is not None:
-        write_report(answer, args.output)
-        text += f"\n\nreport: {args.output}/report.html"
-        data["output"] = args.output
-    return Report(text, data, all(one.met for one in answer.policies))
+    return Report(text, data, all(one.met for one in answer.policies)), lambda folder: write_report(answer, folder)
 
 
-def _frontier(args: argparse.Namespace) -> Report:
+def _frontier(args: argparse.Namespace) -> Done:
     from evaluation.simulate.frontier import FrontierSpec, frontier
     from evaluation.simulate.frontier_report import json_of, text_report, write_report
     from evaluation.simulate.scenario import read
@@ -97,11 +97,7 @@ def _frontier(args: argparse.Namespace) -> Report:
     spec = read(args.config, FrontierSpec, {name: value for name, value in given.items() if value is not None})
     found = frontier(spec, args.processes or 1, bool(args.ray))
     text, data = text_report(found), json_of(found)
-    if args.output is not None:
-        write_report(found, args.output)
-        text += f"\n\nreport: {args.output}/report.html"
-        data["output"] = args.output
-    return Report(text, data, not any(one.why for one in found.chosen))
+    return Report(text, data, not any(one.why for one in found.chosen)), lambda folder: write_report(found, folder)
 
 
 VERB = Verb("a centre simulated under several policies", configure, run, extra="evaluation")

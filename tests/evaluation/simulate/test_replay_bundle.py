@@ -59,6 +59,10 @@ def spec(tables: Path, /, **more: Any) -> ReplaySpec:
     return ReplaySpec.model_validate({"tables": str(tables), "from": FROM, "to": TO, "folds": 2} | more)
 
 
+def values_of(replayed: Replay, bundle: Path) -> np.ndarray:
+    return pair_values(str(bundle), replayed.window, replayed.csa_ids)
+
+
 def ran(of: Replay, rule: Rule) -> Records:
     return simulate(of.centre, rule, 0, 0, of.demand, of.truth)
 
@@ -66,7 +70,7 @@ def ran(of: Replay, rule: Rule) -> Records:
 @pytest.mark.parametrize("age", [0.0, 0.02 / 60])
 def test_both_variants_decide_the_same(one_day: Replay, bundle: Path, age: float) -> None:
     asked = ran(one_day, bundle_rule(one_day, str(bundle), age, 16, False, "asked"))
-    scored = ran(one_day, scores_rule(one_day, str(bundle), age, 16, "scored"))
+    scored = ran(one_day, scores_rule(one_day, values_of(one_day, bundle), age, 16, "scored"))
     assert (asked.csa != NOBODY).sum() > 90
     assert (asked.start > asked.arrival).sum() > 30  # some waited, so whom a free CSA takes was decided, too
     assert np.array_equal(asked.csa, scored.csa)
@@ -122,7 +126,7 @@ def test_who_joined_since_is_neither_preferred_nor_shunned(one_day: Replay, bund
 def test_a_bundle_of_other_csas(one_day: Replay, bundle: Path) -> None:
     names = tuple(f"other {i}" for i in range(len(one_day.csa_ids)))
     other = replace(one_day, centre=replace(one_day.centre, csas=names))
-    for rule in (lambda: scores_rule(other, str(bundle), 0.0, 16, "x"),
+    for rule in (lambda: values_of(other, bundle),
                  lambda: bundle_rule(other, str(bundle), 0.0, 16, False, "x")):  # fmt: skip
         with pytest.raises(ConfigError, match=r"bundle \w{12}: holds 0 of the \d+ CSAs who work in the window"):
             rule()
@@ -136,7 +140,7 @@ def test_one_that_would_learn_what_it_knows(tables: Path, bundle: Path) -> None:
 
 def test_a_bundle_that_is_not_there(one_day: Replay, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere"):
-        scores_rule(one_day, str(tmp_path / "nowhere"), 0.0, 16, "x")
+        values_of(one_day, tmp_path / "nowhere")
 
 
 def test_a_described_centre_has_no_contacts_for_a_bundle(one_day: Replay, bundle: Path) -> None:
