@@ -1,9 +1,10 @@
 """One CSA for each of several contacts: all of them together, or in order of arrival the best who is left.
 
 Notable: a CSA takes one contact of a call unless `capacity` says otherwise. Together, as many contacts as possible are
-taken up, those past their guarantee first, and of all such assignments the one of the largest sum (`serve/sets/`); each
-contact asks for as many candidates as there are contacts, since the others cannot take more CSAs than that. In order of
-arrival a contact asks for as many as are taken, and one more: quick, and what is left when time runs short.
+taken up, those past their guarantee first, then by priority where that is asked for, and of all such assignments the
+one of the largest sum (`serve/sets/`); each contact asks for as many candidates as there are contacts, since the others
+cannot take more CSAs than that. In order of arrival a contact asks for as many as are taken, and one more: quick, and
+what is left when time runs short.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from serve.answer import Candidate
-from serve.contact import MatchError, given, moment_of
+from serve.contact import MatchError, given, moment_of, priority_of
 from serve.sets.given import Candidates
 from serve.sets.wait import Waiting
 from serve.sets.window import settle
@@ -66,7 +67,8 @@ def assign_together(
     Where candidates have no calibrated probability, or are ranked by something else, their scores are compared within a
     contact alone: the sum is that of how far each falls short of the contact's best. wait: what waiting is worth, and
     the guarantee, in place of `WAIT`. A contact may say how long it has waited, `wait_s`, in place of `at` (default:
-    the latest arrival) less `arrived_at`; and its own `guarantee_s`. Raises MatchError for such a number that is none.
+    the latest arrival) less `arrived_at`; its own `guarantee_s`; and its `priority`, which counts where `wait` says
+    which comes first. Raises MatchError for such a number that is none.
     """
     room, waiting = checked(capacity), wait or WAIT
     many = enough(len(contacts), capacity)
@@ -78,7 +80,7 @@ def assign_together(
         np.cumsum([0, *map(len, found)]), np.array([csas[one.csa_id] for few in found for one in few], np.int64),
         np.array([value for few in found for value in values(few)]), len(csas),
         np.array([room.get(csa_id, 1) for csa_id in csas], np.int64), age=waiting.age(waited),
-        overdue_s=waiting.overdue_s(waited, guarantee), fill=True,
+        overdue_s=waiting.overdue_s(waited, guarantee), priority=waiting.ranks(priorities(contacts)), fill=True,
     )  # fmt: skip
     places = {(i, csas[one.csa_id]): one for i, few in enumerate(found) for one in few}
     chosen = [None if j < 0 else places[i, j] for i, j in enumerate(settle(window).csa.tolist())]
@@ -124,6 +126,12 @@ def waits(contacts: Sequence[Mapping[str, Any]], at: datetime | int | None) -> l
         told = _seconds(contact, "wait_s")
         found.append(max(0.0, (now - moments.get(i, now)) / 1e6) if told is None else told)
     return found
+
+
+def priorities(contacts: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What each contact says of its own, NaN: nothing. Raises MatchError."""
+    found = [priority_of(given(contact, "priority")) for contact in contacts]
+    return [math.nan if one is None else one for one in found]
 
 
 def checked(capacity: Mapping[str, int] | None) -> dict[str, int]:

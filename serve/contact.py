@@ -47,7 +47,7 @@ def clean(contact: Mapping[str, Any]) -> dict[str, Any]:
     for name in TIMES:
         value = given(contact, name)
         found[name] = None if value is None else moment_of(value, name)
-    found["priority"] = _priority(given(contact, "priority"))
+    found["priority"] = priority_of(given(contact, "priority"))
     return found
 
 
@@ -64,7 +64,8 @@ def given(contact: Mapping[str, Any], name: str) -> Any:
         return value
 
 
-def _priority(value: Any) -> float | None:
+def priority_of(value: Any) -> float | None:
+    """A contact's, None where it has none. Raises MatchError for what is no number."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -16,7 +16,7 @@ from serve.assign import WAIT, Method
 from serve.contact import EARLIEST, LATEST, MatchError, moment_of
 from serve.roster.changes import LONGEST_ID, Presence
 from serve.roster.eligibility import Need
-from serve.sets.wait import Waiting
+from serve.sets.wait import Order, Waiting
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 
@@ -118,14 +118,17 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class WaitBody(Asked):
-    """What a second of waiting is worth, beside the probability of being resolved, and how long a wait may be."""
+    """What a second of waiting is worth, beside the probability of being resolved, how long a wait may be, and which of
+    the contacts' priorities come first (null: they do not count)."""
 
     per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = WAIT.per_s
     guarantee_s: Seconds | None = None
+    priority: Order | None = None
 
     def waiting(self) -> Waiting:
         """As the matcher takes it."""
-        return Waiting(self.per_s, math.inf if self.guarantee_s is None else self.guarantee_s)
+        guarantee_s = math.inf if self.guarantee_s is None else self.guarantee_s
+        return Waiting(self.per_s, guarantee_s, priority=self.priority)
 
 
 class AssignContact(ContactBody):

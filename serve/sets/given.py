@@ -17,7 +17,7 @@ More = Callable[[Longs, Longs], Doubles]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What both kinds of window come to: a graph and arrays of its shape E, with `room` and `overdue_s` as given."""
+    """What both kinds of window come to: a graph and arrays of its shape E, with those of CSAs and contacts."""
 
     graph: Graph
     gain: Doubles
@@ -26,6 +26,7 @@ class Pairs:
     cap: Bools
     room: Longs
     overdue_s: Doubles | None
+    priority: Doubles
     fill: bool
 
 
@@ -51,6 +52,9 @@ class Window:
     """(F,) or (W, F) pairs that break a cap."""
     forbidden: Longs | None = None
     """(n, 2) contact and CSA who must not meet."""
+    priority: Doubles | None = None
+    """(W,) of contacts, 0: whoever has more is taken up before who has less, whatever their value, as many as can be
+    without breaking rest or cap; 0 or below: none."""
     fill: bool = False
     """As many contacts as possible are taken up, whatever their value; else those alone of whom the CSA's time is worth
     it (value + age − price ≥ 0)."""
@@ -69,7 +73,8 @@ class Window:
         gain -= numbers(self.price, (csas,) if self.price is None or np.ndim(self.price) < 2 else shape, "price")
         rest, cap = (_broad(one, shape, name) for one, name in ((self.rest, "rest"), (self.cap, "cap")))
         late = None if self.overdue_s is None else numbers(self.overdue_s, (waiting,), "overdue_s")
-        return Pairs(Dense(shape), gain, can, rest, cap, places(self.room, csas), late, self.fill)
+        room, priority = places(self.room, csas), numbers(self.priority, (waiting,), "priority")
+        return Pairs(Dense(shape), gain, can, rest, cap, room, late, priority, self.fill)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Candidates:
     """(F,)."""
     cap: Bools | None = None
     """(F,)."""
+    priority: Doubles | None = None
     fill: bool = False
     more: More | None = None
     """For contacts (m,) whose candidates are all taken: the values (m, q) of CSAs (q,) with room, NaN: may not."""
@@ -120,7 +126,8 @@ class Candidates:
             for one, name in ((self.rest, "rest"), (self.cap, "cap"))
         )
         late = None if self.overdue_s is None else numbers(self.overdue_s, (waiting,), "overdue_s")
-        return Pairs(graph, gain, can, rest, cap, places(self.room, self.csas), late, self.fill)
+        room, priority = places(self.room, self.csas), numbers(self.priority, (waiting,), "priority")
+        return Pairs(graph, gain, can, rest, cap, room, late, priority, self.fill)
 
 
 def numbers(given: npt.ArrayLike | None, shape: tuple[int, ...], name: str) -> Doubles:

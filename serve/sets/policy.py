@@ -1,7 +1,7 @@
 """One rule over time: who gets whom in each window, with waits, limits, prices and the window's length put together.
 
 Notable: the same object serves a router, which tells it what begins and ends, and a simulator, which may only show who
-has room (`Load.seen`). It holds no contact: what a window is about comes in as arrays, so a contact that gave up needs
+has room. It holds no contact: what a window is about comes in as arrays, so a contact that gave up needs
 no telling.
 """
 
@@ -49,6 +49,8 @@ class Waitlist:
     """(W,) class of each contact, for prices that are told what is asked for."""
     forbidden: Longs | None = None
     """(n, 2) positions of contact and CSA here."""
+    priority: Doubles | None = None
+    """(W,) as in `Window`, none."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class SetPolicy:
         value = np.where(can, asked.value, 0.0) + terms.value
         return Window(
             value, can, asked.room, age=rules.waiting.age(asked.waited_s), price=price, overdue_s=overdue_s,
-            rest=terms.rest, cap=terms.cap, forbidden=asked.forbidden, fill=rules.fill,
+            rest=terms.rest, cap=terms.cap, forbidden=asked.forbidden, priority=asked.priority, fill=rules.fill,
         )  # fmt: skip
 
     def terms(self, asked: Waitlist) -> Terms:

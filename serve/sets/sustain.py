@@ -174,15 +174,6 @@ class Load:
         """Contacts (J,) that each is short of by `exposure_h`, 0 or more."""
         return np.maximum(0.0, self.limits.exposure_h * self.hours - self.taken)
 
-    def seen(self, now_s: float, csa: Longs, room: npt.ArrayLike, idle_s: npt.ArrayLike) -> None:
-        """For who is told of CSAs with room (F,) and not when contacts end: what they no longer have in hand has ended,
-        `idle_s` (F,) ago. Nobody else's contacts have."""
-        room, idle = np.asarray(room, np.float64), numbers(idle_s, (len(csa),), "idle_s")
-        fewer = np.flatnonzero(self.places[csa] - room < self.in_hand[csa])
-        for i in fewer:
-            for _ in range(int(self.in_hand[csa[i]] - (self.places[csa[i]] - room[i]))):
-                self.ended(csa[i], max(now_s - float(idle[i]), float(self.at[csa[i]])))
-
     def _cools_s(self, csa: Longs) -> Doubles:
         """s (F,) of idleness until the occupancy is at the cap c: work·e^(−t/τ) = c·(shifted·e^(−t/τ) + τ·(1 −
         e^(−t/τ)))."""

@@ -10,6 +10,7 @@ hostile sequences of windows). Who comes after that is never ahead of it, whatev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from serve.sets.given import seconds
 from serve.sets.graph import Doubles
 from twotower.errors import ConfigError
 
+Order = Literal["higher", "lower"]
+ORDERS: tuple[Order, ...] = ("higher", "lower")
 NEVER_S = 1e18  # s until a guarantee is over that nobody gave
 
 
@@ -31,6 +34,9 @@ class Waiting:
     """After so many seconds a contact is taken up before anything else counts."""
     power: float = 1.0
     """1: each second counts alike; above: later ones count more, as where patience runs out."""
+    priority: Order | None = None
+    """Which of the contacts' own priorities are taken up first, after guarantees and before value; None: they do not
+    count, since numbers mean the one here and the other there."""
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.per_s) and self.per_s >= 0):
@@ -41,6 +47,8 @@ class Waiting:
             raise ConfigError(f"power: {self.power}; 1 (linear) or more expected")
         if self.power > 1 and not 0 < self.guarantee_s < np.inf:
             raise ConfigError("power above 1 needs a guarantee_s above 0, in which the wait is measured")
+        if self.priority not in (None, *ORDERS):
+            raise ConfigError(f"priority: {self.priority!r}; {' or '.join(ORDERS)} expected")
 
     def age(self, waited_s: npt.ArrayLike) -> Doubles:
         """Worth (W,) of ending waits of so many seconds (W,) now: per_s · w · (w / guarantee)^(power − 1). Raises
@@ -49,6 +57,14 @@ class Waiting:
         if self.power == 1:
             return self.per_s * waited
         return np.asarray(self.per_s * waited * (waited / self.guarantee_s) ** (self.power - 1))
+
+    def ranks(self, priority: npt.ArrayLike) -> Doubles:
+        """The contacts' own priorities (W,) as `Window` has them: more is first, 0 without one (NaN)."""
+        own = np.asarray(priority, np.float64) * (-1.0 if self.priority == "lower" else 1.0)
+        known = ~np.isnan(own)
+        if self.priority is None or not known.any():
+            return np.zeros(own.shape)
+        return np.where(known, 1.0 + np.searchsorted(np.unique(own[known]), own), 0.0)
 
     def overdue_s(self, waited_s: npt.ArrayLike, guarantee_s: npt.ArrayLike | None = None) -> Doubles:
         """Seconds (W,) past the guarantee, negative before; guarantee_s (W,): of each contact in place of the common

@@ -2,13 +2,15 @@
 
 Order of precedence, each exact before the next is asked: **deadline** (contacts past their wait guarantee are taken up,
 of these the oldest first), **rest** (as few of them as possible meet a CSA who should rest), **cap** (as few as
-possible meet a CSA at their cap), then, where `fill` asks for it, as many contacts as possible, then **value**. Only a
-contact past its guarantee may break rest or cap; others wait.
+possible meet a CSA at their cap), **priority** (as many contacts as possible of the highest, of these as many of the
+next, …), then, where `fill` asks for it, as many contacts as possible, then **value**. Only a contact past its
+guarantee may break rest or cap; others wait.
 
 Notable: precedence is no weight. Who is overdue and can be taken up is a basis of a transversal matroid (Edmonds and
 Fulkerson, 1965), and weights 1, 2, 3 … by age find the basis that takes the oldest first, as any weights of that order
-do. After that each stage narrows the graph to its optimal face (`serve/sets/duals.py`), from which the next one
-chooses, so no value, however large or small, meets a number that stands for a rank.
+do; likewise weights by priority find the most of the highest first. After that each stage narrows the graph to its
+optimal face (`serve/sets/duals.py`), from which the next one chooses, so no value, however large or small, meets a
+number that stands for a rank.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ def settle(window: Window | Candidates, prove: bool = True) -> Settled:
     if not waiting or not csas or not may.any():
         chosen, task = np.full(waiting, WAITS), rules.task(may, np.zeros(waiting, np.bool_))
     else:
-        task = _filled(rules, _precedence(rules)) if given.fill else _precedence(rules)
+        task = _preferred(rules, _precedence(rules), given.priority)
+        task = _filled(rules, task) if given.fill else task
         chosen = given.graph.solve(task)
     keeps, price, gap = np.full(waiting, np.nan), np.full(csas, np.nan), np.nan
     broke = np.zeros((2, waiting), np.bool_)
@@ -127,7 +130,8 @@ def _completed(window: Candidates, found: Settled, prove: bool) -> Settled:
 
     rest = Window(
         value, ~np.isnan(value), room[csas], of(window.age, contacts), of(window.price, csas),
-        of(window.overdue_s, contacts), of(window.rest, csas), of(window.cap, csas), fill=window.fill,
+        of(window.overdue_s, contacts), of(window.rest, csas), of(window.cap, csas),
+        priority=of(window.priority, contacts), fill=window.fill,
     )  # fmt: skip
     more = settle(rest, prove)
     taken = more.csa >= 0
@@ -170,6 +174,19 @@ def _oldest(rules: _Rules, late: Bools) -> Bools:
     usable = rules.may & rules.graph.of_contacts(late)
     task = replace(rules.task(usable, np.zeros_like(late)), gain=np.where(usable, rules.graph.of_contacts(rank), 0.0))
     return np.asarray(rules.graph.solve(task) >= 0)
+
+
+def _preferred(rules: _Rules, task: Task, priority: Doubles) -> Task:
+    """Of these, what takes up the most contacts of the highest priority, then of the next, …"""
+    rank = np.searchsorted(np.unique(priority[priority > 0]), priority, "right").astype(np.float64)
+    rank[priority <= 0] = 0.0
+    if not rank.any():
+        return task
+    everyone = replace(task, must=task.must | (rank > 0))
+    if rules.graph.coverable(everyone):
+        return everyone
+    gain = np.broadcast_to(rules.graph.of_contacts(rank), task.gain.shape).copy()
+    return replace(narrowed(rules.graph, replace(task, gain=gain)), gain=task.gain)
 
 
 def _filled(rules: _Rules, task: Task) -> Task:

@@ -95,7 +95,12 @@ def test_an_assignment_keeps_guarantees(ask: Asking) -> None:
     assert [one["csa_id"] for one in found] == [None, "csa-01", None]
     found = ask.post("/v1/assign", {**body, "method": "greedy"}).json()["assignments"]
     assert [one["csa_id"] for one in found] == ["csa-01", None, None]
-    for wrong in ({"method": "best"}, {"wait": {"per_s": -1}}, {"wait": {"guarantee_s": "soon"}}):
+    contacts[2]["priority"] = 1
+    first = {"contacts": [{**one, "guarantee_s": None} for one in contacts], "wait": {"priority": "lower"}}
+    found = ask.post("/v1/assign", first).json()["assignments"]
+    assert [one["csa_id"] for one in found] == [None, None, "csa-01"]
+    for wrong in ({"method": "best"}, {"wait": {"per_s": -1}}, {"wait": {"guarantee_s": "soon"}},
+                  {"wait": {"priority": "most"}}):  # fmt: skip
         assert ask.post("/v1/assign", {**body, **wrong}).status_code == 422
     assert ask.post("/v1/assign", {"contacts": [{**CONTACT, "wait_s": -1.0}]}).status_code == 422
 

@@ -14,6 +14,7 @@ from serve.answer import Candidate
 from serve.assign import assign_greedily, assign_together, assigned_by, values
 from serve.contact import MatchError
 from serve.sets.wait import Waiting
+from twotower.errors import ConfigError
 
 START = 1_767_225_600_000_000
 
@@ -74,6 +75,20 @@ def test_a_guarantee_comes_before_all_values() -> None:
     assert ids(assign_together([{}, {"wait_s": 29.0, "guarantee_s": 30.0}], called(one))) == ["ada", None]
     common = Waiting(guarantee_s=20.0)
     assert ids(assign_together([{"wait_s": 21}, {"wait_s": 22}], called(one), wait=common)) == [None, "ada"]
+
+
+def test_priorities_count_where_somebody_says_which_comes_first() -> None:
+    one = [{"ada": 0.9}, {"ada": 0.5}, {"ada": 0.1}]
+    contacts = [{"priority": None}, {"priority": 1}, {"priority": 2.5}]
+    assert ids(assign_together(contacts, called(one))) == ["ada", None, None]
+    assert ids(assign_together(contacts, called(one), wait=Waiting(priority="higher"))) == [None, None, "ada"]
+    assert ids(assign_together(contacts, called(one), wait=Waiting(priority="lower"))) == [None, "ada", None]
+    late = [{"wait_s": 9.0, "guarantee_s": 8.0}, *contacts[1:]]
+    assert ids(assign_together(late, called(one), wait=Waiting(priority="higher"))) == ["ada", None, None]
+    with pytest.raises(MatchError, match="'priority'"):
+        assign_together([{"priority": "high"}], called(one))
+    with pytest.raises(ConfigError, match="priority: 'highest'; higher or lower expected"):
+        Waiting(priority="highest")  # type: ignore[arg-type]
 
 
 def test_as_many_as_possible_are_taken_up() -> None:

@@ -106,16 +106,6 @@ def test_shares_and_practice_even_out_over_time() -> None:
     assert np.ptp(counts[0.2][1] / counts[0.2][2]) < 0.06
 
 
-def test_who_is_seen_with_room_has_ended() -> None:
-    load = Load(3, Limits(rest_s=50.0), places=[1, 2, 1])
-    load.begun([0, 1, 1], 0.0, [True, False, True])
-    load.seen(100.0, np.array([0, 1]), [1, 1], [20.0, 30.0])
-    assert load.in_hand.tolist() == [0, 1, 0]
-    assert load.rest_until[:2].tolist() == [130.0, 120.0]
-    load.seen(101.0, np.array([0, 1]), [1, 1], [21.0, 31.0])
-    assert load.in_hand.tolist() == [0, 1, 0]
-
-
 @pytest.mark.parametrize(
     "fields",
     [

@@ -25,6 +25,7 @@ def keyed(window: Window, csa: tuple[int, ...]) -> tuple[Any, ...] | None:
     assert late is not None
     assert window.rest is not None
     assert window.cap is not None
+    first = np.zeros(len(csa)) if window.priority is None else np.asarray(window.priority)
     pairs = [(i, j) for i, j in enumerate(csa) if j >= 0]
     if any(not can[i, j] or ((window.rest[i, j] or window.cap[i, j]) and late[i] <= 0) for i, j in pairs):
         return None
@@ -35,6 +36,7 @@ def keyed(window: Window, csa: tuple[int, ...]) -> tuple[Any, ...] | None:
         tuple(csa[i] >= 0 for i in old),
         -sum(bool(window.rest[pair]) for pair in pairs),
         -sum(bool(window.cap[pair]) for pair in pairs),
+        tuple(sum(first[i] == one for i, _ in pairs) for one in sorted({*first[first > 0]}, reverse=True)),
         len(pairs) if window.fill else 0,
         sum(float(value[pair]) for pair in pairs),
     )
@@ -60,16 +62,18 @@ def windows(draw: st.DrawFn) -> Window:
     rest, cap = (np.broadcast_to(one[0], shape) if of_csas else one for one in rng.random((2, *shape)) < share)
     late = np.where(rng.random(waiting) < share, rng.integers(1, 4, waiting), -1).astype(np.float64)
     room = rng.integers(0, 3, csas)
-    return Window(value, rng.random(shape) < 0.7, room, overdue_s=late, rest=rest, cap=cap, fill=draw(st.booleans()))
+    priority = draw(st.sampled_from([None, rng.integers(-1, 3, waiting) * 2.5]))
+    can, fill = rng.random(shape) < 0.7, draw(st.booleans())
+    return Window(value, can, room, overdue_s=late, rest=rest, cap=cap, priority=priority, fill=fill)
 
 
 def same(window: Window, found: Settled) -> None:
     key, expected = keyed(window, tuple(found.csa.tolist())), best(window)
     assert key is not None
-    assert key[:4] == expected[:4]
+    assert key[:-1] == expected[:-1]
     size = float(np.abs(window.value).max(initial=0.0))
-    assert key[4] == pytest.approx(expected[4], abs=1e-14 * size)
-    assert found.value == pytest.approx(key[4], abs=1e-14 * size)
+    assert key[-1] == pytest.approx(expected[-1], abs=1e-14 * size)
+    assert found.value == pytest.approx(key[-1], abs=1e-14 * size)
     assert 0 <= found.gap <= 1e-11 * (1 + size)
 
 
@@ -95,7 +99,7 @@ def listed(window: Window, **fields: Any) -> Candidates:
     start = np.concatenate([[0], np.cumsum(window.can.sum(axis=1))])
     return Candidates(
         start, np.nonzero(window.can)[1], window.value[window.can], window.value.shape[1], window.room,
-        overdue_s=window.overdue_s, fill=window.fill, **fields,
+        overdue_s=window.overdue_s, priority=window.priority, fill=window.fill, **fields,
     )  # fmt: skip
 
 
@@ -149,6 +153,18 @@ def test_prices_are_what_a_place_is_worth() -> None:
     assert found.csa_price == pytest.approx([0.7, 0.0])
     assert found.contact_price == pytest.approx([0.2, 0.1])
     assert found.csa_price.sum() + found.contact_price.sum() == pytest.approx(found.value)
+
+
+def test_more_of_the_highest_priority_before_any_of_the_next() -> None:
+    value = np.array([[0.9, 0.9], [0.1, 0.1], [-5.0, -5.0], [0.2, 0.2]])
+    first = np.array([0.0, 1.0, 2.0, 1.0])
+    can = np.array([[True, True], [True, False], [True, True], [False, True]])
+    assert settle(Window(value, can, priority=first)).csa.tolist() in ([-1, 0, 1, -1], [-1, -1, 0, 1])
+    assert settle(Window(value, can)).csa.tolist() == [0, -1, -1, 1]
+    late = np.array([-1.0, 1.0, -1.0, -1.0])
+    assert settle(Window(value, can, np.array([1, 0]), overdue_s=late, priority=first)).csa.tolist() == [-1, 0, -1, -1]
+    rest = np.array([True, False])
+    assert settle(Window(value, can, rest=rest, priority=first)).csa.tolist() == [-1, -1, 1, -1]  # breaks no rest
 
 
 def test_what_is_not_proven_is_the_same() -> None:
