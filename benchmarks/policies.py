@@ -98,30 +98,40 @@ def share(found: Comparison, name: str) -> Estimate:
 
 
 def curve(of: Replay, pairs: Singles, caps: list[float], replications: int, processes: int) -> list[dict[str, Any]]:
-    """What each cap costs in waits and gains in rest, told the truth; the guarantee may override it."""
+    """What each cap costs in waits and gains in rest, told the truth: alone, and under a guarantee, which overrides
+    it."""
     believed = Believed(of.known, of.centre.handle_s, pairs)
-    rules = [policies.fifo(FIFO)]
-    for cap in caps:
-        asked = Asked(PROMISED, limits(cap if cap < 1 else None), prices=PRICES)
-        rules.append(sets(of.centre, believed, asked, f"cap {cap:.2f}", of.demand))
+    rules, asked_of = [policies.fifo(FIFO)], {FIFO: (None, None)}
+    for label, waiting in (("", AGE), (", guarantee", PROMISED)):
+        for cap in caps:
+            name = f"cap {cap:.2f}{label}"
+            asked = Asked(waiting, limits(cap if cap < 1 else None), prices=PRICES)
+            rules.append(sets(of.centre, believed, asked, name, of.demand))
+            asked_of[name] = cap, bool(label)
     found = run(of, tuple(rules), replications, processes)
-    return [{"policy": name, **row_of(found, name, SHOWN)}
-            for name in found.names]  # fmt: skip
+    return [
+        {"policy": name, "cap": asked_of[name][0], "guarantee": asked_of[name][1], **row_of(found, name, SHOWN)}
+        for name in found.names
+    ]
 
 
 def drawn(rows: list[dict[str, Any]]) -> str:
     """Waits and occupancy by cap, as SVG."""
 
     def draw(figure: Any) -> None:
-        capped = sorted((float(row["policy"].split()[1]), row) for row in rows if row["policy"] != FIFO)
-        base = next(row for row in rows if row["policy"] == FIFO)
+        base = next(row for row in rows if row["cap"] is None)
         titles = {"mean_wait_s": "mean wait, s", **{name: name for name in ("abandoned", "resolved", "occupancy")}}
-        for axes, (name, title) in zip(figure.subplots(1, 4), titles.items(), strict=True):
-            axes.errorbar([cap for cap, _ in capped], [row[name]["mean"] for _, row in capped],
-                          [row[name]["half"] for _, row in capped], color="#1b6ca8", marker="o")  # fmt: skip
-            axes.axhline(base[name]["mean"], color="#9aa5b1", linestyle="--")
+        every = figure.subplots(1, 4)
+        for axes, (name, title) in zip(every, titles.items(), strict=True):
+            for promised, label, colour in ((False, "cap alone", "#1b6ca8"), (True, "with a guarantee", "#c05621")):
+                capped = sorted((row["cap"], i) for i, row in enumerate(rows) if row["guarantee"] is promised)
+                shown = [rows[i][name] for _, i in capped]
+                axes.errorbar([cap for cap, _ in capped], [one["mean"] for one in shown],
+                              [one["half"] for one in shown], color=colour, marker="o", label=label)  # fmt: skip
+            axes.axhline(base[name]["mean"], color="#9aa5b1", linestyle="--", label=FIFO)
             axes.set_title(title)
             axes.set_xlabel("cap on occupancy")
+        every[0].legend(fontsize=7)
 
     return svg(draw, 11, 2.8)
 

@@ -30,6 +30,8 @@ MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
 LOAD, REPLICATIONS = 0.4, 4
+PATIENCE = 10.0  # minutes, a mean: in a generated log only who finds nobody for them gives up
+PRICES = 0.5  # of the fluid model's: the whole of them holds people back too long in so small a centre
 PEER_OPTIONS = (
     "--data.objective=in_batch", "--data.memory=off", "--data.batch_size=256", "--early_stopping.patience=5",
 )  # fmt: skip
@@ -160,12 +162,13 @@ def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
         spec = ScenarioSpec.model_validate(
             {
                 "name": "a day of the test",
-                "centre": {**window, "outcomes": "truth", "load": LOAD, "interval_minutes": 120, "seed": seed},
-                "policies": ["fifo", asked, "oracle"],
+                "centre": {**window, "outcomes": "truth", "load": LOAD, "patience": {"mean_minutes": PATIENCE},
+                           "interval_minutes": 120, "seed": seed},
+                "policies": ["fifo", {**asked, "prices": PRICES}, {"policy": "oracle", "prices": PRICES}],
                 "replications": REPLICATIONS,
                 "seed": seed,
             }
-        )
+        )  # fmt: skip
         scenario = scenario_of(spec)
         found = compare(scenario.trial, scenario.replications)
         write_report(scenario.name, scenario.trial, found, folder / SIMULATION)

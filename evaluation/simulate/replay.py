@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field
 
 from evaluation.simulate.centre import HOUR, Centre, Patience, Shifts
 from evaluation.simulate.demand import Demand, at
-from evaluation.simulate.described import MINUTE, NotNegative, Positive, Share, Strict
+from evaluation.simulate.described import MINUTE, NotNegative, PatienceSpec, Positive, Share, Strict
 from evaluation.simulate.policies import Vectors
 from evaluation.simulate.replay_hard import hardest, split
 from evaluation.simulate.replay_outcomes import cross_fitted, true_logits
@@ -67,6 +67,8 @@ class ReplaySpec(Strict):
     """By how much each other contact in hand makes one take longer, as a share."""
     hard_share: Share = 0.0
     """Of contacts that count as hard: those least likely to be resolved, whoever takes them."""
+    patience: PatienceSpec | None = None
+    """Of every contact, where the log's own says too little; default: as the log tells."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -114,10 +116,10 @@ def replay(spec: ReplaySpec) -> Replay:
             f"centre: {len(window):,} contacts × {len(csa):,} CSAs are more than {CELLS:,} pairs; shorten the window"
         )
     times, random = handling(window), np.random.default_rng((spec.seed, 83))
-    patient, survival = patience(window, random)
+    patient, of_class, notes = _patient(spec, window, random)
     centre = _centre(spec, window, csa, np.where(able, times.mean_s, 0.0)[:, csa], times.sigma, shifts, places)
-    centre = replace(centre, patience=tuple(_patience(survival, window, k) for k in range(len(window.classes))))
-    notes = [*_notes(window, able, derived, survival)]
+    centre = replace(centre, patience=of_class)
+    notes = [*_notes(window, able, derived), *notes]
     if spec.outcomes == "truth":
         pairs = true_logits(spec.tables, window, csa)
         notes.append("outcomes: the generated centre's own truth")
@@ -157,6 +159,22 @@ def _centre(
     )
 
 
+def _patient(
+    spec: ReplaySpec, window: Window, random: np.random.Generator
+) -> tuple[Doubles, tuple[Patience, ...], list[str]]:
+    """Seconds (N,) that contacts wait, patience by class for what is not of the log, and what is to be said of it."""
+    if spec.patience is not None:
+        stated = spec.patience.patience()
+        own = stated.seconds(1.0 - random.random(len(window)), random.standard_normal(len(window)))
+        said = {"never": "nobody abandons", "quantiles": "by quantiles"}
+        of = said.get(stated.kind, f"{stated.kind}, a mean of {spec.patience.mean_minutes:g} minutes")
+        return own, (stated,) * len(window.classes), [f"patience: as stated and not as in the log, {of}"]
+    own, survival = patience(window, random)
+    of_class = tuple(_patience(survival, window, k) for k in range(len(window.classes)))
+    none = not len(survival[""].at)
+    return own, of_class, ["patience: nobody abandoned in the log, so nobody does here"] if none else []
+
+
 def _patience(survival: dict[str, Survival], window: Window, kind: int) -> Patience:
     """Of a class, for what is not of the log."""
     found = survival.get(window.channel.names[window.parts[kind, 2]], survival[""])
@@ -167,7 +185,7 @@ def _patience(survival: dict[str, Survival], window: Window, kind: int) -> Patie
         return Patience("quantiles", table=tuple(table.tolist()))
 
 
-def _notes(window: Window, able: npt.NDArray[np.bool_], derived: int, survival: dict[str, Survival]) -> list[str]:
+def _notes(window: Window, able: npt.NDArray[np.bool_], derived: int) -> list[str]:
     found = []
     share = covered(window, able)
     if share is not None:
@@ -175,8 +193,6 @@ def _notes(window: Window, able: npt.NDArray[np.bool_], derived: int, survival: 
         found.append(said if share >= OVERLAP else f"{said}; the classes are not those of this centre")
     if derived:
         found.append(f"shifts of {derived} CSAs are derived from what they did: no row of shifts.parquet names them")
-    if not len(survival[""].at):
-        found.append("patience: nobody abandoned in the log, so nobody does here")
     return found
 
 

@@ -133,6 +133,17 @@ def test_who_abandoned_waits_as_long_as_they_did(true: Replay) -> None:
     assert np.array_equal(true.demand.patience[gone], waited)
 
 
+def test_a_patience_that_is_stated_counts_for_all(tables: Path, true: Replay) -> None:
+    found = replay(spec(tables, patience={"mean_minutes": 10}))
+    assert found.demand.patience.mean() == pytest.approx(600, rel=0.15)
+    assert np.array_equal(found.demand.arrival, true.demand.arrival)
+    assert {one.kind for one in found.centre.patience} == {"exponential"}
+    assert "patience: as stated and not as in the log, exponential, a mean of 10 minutes" in found.notes
+    never = replay(spec(tables, patience={"kind": "never"}))
+    assert np.isinf(never.demand.patience).all()
+    assert any(note.endswith("nobody abandons") for note in never.notes)
+
+
 def test_shifts_are_derived_where_nobody_wrote_them_down(log: Log, tmp_path: Path) -> None:
     window = window_of(log, BEGIN, END)
     shifts, derived = shifts_of(tmp_path, window)
