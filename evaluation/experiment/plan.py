@@ -1,0 +1,165 @@
+"""The written plan of an experiment: what is asked, how arms are drawn, what decides, when one may look.
+
+Notable: the plan is made before the first contact and read by the analysis, which can answer nothing else: metric,
+margins, level, looks and the seed of the schedule stand here. A file is read strictly, so that a field nobody knows is
+an error and no silent default.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from twotower.clock import parse_time
+from twotower.errors import ConfigError
+from twotower.files import atomic_write
+
+Design = Literal["switchback", "cluster", "customer"]
+Unit = Literal["centre", "site", "team", "csa"]
+MetricName = Literal[
+    "resolved", "abandoned", "wait_s", "handle_minutes", "csat", "quality", "repeat", "transferred", "occupancy",
+    "gini_load",
+]  # fmt: skip
+Inner = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _moment(given: Any) -> Any:
+    """YAML reads moments that have no quotes."""
+    return given.isoformat() if isinstance(given, date | datetime) else given
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+
+
+class Strict(BaseModel):
+    """A part of a plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Arm(Strict):
+    """One of the two ways of assigning."""
+
+    name: str
+    policies: Annotated[tuple[str, ...], Field(min_length=1)]
+    """What `interactions.policy` says of its hand-overs, whole or what it begins with."""
+
+
+class Primary(Strict):
+    """The one metric that decides."""
+
+    metric: MetricName = "resolved"
+    better: Literal["higher", "lower"] = "higher"
+    smallest_effect: Positive
+    """The least difference of arms worth having, in the metric's units: the design has `power` to find it."""
+    alpha: Inner = 0.05
+    power: Inner = 0.8
+
+
+class Guardrail(Strict):
+    """A metric that must not get worse by more than `margin` (non-inferiority), at the one-sided level `alpha`."""
+
+    metric: MetricName
+    better: Literal["higher", "lower"]
+    margin: NotNegative
+    """In the metric's units, or of the control's mean where `relative`."""
+    relative: bool = False
+    alpha: Inner = 0.05
+
+
+class Stopping(Strict):
+    """When one may look."""
+
+    rule: Literal["fixed", "always_valid"] = "always_valid"
+    """`fixed`: once, at the end. `always_valid`: at any time from `first_look` on, by a confidence sequence."""
+    first_look: Moment | None = None
+    """None: the end, or for `always_valid` any time."""
+
+
+class Prices(Strict):
+    """What outcomes are worth, in `currency`; with `sd` how unsure each is, so that the value has an interval."""
+
+    currency: str = "EUR"
+    csa_hour: NotNegative = 30.0
+    repeat: NotNegative = 6.0
+    """A contact that comes again, beside its handling."""
+    abandoned: NotNegative = 8.0
+    resolved: NotNegative = 0.0
+    """Beyond what it saves in repeats."""
+    sd: NotNegative = 0.2
+    """Of each price, as a share of it."""
+
+
+class Plan(Strict):
+    """plan.yaml. `begins` … `ends` is half open."""
+
+    name: str
+    hypothesis: str
+    design: Design
+    unit: Unit
+    """What has an arm at a time: the whole centre, a site, a team; of `customer`, the CSAs of each arm's pool."""
+    begins: Moment
+    ends: Moment
+    control: Arm
+    treatment: Arm
+    share: Inner = 0.5
+    """Of the treatment: blocks, clusters, or customers and capacity."""
+    block_hours: Positive | None = None
+    """Switchback: how long an arm lasts. Customer: how often pools are drawn anew. Cluster: None, all the time."""
+    wash_out_minutes: NotNegative = 0.0
+    """Contacts that arrive so soon after a change of arm do not count."""
+    balance: Literal["none", "pairs"] = "pairs"
+    """`pairs`: blocks (clusters) that are alike, by slot of the week (by their past), get different arms."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    primary: Primary
+    guardrails: tuple[Guardrail, ...] = ()
+    secondary: tuple[MetricName, ...] = ()
+    """Reported with a false-discovery rate of `fdr`; they decide nothing."""
+    fdr: Inner = 0.1
+    history_days: NotNegative = 28.0
+    """Before `begins`, from which covariates (CUPED) are taken."""
+    repeat_days: Positive = 7.0
+    """A resolved contact's customer who is back so soon is a repeat."""
+    mature_days: NotNegative = 0.0
+    """After a contact until its outcome counts as known."""
+    stopping: Stopping = Stopping()
+    prices: Prices = Prices()
+    expected: dict[str, float] = {}
+    """What the design was computed from, for the reader: contacts, sd, ICC, effect found with `power`, …"""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Plan:
+        begins, ends = parse_time(self.begins, "begins"), parse_time(self.ends, "ends")
+        if begins >= ends:
+            raise ValueError(f"begins {self.begins} is not before ends {self.ends}")
+        if (self.block_hours is None) != (self.design == "cluster"):
+            raise ValueError(f"block_hours: {'none' if self.design == 'cluster' else 'one'} expected of {self.design}")
+        if (self.unit == "csa") != (self.design == "customer"):
+            raise ValueError(f"unit: {self.unit} does not go with the design {self.design}")
+        if self.design == "cluster" and self.unit == "centre":
+            raise ValueError("unit: centre is a single cluster; site or team expected")
+        if set(self.control.policies) & set(self.treatment.policies):
+            raise ValueError("control.policies and treatment.policies: the same policy is in both")
+        return self
+
+
+def read_plan(path: str | Path) -> Plan:
+    """From plan.yaml. Raises ConfigError: which file and field, what was expected."""
+    from evaluation.simulate.scenario import read
+
+    return read(path, Plan)
+
+
+def write_plan(plan: Plan, path: str | Path) -> None:
+    """As YAML, whole or not at all."""
+    text = yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    try:
+        atomic_write(Path(path), text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error})") from None
