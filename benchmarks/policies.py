@@ -1,5 +1,5 @@
 """What policies reach on a generated centre under, near and over capacity, with the same staff: resolution, waits,
-occupancy, and how hard contacts are spread; and what a cap on occupancy costs in waits.
+occupancy, and how hard contacts are spread; what a cap on occupancy costs in waits; what windows gain and cost.
 
     python benchmarks/policies.py --output docs/results/policies.json
 
@@ -154,6 +154,43 @@ def specialists(config: Path, loads: list[float], replications: int, processes: 
     return rows
 
 
+def windows(config: Path, load: float, lengths: list[float], replications: int, processes: int) -> list[dict[str, Any]]:
+    """What gathering contacts before they are matched gains and costs: windows of one length, and the adaptive rule
+    up to the longest, where specialists are few."""
+    fixed = [{"policy": "sets", "window_s": one, "least_window_s": one, "name": f"{one:g} s"} for one in lengths if one]
+    adaptive = {"policy": "sets", "window_s": max(lengths), "name": "adaptive"}
+    spec = read(config, ScenarioSpec, {"policies": ["fifo", {"policy": "sets", "name": "0 s"}, *fixed, adaptive]})
+    described = spec.model_copy(update={"centre": spec.centre.model_copy(update={"load": load})})
+    found = compare(scenario_of(described).trial, replications, processes)
+    rows = []
+    for name in found.names[1:]:
+        more = {one: found.less(name, "0 s", one) for one in SHOWN}
+        rows.append({"load": load, "window": name,
+                     **{one: {"mean": found.of(name, one).mean, "more": of.mean, "more_half": of.half}
+                        for one, of in more.items()}})  # fmt: skip
+        print(f"window {name:>9}: resolved {found.of(name, 'resolved').mean:.3f} ({more['resolved'].mean:+.4f} ± "
+              f"{more['resolved'].half:.4f})   wait {found.of(name, 'mean_wait_s').mean:.1f} s "
+              f"({more['mean_wait_s'].mean:+.1f} ± {more['mean_wait_s'].half:.1f})", flush=True)  # fmt: skip
+    return rows
+
+
+def traded(rows: list[dict[str, Any]]) -> str:
+    """Resolution against wait by the length of the window, as SVG."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        wait, resolved = ([row[name]["mean"] for row in rows] for name in ("mean_wait_s", "resolved"))
+        axes.plot(wait[:-1], resolved[:-1], color="#1b6ca8", marker="o", label="always as long")
+        axes.plot(wait[-1:], resolved[-1:], color="#c05621", marker="D", linestyle="none", label="adaptive")
+        for row, x, y in zip(rows[:-1], wait, resolved, strict=False):
+            axes.annotate(row["window"], (x, y), textcoords="offset points", xytext=(5, 5), fontsize=8)
+        axes.set_xlabel("mean wait, s")
+        axes.set_ylabel("resolved")
+        axes.legend(fontsize=8)
+
+    return svg(draw, 6, 3.5)
+
+
 def trained(data: Path, until: int, folder: Path) -> Path:
     """A bundle of what was known before the window."""
     moment = format_time(until)
@@ -221,10 +258,12 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 f"{name} {row[name]['mean']:.3f}" for name in ("mean_wait_s", "abandoned", "resolved", "occupancy")
             ]
             print(f"{row['policy']:24}{'   '.join(of_row)}")
+    gathered = windows(args.described, args.windows_load, args.windows, args.replications, args.processes)
     few = specialists(args.described, args.described_loads, args.replications, args.processes)
     return {
         "contacts": args.contacts, "csas": args.csas, "days": args.days, "seed": args.seed, "cap": args.cap,
         "replications": args.replications, "hard_share": 0.2, "rows": rows, "caps": more, "specialists": few,
+        "windows": gathered,
     }  # fmt: skip
 
 
@@ -242,6 +281,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--described", type=Path, default=Path("configs/simulate.yaml"), help="a centre of specialists")
     parser.add_argument("--described-loads", type=float, nargs="*", default=[0.75, 0.92, 1.1])
+    parser.add_argument("--windows", type=float, nargs="+", default=[0.0, 5.0, 15.0, 30.0, 60.0], help="lengths, s")
+    parser.add_argument("--windows-load", type=float, default=0.92)
     parser.add_argument("--no-bundle", action="store_true", help="told the truth alone")
     parser.add_argument("--folder", type=Path, help="keep the centre and the bundle here, and use those that are there")
     parser.add_argument("--output", type=Path, help="JSON file")
@@ -253,6 +294,7 @@ def main() -> None:
         atomic_write(args.output, json.dumps(found, indent=1) + "\n")
         if found["caps"]:
             atomic_write(args.output.with_suffix(".svg"), drawn(found["caps"]))
+        atomic_write(args.output.with_name("windows.svg"), traded(found["windows"]))
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ class Asked:
     prices: float = 0.0
     """Share of the fluid model's prices that is charged; 0: CSA time is free. In a small centre, unlike in a fluid,
     who is kept may be kept for nobody."""
-    clock: tuple[float, float] | None = None
-    """What a second of waiting costs, and the longest window in s; None: matched at every event."""
+    clock: tuple[float, float, float] | None = None
+    """What a second of waiting costs, the shortest and the longest window in s; None: matched at every event."""
     fill: bool = False
 
 
@@ -135,7 +135,7 @@ class Sets:
         self._hard = np.zeros(len(centre.classes), np.bool_) if centre.hard is None else centre.hard > 0
         self._can = centre.can
         prices = None if start.price is None else _priced(csas)
-        clock = None if asked.clock is None else Clock(asked.clock[0], most_s=asked.clock[1])
+        clock = None if asked.clock is None else Clock(*asked.clock)
         rules = Rules(asked.waiting, asked.limits, prices, clock, asked.fill, prove=False)
         load = Load(csas, asked.limits or Limits(), centre.capacity)
         self._prices, self._policy = prices, SetPolicy(csas, rules, load)

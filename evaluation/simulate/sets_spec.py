@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evaluation.simulate.centre import HOUR
 from evaluation.simulate.described import MINUTE, NotNegative, Positive, Share
@@ -28,15 +28,24 @@ class _Together(Named):
     """As many contacts as possible are taken up at once, whatever CSA time is worth."""
     window_s: NotNegative = 0.0
     """The longest that contacts are gathered before they are matched; how long it is follows traffic. 0: never."""
+    least_window_s: NotNegative = 0.0
+    """The shortest; as long as `window_s`: the same at any time."""
+
+    @model_validator(mode="after")
+    def _windows(self) -> _Together:
+        if self.least_window_s > self.window_s:
+            raise ValueError(f"least_window_s of {self.least_window_s:g} is above window_s of {self.window_s:g}")
+        return self
 
     def waiting(self) -> Waiting:
         """For `serve.sets`."""
         guarantee = np.inf if self.guarantee_minutes is None else self.guarantee_minutes * MINUTE
         return Waiting(self.age_per_minute / MINUTE, guarantee)
 
-    def clock(self) -> tuple[float, float] | None:
-        """For `serve.sets`: what a second of waiting costs, and the longest window."""
-        return (max(self.age_per_minute, 1e-6) / MINUTE, self.window_s) if self.window_s else None
+    def clock(self) -> tuple[float, float, float] | None:
+        """For `serve.sets`: what a second of waiting costs, the shortest and the longest window."""
+        cost = max(self.age_per_minute, 1e-6) / MINUTE
+        return (cost, self.least_window_s, self.window_s) if self.window_s else None
 
 
 class SetsSpec(_Together):

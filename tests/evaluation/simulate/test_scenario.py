@@ -86,6 +86,10 @@ def test_a_load_scales_arrivals(tmp_path: Path) -> None:
         ({"policies": ["fifo", "fifo"]}, "two policies are called 'FIFO, longest idle'; name them apart"),
         ({"policies": [{"policy": "c_mu", "cost": {"card": 1}}]}, "c_mu: cost: no class is called 'card'"),
         ({"policies": [{"policy": "sets", "cap": 1.5}]}, "cap: Input should be less than or equal to 1"),
+        (
+            {"policies": [{"policy": "sets", "window_s": 5, "least_window_s": 9}]},
+            "least_window_s of 9 is above window_s of 5",
+        ),
         ({"warm_up_hours": 30}, "a warm-up of 108000 s; 0 to less than the horizon of 86400 s expected"),
         ({"centre": {**CENTRE, "interval_minutes": 7}}, "centre.interval_minutes: 7; a part of a day expected"),
         ({"centre": {**CENTRE, "groups": []}}, "centre.groups: Tuple should have at least 1 item"),

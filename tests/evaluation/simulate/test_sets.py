@@ -45,6 +45,16 @@ def test_without_rules_it_is_the_greedy_match_where_one_contact_meets_csas() -> 
     assert same.mean() > 0.97
 
 
+def test_a_window_of_one_length_gathers_contacts() -> None:
+    centre = skilled(0.5, 4.0)
+    at_once = run(centre, rule(centre))
+    gathered = run(centre, rule(centre, clock=(1e-6, 20.0, 20.0)))
+    begins = gathered.start[gathered.csa != NOBODY]
+    assert len(np.unique(begins)) < 0.8 * len(begins)  # several begin at once
+    more = np.nanmean(waits(gathered)) - np.nanmean(waits(at_once))
+    assert 8 < more < 25  # who opens a window waits all of it
+
+
 def test_prices_are_of_the_intervals_in_which_time_is_scarce() -> None:
     centre = skilled(0.9, 4.0)
     rates = centre.rates.copy()
