@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
-LOAD, REPLICATIONS = 0.4, 4
-PATIENCE = 10.0  # minutes, a mean: in a generated log only who finds nobody for them gives up
+LOAD, REPLICATIONS = 0.25, 4  # of a centre with nights: more, and who comes then waits for the morning
+PATIENCE = 30.0  # minutes, a mean: in a generated log only who finds nobody for them gives up
 PRICES = 0.5  # of the fluid model's: the whole of them holds people back too long in so small a centre
 PEER_OPTIONS = (
     "--data.objective=in_batch", "--data.memory=off", "--data.batch_size=256", "--early_stopping.patience=5",
@@ -158,13 +158,19 @@ def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
 
         begin = -(-parse_time(until, "until") // DAY) * DAY
         window = {"tables": str(folder / CENTRE), "from": format_time(begin), "to": format_time(begin + DAY)}
-        asked = {"policy": "sets", "name": "sets, by the bundle", "bundle": str(folder / BUNDLE)}
+        asked = {
+            "policy": "sets",
+            "name": "sets, by the bundle",
+            "bundle": str(folder / BUNDLE),
+            "prices": PRICES,
+            "fill": True,
+        }
         spec = ScenarioSpec.model_validate(
             {
                 "name": "a day of the test",
                 "centre": {**window, "outcomes": "truth", "load": LOAD, "patience": {"mean_minutes": PATIENCE},
                            "interval_minutes": 120, "seed": seed},
-                "policies": ["fifo", {**asked, "prices": PRICES}, {"policy": "oracle", "prices": PRICES}],
+                "policies": ["fifo", asked, {"policy": "oracle", "prices": PRICES, "fill": True}],
                 "replications": REPLICATIONS,
                 "seed": seed,
             }
