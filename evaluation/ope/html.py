@@ -34,7 +34,7 @@ EXPLAINED = {
     "much.",
     "balance": "Weighted, the log should look like what the policy would see. Points beyond the dashed lines, and "
     "further from 0 than their bars, say that propensities are wrong.",
-    "calibration": "Of pairs with like estimated chance, how often was this CSA chosen? On the line, chances are right.",
+    "calibration": "Of pairs with like estimated chance, how often was this CSA chosen? On the line they are right.",
     "sensitivity": "How the difference to the log could change if the queue chose by something that no table holds. Λ "
     "is by how much that may multiply the odds of a choice. Where the band reaches 0, nothing is concluded any more.",
 }

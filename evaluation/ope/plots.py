@@ -43,7 +43,7 @@ def plots(found: Found) -> dict[str, str]:
 
 def _values(figure: Any, found: Found, metric: str) -> None:
     axes = figure.subplots()
-    labels, place = [], 0
+    labels, place = [], 0.0
     for answer in found.of(metric):
         for name in sorted(answer.estimates, key=lambda one: one != found.estimator):
             value = answer.estimates[name]

@@ -97,18 +97,8 @@ def verdict(found: Found, answer: Answer) -> str:
 
 def weight_rows(found: Found) -> list[list[str]]:
     """One line for each policy and metric."""
-    head = [
-        "policy",
-        "metric",
-        "rounds",
-        "could agree",
-        "effective",
-        "mean weight",
-        "largest",
-        "heaviest",
-        "no support",
-    ]
-    rows = [head]
+    head = ["policy", "metric", "rounds", "could agree", "effective", "mean weight", "largest", "heaviest"]
+    rows = [[*head, "no support"]]
     for answer in found.answers:
         rows.append([answer.policy, answer.metric, *_weights(answer.overlap)])
         if answer.marginal is not None and "mips" in answer.estimates:
@@ -121,8 +111,10 @@ def balance_rows(found: Found, shown: int | None = None) -> list[list[str]]:
     rows = [["property", "policy", "before", "after", "± standard error"]]
     for policy in found.policies:
         worst = sorted(policy.balances, key=lambda one: -one.beyond)
-        for one in worst[:shown]:
-            rows.append([one.name, policy.name, f"{one.before:+.3f}", f"{one.after:+.3f}", f"{one.error:.3f}"])
+        rows += [
+            [one.name, policy.name, f"{one.before:+.3f}", f"{one.after:+.3f}", f"{one.error:.3f}"]
+            for one in worst[:shown]
+        ]
     return rows
 
 

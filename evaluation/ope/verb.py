@@ -90,9 +90,7 @@ def spec_of(args: argparse.Namespace) -> OpeSpec:
         raise ConfigError(f"--{next(iter(of_bundles))}: is of bundles that --policy names; in a file each has its own")
     if args.policy:
         given["policies"] = [_policy(one, of_bundles) for one in args.policy]
-    for name, values in (("metrics", args.metric), ("logged", args.logged)):
-        if values:
-            given[name] = values
+    given |= {name: values for name, values in (("metrics", args.metric), ("logged", args.logged)) if values}
     if args.config is not None:
         from evaluation.simulate.scenario import read
 
