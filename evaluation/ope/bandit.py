@@ -23,7 +23,7 @@ class Bandit:
     believes; `floor` the share of equal chance in the logging policy."""
 
     actions: int = 10
-    sharpness: float = 2.0
+    sharpness: float = 1.0
     noise: float = 0.5
     floor: float = 0.3
     seed: int = 0

@@ -33,7 +33,7 @@ LATEST = 200_000
 LEAST = 100
 """Hand-overs with a known outcome that a model takes."""
 COMPONENTS = 64
-SPREADS = (0.0, 0.1, 0.2, 0.4, 0.8)
+SPREADS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Widths, in standard deviations of the outcome, that what a CSA is better at than others is tried with."""
 OF_CSA, OF_LABEL, OF_TOPICS = 0.2, 0.15, 0.25
 """Prior deviations of a CSA's mean, and of what a label, and all topics together, do to anybody's."""
@@ -219,14 +219,14 @@ def _chosen(data: _Data, rows: Ints, seed: int) -> _Fit:
     rest best, drawn towards the mean by the slope of the outcomes on what that fit said of the rest."""
     groups = np.random.default_rng((seed, 82)).permutation(int(data.contact.max()) + 1)
     inner = groups[data.contact[rows]] % 5 == 0
-    value = data.value[rows[inner]]
+    value, part = data.value[rows[inner]], _Rows.of(data, rows[~inner])
     best, least, slope = SPREADS[0], np.inf, 1.0
     for spread in SPREADS if inner.any() else ():
-        said = _fit(data, rows[~inner], spread).of(data, rows[inner])
+        said = part.fit(spread).of(data, rows[inner])
         loss = float(((said - value) ** 2).mean())
         if loss < least:
             best, least, slope = spread, loss, _slope(said, value)
-    fit = _fit(data, rows, best)
+    fit = _Rows.of(data, rows).fit(best)
     slope = min(max(slope, 0.0), 1.0)
     return _Fit(fit.everyone * slope, fit.own * slope, fit.mean)
 
@@ -237,51 +237,51 @@ def _slope(said: Floats, value: Floats) -> float:
     return float(((said - said.mean()) * (value - value.mean())).mean() / spread) if spread > 1e-12 else 1.0
 
 
-def _fit(data: _Data, rows: Ints, spread: float) -> _Fit:
-    """The most likely weights under the priors: everyone's and the CSAs' in turn, each given the other."""
-    value = data.value[rows]
-    mean, scale = float(value.mean()), float(value.std()) or 1.0
-    y, wide = (value - mean) / scale, data.wide[rows]
-    gram = wide.T @ wide + np.eye(wide.shape[1])
-    csas = _Csas.of(data, rows, spread)
-    own, mixed = np.zeros((data.csas, data.own.shape[1])), np.zeros(len(rows))
-    everyone: Floats = np.zeros(wide.shape[1])
-    for _ in range(SWEEPS):
-        everyone = np.asarray(np.linalg.solve(gram, wide.T @ (y - mixed)), np.float64)
-        own, mixed = csas.solve(y - wide @ everyone)
-    return _Fit(everyone * scale, own * scale, mean)
-
-
 @dataclass(frozen=True)
-class _Csas:
-    """Each CSA's own equations, factored once: their rows, scaled columns, and (HᵀH + 1)⁻¹ of these."""
+class _Rows:
+    """Some hand-overs and what all fits to them share: outcomes about their mean, in their deviations, products of
+    columns, and each CSA's part: who, which rows, their columns and the products of these."""
 
-    size: int
-    prior: Floats
+    mean: float
+    scale: float
+    y: Floats
+    wide: Floats
+    gram: Floats
+    csas: int
     parts: tuple[tuple[int, Ints, Floats, Floats], ...]
 
     @classmethod
-    def of(cls, data: _Data, rows: Ints, spread: float) -> _Csas:
+    def of(cls, data: _Data, rows: Ints) -> _Rows:
         """Of hand-overs at `rows`."""
-        prior = np.full(data.own.shape[1], spread)
+        value, wide = data.value[rows], data.wide[rows]
+        mean, scale = float(value.mean()), float(value.std()) or 1.0
+        order = np.argsort(data.csa[rows], kind="stable")
+        parts = []
+        for at in np.split(order, np.flatnonzero(np.diff(data.csa[rows][order])) + 1):
+            h = data.own[rows[at]]
+            parts.append((int(data.csa[rows[at[0]]]), at, h, h.T @ h))
+        gram = wide.T @ wide + np.eye(wide.shape[1])
+        return cls(mean, scale, (value - mean) / scale, wide, gram, data.csas, tuple(parts))
+
+    def fit(self, spread: float) -> _Fit:
+        """The most likely weights under the priors: everyone's and the CSAs' in turn, each given the other."""
+        k = self.parts[0][2].shape[1]
+        prior = np.full(k, spread)
         prior[0] = OF_CSA
         used = np.flatnonzero(prior > 0)
-        order = np.argsort(data.csa[rows], kind="stable")
-        cuts = np.flatnonzero(np.diff(data.csa[rows][order])) + 1
-        parts = []
-        for at in np.split(order, cuts):
-            if len(at):
-                h = data.own[rows[at]][:, used] * prior[used]
-                inverse = np.linalg.inv(h.T @ h + np.eye(len(used)))
-                parts.append((int(data.csa[rows[at[0]]]), at, h, inverse))
-        return cls(data.csas, prior, tuple(parts))
+        scaled = [(csa, at, h[:, used] * prior[used], _inverse(g, prior, used)) for csa, at, h, g in self.parts]
+        everyone: Floats = np.zeros(self.wide.shape[1])
+        own, mixed = np.zeros((self.csas, k)), np.zeros(len(self.y))
+        for _ in range(SWEEPS):
+            everyone = np.asarray(np.linalg.solve(self.gram, self.wide.T @ (self.y - mixed)), np.float64)
+            left = self.y - self.wide @ everyone
+            for csa, at, h, inverse in scaled:
+                weights = inverse @ (h.T @ left[at])
+                own[csa, used], mixed[at] = weights * prior[used], h @ weights
+        return _Fit(everyone * self.scale, own * self.scale, self.mean)
 
-    def solve(self, y: Floats) -> tuple[Floats, Floats]:
-        """(J, k) weights given what is left (n,), and what they say of each row (n,)."""
-        own, mixed = np.zeros((self.size, len(self.prior))), np.zeros(len(y))
-        used = np.flatnonzero(self.prior > 0)
-        for csa, at, h, inverse in self.parts:
-            weights = inverse @ (h.T @ y[at])
-            own[csa, used] = weights * self.prior[used]
-            mixed[at] = h @ weights
-        return own, mixed
+
+def _inverse(products: Floats, prior: Floats, used: Ints) -> Floats:
+    """(HᵀH + 1)⁻¹ of columns times their priors."""
+    part = products[np.ix_(used, used)] * np.outer(prior[used], prior[used])
+    return np.asarray(np.linalg.inv(part + np.eye(len(used))), np.float64)

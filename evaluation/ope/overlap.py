@@ -31,8 +31,11 @@ class Gates:
     least_rounds: int = 100
     """Rounds with a known reward. Fewer do not carry a normal approximation of anything."""
     least_effective: float = 100.0
-    """Effective sample size of the weights, counted by rounds and by clusters, whichever is less: as many rounds
-    decided by the policy itself would tell as much. At 100 the 95 % interval of a share is ±0.1 wide."""
+    """Effective sample size of the weights: as many rounds decided by the policy itself would tell as much. At 100 the
+    95 % interval of a share is ±0.1 wide."""
+    least_clusters: float = 30.0
+    """Effective number of clusters, by their sums of weights. Standard errors over fewer are too small (Cameron and
+    Miller, "A practitioner's guide to cluster-robust inference", 2015)."""
     most_weight: float = 0.05
     """The largest share of all weight that one cluster may have: an answer that hangs on one customer is none."""
     mean_weight: float = 0.05
@@ -120,12 +123,16 @@ def refusals(found: Overlap, gates: Gates) -> list[str]:
             f"({gates.most_unsupported:.1%} at most): let the router explore (docs/exploration.md), or judge a policy "
             "nearer to the log's"
         )
-    effective = min(found.effective, found.effective_clusters)
-    if not effective >= gates.least_effective:
+    if not found.effective >= gates.least_effective:
         why.append(
-            f"too little overlap: {found.rounds:,} rounds tell as much as {effective:.0f} of the policy's own "
+            f"too little overlap: {found.rounds:,} rounds tell as much as {found.effective:.0f} of the policy's own "
             f"(effective sample size; {gates.least_effective:.0f} are needed): choose a longer window, or a policy "
             "nearer to the log's"
+        )
+    if not found.effective_clusters >= gates.least_clusters:
+        why.append(
+            f"{found.clusters:,} clusters weigh as {found.effective_clusters:.0f} alike ones "
+            f"({gates.least_clusters:.0f} are needed): choose a longer window, or another --cluster"
         )
     if found.share > gates.most_weight:
         why.append(f"one cluster has {found.share:.1%} of all weight ({gates.most_weight:.1%} at most)")

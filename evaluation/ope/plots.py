@@ -81,7 +81,7 @@ def _weights(figure: Any, policies: Sequence[Policy]) -> None:
 
 def _effective(figure: Any, found: Found) -> None:
     axes = figure.subplots()
-    sizes = [min(one.overlap.effective, one.overlap.effective_clusters) for one in found.answers]
+    sizes = [one.overlap.effective for one in found.answers]
     colours = [WRONG if one.refused else ASKED for one in found.answers]
     axes.barh(range(len(sizes)), np.maximum(sizes, 1e-3), color=colours)
     axes.axvline(found.gates.least_effective, color="black", linewidth=0.9, linestyle="--")

@@ -6,8 +6,8 @@ a conditional logit over the eligible (McFadden, "Conditional logit analysis of 
 what a queue could see (queue_features.py), with a mean b_a of each CSA's own, all with normal priors about 0.
 
 Notable: it is cross-fitted, so the chance of a choice comes from a fit to other customers' or days' choices: a model
-that has seen a choice says it was likelier than it was, and weights come out too small. How wide the prior of b_a is,
-the first fold's choices say. It is checked where it is used: chances against frequencies, the slope of choices on
+that has seen a choice says it was likelier than it was, and weights come out too small. How wide the prior of b_a is
+is chosen within them. It is checked where it is used: chances against frequencies, the slope of choices on
 log π̂₀, and the balance of what it weighs (balance.py). What a queue knew and no table holds it cannot know:
 sensitivity.py says how much of that would change the conclusion. Estimates are at least `FLOOR` of an equal chance, so
 that no weight is more than 20 times the number of the eligible, and a little.
@@ -31,7 +31,8 @@ LEAST_CHOICES = 100
 MOST_CHOICES = 20_000
 """That weights are fitted on, evenly spaced; they are few."""
 WIDTHS = (0.1, 0.3, 1.0)
-"""Prior deviations, in log-odds, that the CSAs' own means are tried with."""
+"""Prior deviations, in log-odds, that the CSAs' own means are tried with, in each fold on its own training choices."""
+CHOICES_OF_WIDTH = 5_000
 RIDGE = 1.0
 """Precision of the prior on each standardised weight."""
 BANDS = 10
@@ -66,7 +67,7 @@ class Checked:
     weights: dict[str, float]
     """Of the features, standardised: log-odds for one deviation more."""
     width: float
-    """Deviation of the CSAs' own means that was chosen."""
+    """Deviation of the CSAs' own means that was chosen, median over folds."""
 
     def line(self) -> str:
         """In words."""
@@ -102,21 +103,21 @@ def estimated(logged: Logged, past: Logged, fold: Ints) -> Estimated:
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_CHOICES)).astype(np.int64)]
     features = state.features(logged.contact, logged.pairs)
     score = np.zeros(len(features))
-    fold_of_round, weights = fold[logged.contact], []
-    folds, width, scale, start = int(fold.max()) + 1, 0.0, np.ones(features.shape[1]), None
+    fold_of_round, weights, widths = fold[logged.contact], [], []
+    csas, folds = len(logged.log.csas), int(fold.max()) + 1
     for one in track(range(folds), "propensities", folds):
         train = rows[fold[past.contact[rows]] != one]
         pairs, _ = past.pairs.take(train)
         x = state.features(past.contact[train], pairs)
-        width = width or _width(x, pairs, len(logged.log.csas), fold[past.contact[train]])
-        fit = conditional_logit(x, pairs, len(logged.log.csas), width, start=start)
-        start = fit.found
+        width, start = _width(x, pairs, csas, fold[past.contact[train]])
+        fit = conditional_logit(x, pairs, csas, width, start=start)
         own = fold_of_round[logged.pairs.row] == one
         score[own] = features[own] @ fit.weights + fit.own[logged.pairs.csa[own]]
-        weights.append(fit.weights)
-        scale = np.maximum(x.std(axis=0), 1e-9)
+        weights.append(fit.weights * x.std(axis=0))
+        widths.append(width)
     chances, clipped = floored(logged.pairs.softmax(score), logged.pairs)
-    standard = dict(zip(NAMES, (np.mean(weights, axis=0) * scale).tolist(), strict=True))
+    standard = dict(zip(NAMES, np.mean(weights, axis=0).tolist(), strict=True))
+    width = float(np.median(widths))
     return Estimated(chances, _checked(chances, logged.pairs, len(rows), clipped, standard, width), features)
 
 
@@ -155,45 +156,71 @@ def conditional_logit(
     """
     from scipy.optimize import minimize
 
-    count = pairs.lengths[pairs.row]
-    x = np.column_stack([column - pairs.total(column)[pairs.row] / count for column in features.T])
+    equal = (1 / pairs.lengths)[pairs.row]
+    x = np.column_stack([column - pairs.total(column * equal)[pairs.row] for column in features.T])
     scale = np.sqrt((x**2).mean(axis=0))
     x = np.where(scale > 1e-9, x / np.maximum(scale, 1e-9), 0.0)
-    k, own = x.shape[1], csas if width > 0 else 0
-    chosen = np.zeros(len(pairs.csa))
-    chosen[pairs.own] = 1.0
-    precision = np.concatenate([np.full(k, ridge), np.full(own, 1 / width**2 if own else 0.0)])
-
-    def loss(theta: Floats) -> tuple[float, Floats]:
-        score = x @ theta[:k] + (theta[k:][pairs.csa] if own else 0.0)
-        p = pairs.softmax(score)
-        less = p - chosen
-        slope = [x.T @ less, np.bincount(pairs.csa, less, csas)] if own else [x.T @ less]
-        value = -np.log(np.maximum(p[pairs.own], 1e-300)).sum() + 0.5 * (precision * theta**2).sum()
-        return float(value), np.concatenate(slope) + precision * theta
-
-    found = minimize(
-        loss, np.zeros(k + own) if start is None else start, jac=True, method="L-BFGS-B",
-        options={"maxiter": 1000, "ftol": tolerance, "gtol": 1e-4},
-    )  # fmt: skip
-    penalty = 0.5 * float((precision * found.x**2).sum())
-    weights = np.where(scale > 1e-9, found.x[:k] / np.maximum(scale, 1e-9), 0.0)
-    return Logit(weights, found.x[k:] if own else np.zeros(csas), penalty - float(found.fun), found.x)
+    own = csas if width > 0 else 0
+    # Steps are taken in units in which the likelihood bends alike in all directions: its curvature at equal chances.
+    bend = [(equal[:, None] * x**2).sum(axis=0) + ridge + 1e-9]
+    bend += [np.bincount(pairs.csa, equal * (1 - equal), csas) + width**-2] if own else []
+    problem = _Problem(x, pairs, own, ridge, width, np.sqrt(np.concatenate(bend)))
+    begin = np.zeros(x.shape[1] + own) if start is None else start * problem.unit
+    options = {"maxiter": 1000, "ftol": tolerance, "gtol": 1e-5 * np.sqrt(len(pairs))}
+    done = minimize(problem, begin, jac=True, method="L-BFGS-B", options=options)
+    found = done.x / problem.unit
+    weights = np.where(scale > 1e-9, found[: x.shape[1]] / np.maximum(scale, 1e-9), 0.0)
+    likelihood = problem.penalty(found) - float(done.fun)
+    return Logit(weights, found[x.shape[1] :] if own else np.zeros(csas), likelihood, found)
 
 
-def _width(features: Floats, pairs: Pairs, csas: int, fold: Ints) -> float:
-    """The prior deviation by which the other folds' choices tell one fold's best."""
-    held = fold == fold[0]
-    train, test = np.flatnonzero(~held), np.flatnonzero(held)
-    if not len(train):
-        return WIDTHS[0]
-    (fitted, at), (judged, of) = pairs.take(train), pairs.take(test)
-    losses = {}
+@dataclass(frozen=True)
+class _Problem:
+    """−log likelihood and penalty, and its slope, at weights of the features and of `own` CSAs, each times `unit`."""
+
+    x: Floats
+    pairs: Pairs
+    own: int
+    ridge: float
+    width: float
+    unit: Floats
+
+    def __call__(self, scaled: Floats) -> tuple[float, Floats]:
+        theta, k, pairs = scaled / self.unit, self.x.shape[1], self.pairs
+        score = self.x @ theta[:k]
+        if self.own:
+            score += theta[k:][pairs.csa]
+        less = pairs.softmax(score)
+        value = -float(np.log(np.maximum(less[pairs.own], 1e-300)).sum()) + self.penalty(theta)
+        less[pairs.own] -= 1.0
+        slope = [self.x.T @ less + self.ridge * theta[:k]]
+        slope += [np.bincount(pairs.csa, less, self.own) + theta[k:] / self.width**2] if self.own else []
+        return value, np.concatenate(slope) / self.unit
+
+    def penalty(self, theta: Floats) -> float:
+        """Of the priors."""
+        k = self.x.shape[1]
+        of_csas = float((theta[k:] ** 2).sum()) / self.width**2 if self.own else 0.0
+        return 0.5 * (self.ridge * float((theta[:k] ** 2).sum()) + of_csas)
+
+
+def _width(features: Floats, pairs: Pairs, csas: int, fold: Ints) -> tuple[float, Floats | None]:
+    """The prior deviation by which some folds' choices (n,) tell those of another best, and where a fit with it ended.
+    Only choices of the training folds are looked at, `CHOICES_OF_WIDTH` of them."""
+    some = np.linspace(0, len(pairs) - 1, min(len(pairs), CHOICES_OF_WIDTH)).astype(np.int64)
+    held = fold[some] == fold[some[0]]
+    if held.all():
+        return WIDTHS[0], None
+    (fitted, at), (judged, of) = pairs.take(some[~held]), pairs.take(some[held])
+    best, least, start, last = WIDTHS[0], np.inf, None, None
     for width in WIDTHS:
-        fit = conditional_logit(features[at], fitted, csas, width)
+        fit = conditional_logit(features[at], fitted, csas, width, start=last)
+        last = fit.found
         p = judged.softmax(features[of] @ fit.weights + fit.own[judged.csa])
-        losses[width] = -float(np.log(np.maximum(p[judged.own], 1e-300)).mean())
-    return min(losses, key=lambda width: losses[width])
+        loss = -float(np.log(np.maximum(p[judged.own], 1e-300)).mean())
+        if loss < least:
+            best, least, start = width, loss, fit.found
+    return best, start
 
 
 def _checked(

@@ -163,7 +163,7 @@ def _weights(of: Overlap) -> list[str]:
     return [
         f"{of.rounds:,}",
         f"{of.agreeing:.1%}",
-        f"{min(of.effective, of.effective_clusters):,.0f}",
+        f"{of.effective:,.0f}",
         f"{of.mean:.3f} ± {of.mean_error:.3f}",
         f"{of.largest:.1f}",
         f"{of.share:.2%}",
