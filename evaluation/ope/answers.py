@@ -86,7 +86,7 @@ class _Mine:
     ) -> _Mine:
         """Gates, and the estimators that pass them."""
         marginal = _marginal(setting, asked, reward, groups)
-        rounds = _rounds(setting, asked, reward, judge, marginal)
+        rounds = rounds_of(setting, asked, reward, judge, marginal)
         seen = overlap(rounds.weight, rounds.cluster, asked.unsupported)
         coarse = None if marginal is None else _coarse(rounds, marginal)
         made = estimators(rounds, _reach(metric, rounds.reward))
@@ -110,8 +110,10 @@ class _Mine:
         return cls(rounds, allowed, answer)
 
 
-def _rounds(setting: Setting, asked: Asked, reward: Floats, judge: Judged | None, marginal: Marginal | None) -> Rounds:
-    """Those whose reward is known."""
+def rounds_of(
+    setting: Setting, asked: Asked, reward: Floats, judge: Judged | None, marginal: Marginal | None
+) -> Rounds:
+    """The rounds whose reward is known, for one policy."""
     pairs, known = setting.logged.pairs, np.flatnonzero(np.isfinite(reward))
     return Rounds(
         reward=reward[known],

@@ -62,20 +62,23 @@ class Bandit:
             total += float((self.target(x) * self.success(x)).sum(axis=1).mean())
         return total / 20
 
-    def log(self, size: int, seed: int, error: float = 0.3) -> Rounds:
+    def log(self, size: int, seed: int, error: float = 0.3, each: int = 1) -> Rounds:
         """A log of so many rounds, with a q̂ that is the true one with an error of its own in the log-odds.
 
-        error: its standard deviation, by action and by dimension; the same in every log of a world.
+        error: its standard deviation, by action and by dimension; the same in every log of a world. each: rounds that
+        share a context, as the contacts of one customer do, and are a cluster; it divides `size`.
         """
         random = np.random.default_rng((self.seed, 3, seed))
-        x = self.contexts(size, seed)
+        x = np.repeat(self.contexts(size // each, seed), each, axis=0)
         q, logging, target = self.success(x), self.logging(x), self.target(x)
         chosen = (np.cumsum(logging, axis=1) < random.random((size, 1))).sum(axis=1).clip(max=self.actions - 1)
         at = np.arange(size), chosen
         wrong = np.random.default_rng((self.seed, 4)).normal(0, error, (DIMENSIONS, self.actions))
         believed = 1 / (1 + np.exp(-(np.log(q / (1 - q)) + x @ wrong)))
         reward = (random.random(size) < q[at]).astype(np.float64)
-        return Rounds(reward, logging[at], target[at], believed[at], (target * believed).sum(axis=1))
+        cluster = np.arange(size) // each if each > 1 else None
+        expected = (target * believed).sum(axis=1)
+        return Rounds(reward, logging[at], target[at], believed[at], expected, cluster=cluster)
 
 
 def pairs_of(chosen: Ints, actions: int) -> Pairs:
