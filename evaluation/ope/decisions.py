@@ -7,7 +7,7 @@ row, before anything is computed: one propensity of 0 is a weight without bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from twotower.clock import ARROW_TIME, NULL_TIME, from_arrow
 from twotower.tables.findings import short
 from twotower.tables.load import codes
 from twotower.tables.log import Log
+from twotower.tables.ragged import Ragged
 from twotower.tables.read import Problem, read_table, refuse
 from twotower.tables.schema import FLAG, FLOAT, TEXT, Column, Table
 
@@ -63,7 +64,7 @@ class Decisions:
     urgent: npt.NDArray[np.bool_]
     propensity: Floats
     """(D,) NaN where it was not written down."""
-    eligible: tuple[Ints | None, ...]
+    eligible: Ragged
     offsets: Ints
     candidate: Ints
     score: Floats
@@ -152,20 +153,19 @@ def _offers(folder: str | Path, table: pa.Table, log: Log) -> _Offers:
 def _agreeing(folder: str | Path, found: Decisions) -> Decisions:
     """The same, the propensity of the chosen taken from the candidates where it stands there; refused where the two
     tellings differ, or where who was chosen had no chance."""
-    propensity = found.propensity.copy()
-    for one in np.flatnonzero(found.whole).tolist():
-        part = found.offered(one)
-        own = found.chance[part][found.candidate[part] == found.csa[one]]
-        mine = float(own[0]) if len(own) else 0.0
-        row = int(found.row[one])
-        if not mine > 0:
-            why = "who was chosen has no chance among the candidates"
-            raise refuse(folder, Problem(FILE, why, "candidates.propensity", row, short(mine)))
-        if abs(mine - propensity[one]) > SLACK:
-            why = f"the candidates say {mine:.4g} of who was chosen; write one of the two right"
-            raise refuse(folder, Problem(FILE, why, "propensity", row, short(float(propensity[one]))))
-        propensity[one] = mine
-    return Decisions(**{**vars(found), "propensity": propensity})
+    size, lengths = len(found.contact), np.diff(found.offsets)
+    place = np.repeat(np.arange(size), lengths)
+    mine = np.bincount(place, np.nan_to_num(found.chance) * (found.candidate == found.csa[place]), size)
+    without = np.flatnonzero(found.whole & ~(mine > 0))
+    if len(without):
+        row, why = int(found.row[without[0]]), "who was chosen has no chance among the candidates"
+        raise refuse(folder, Problem(FILE, why, "candidates.propensity", row, short(float(mine[without[0]]))))
+    apart = np.flatnonzero(found.whole & (np.abs(mine - found.propensity) > SLACK))
+    if len(apart):
+        row, told = int(found.row[apart[0]]), float(found.propensity[apart[0]])
+        why = f"the candidates say {mine[apart[0]]:.4g} of who was chosen; write one of the two right"
+        raise refuse(folder, Problem(FILE, why, "propensity", row, short(told)))
+    return replace(found, propensity=np.where(found.whole, mine, found.propensity))
 
 
 def _ragged(offsets: Ints, rows: Ints) -> Ints:
@@ -175,17 +175,12 @@ def _ragged(offsets: Ints, rows: Ints) -> Ints:
     return np.asarray(np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[:-1][rows] - ends + lengths, lengths))
 
 
-def _lists(column: Any, log: Log, kept: Ints) -> tuple[Ints | None, ...]:
-    """Codes of each list that is given, without those whom the tables do not hold."""
-    found: list[Ints | None] = []
-    for row in kept.tolist():
-        value = column[row]
-        if not value.is_valid:
-            found.append(None)
-            continue
-        who = codes(value.values, log.csas.ids).astype(np.int64)
-        found.append(np.unique(who[who >= 0]))
-    return tuple(found)
+def _lists(column: Any, log: Log, kept: Ints) -> Ragged:
+    """Codes of the lists at `kept`, without those whom the tables do not hold."""
+    lengths = pc.list_value_length(column)
+    offsets = np.concatenate(([0], np.cumsum(pc.fill_null(lengths, 0).to_numpy(), dtype=np.int64)))
+    every = Ragged(offsets, codes(pc.list_flatten(column), log.csas.ids), pc.is_null(lengths).to_numpy())
+    return every.take(kept).keep(np.arange(len(log.csas), dtype=np.int32))
 
 
 def _numbers(column: Any) -> Floats:

@@ -21,6 +21,7 @@ from evaluation.ope.decisions import Decisions, check_propensities, read_decisio
 from evaluation.ope.rounds import Floats, Ints, Pairs
 from twotower.clock import DAY, format_time
 from twotower.errors import ConfigError
+from twotower.progress import track
 from twotower.tables.log import Log
 from twotower.tables.read import Problem, read_table, refuse
 from twotower.tables.schema import INTERACTIONS
@@ -217,7 +218,7 @@ def _rounds(
     """Rounds with who could have been chosen, and what is known of each one's chance."""
     lists, chances, scores, own = [], [], [], []
     csa = log.handovers.csa[handover].astype(np.int64)
-    for i in range(len(contact)):
+    for i in track(range(len(contact)), "rounds", len(contact)):
         who, chance, score = _round(log, int(contact[i]), decisions, int(decided[i]))
         place = int(np.searchsorted(who, csa[i]))
         own.append(place if place < len(who) and who[place] == csa[i] else -1)
@@ -256,28 +257,31 @@ def _rounds(
 
 def _round(log: Log, contact: int, decisions: Decisions | None, decided: int) -> tuple[Ints, Floats, Floats]:
     """Who could have been chosen for a contact, ascending, their chances and their scores, NaN where not known."""
-    row = None if log.contacts.eligible is None else log.contacts.eligible.row(contact)
     if decisions is None or decided < 0:
-        active = row if row is not None else np.flatnonzero(log.csas.active_at(int(log.contacts.arrived_at[contact])))
-        who = np.unique(active).astype(np.int64)
+        who = _listed(log, contact)
         return who, np.full(len(who), np.nan), np.full(len(who), np.nan)
-    listed, part = decisions.eligible[decided], decisions.offered(decided)
-    if listed is None:
-        active = row if row is not None else np.flatnonzero(log.csas.active_at(int(log.contacts.arrived_at[contact])))
-        listed = np.unique(active).astype(np.int64)
+    part = decisions.offered(decided)
     there = decisions.candidate[part] >= 0
-    candidate, chance, score = (
-        values[part][there] for values in (decisions.candidate, decisions.chance, decisions.score)
-    )
-    who = np.union1d(listed, candidate[~(chance == 0)])
-    chances = np.full(len(who), 0.0 if decisions.whole[decided] else np.nan)
-    scores = np.full(len(who), np.nan)
+    offers = (decisions.candidate, decisions.chance, decisions.score)
+    candidate, chance, score = (values[part][there] for values in offers)
+    told = decisions.eligible.row(decided)
+    who = np.union1d(_listed(log, contact) if told is None else told, candidate[~(chance == 0)]).astype(np.int64)
+    chances, scores = np.full(len(who), np.nan), np.full(len(who), np.nan)
     kept = np.isin(candidate, who)
     place = np.searchsorted(who, candidate[kept])
-    chances[place], scores[place] = chance[kept], score[kept]
-    if not decisions.whole[decided]:
-        chances[:] = np.nan
+    scores[place] = score[kept]
+    if decisions.whole[decided]:
+        chances[:] = 0.0
+        chances[place] = chance[kept]
     return who, chances, scores
+
+
+def _listed(log: Log, contact: int) -> Ints:
+    """A contact's eligible list, or whoever worked when it arrived."""
+    row = None if log.contacts.eligible is None else log.contacts.eligible.row(contact)
+    if row is None:
+        return np.flatnonzero(log.csas.active_at(int(log.contacts.arrived_at[contact])))
+    return np.unique(row).astype(np.int64)
 
 
 def _take(found: Logged, rows: Ints, without_propensity: int) -> Logged:

@@ -23,7 +23,7 @@ from evaluation.ope.intervals import Clusters, influence, standard_error
 from evaluation.ope.rounds import Floats, Ints, Pairs
 from twotower.errors import DataError
 
-LEAST_GROUPS = 4
+LEAST_GROUPS, MOST_GROUPS = 4, 512
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,15 @@ def marginal_weights(pairs: Pairs, target: Floats, propensity: Floats, group: In
 
 
 def groupings(vectors: npt.NDArray[np.floating], seed: int = 0) -> list[Ints]:
-    """Groups (J,) of CSAs by their vectors (J, d), from each their own to `LEAST_GROUPS`, half as many each time."""
+    """Groups (J,) of CSAs by their vectors (J, d), each their own first, then from `MOST_GROUPS` or half as many as
+    there are CSAs down to `LEAST_GROUPS`, half as many each time."""
     from sklearn.cluster import KMeans
 
     size = len(vectors)
-    found, many = [np.arange(size, dtype=np.int64)], size // 2
+    found, many = [np.arange(size, dtype=np.int64)], min(size // 2, MOST_GROUPS)
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0)
     while many >= LEAST_GROUPS:
-        found.append(KMeans(many, n_init=2, random_state=seed).fit(centred).labels_.astype(np.int64))
+        found.append(KMeans(many, n_init=1, random_state=seed).fit(centred).labels_.astype(np.int64))
         many //= 2
     return found
 

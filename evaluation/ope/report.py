@@ -60,7 +60,7 @@ def value_rows(found: Found, metric: str) -> list[list[str]]:
         names = sorted(answer.estimates, key=lambda name: name != found.estimator)
         for name in names:
             less = answer.less_logged[name]
-            title = TITLES[name] + (f", {answer.groups[0]} groups" if name == "mips" and answer.groups else "")
+            title = TITLES[name] + _detail(answer, name)
             ahead = [number(less.value, metric, True), span(less.low, less.high, metric, True)]
             rows.append([answer.policy, title, *_bounds(answer.estimates[name], metric), *ahead])
     return rows
@@ -151,6 +151,15 @@ def number(value: float, metric: str, signed: bool = False) -> str:
 def span(low: float, high: float, metric: str, signed: bool = False) -> str:
     """`[0.712, 0.770]`."""
     return f"[{number(low, metric, signed)}, {number(high, metric, signed)}]"
+
+
+def _detail(answer: Answer, name: str) -> str:
+    """What was chosen for an estimator: groups of MIPS, τ of Switch-DR where it leaves anything to the judge."""
+    if name == "mips" and answer.groups is not None:
+        return f", {answer.groups[0]} groups"
+    if name == "switch-dr" and answer.threshold is not None and answer.threshold < answer.overlap.largest:
+        return f", τ = {answer.threshold:.3g}"
+    return ""
 
 
 def _bounds(value: Estimate, metric: str) -> list[str]:
