@@ -73,7 +73,11 @@ def said(found: Found, metric: str) -> list[str]:
         lines += [f"refused: {answer.policy}, {metric}: {why}" for why in answer.refused]
         if not answer.refused:
             lines += [verdict(found, answer), *(f"note: {line}" for line in answer.notes)]
-            lines += [f"{TITLES[name]} is withheld for {answer.policy}: {why}" for name, why in answer.withheld.items()]
+            lines += [
+                f"{TITLES[name]} is withheld for {answer.policy}: {why}"
+                for name, why in answer.withheld.items()
+                if name != "mips" or answer.marginal is not None  # where there is nothing to group, nothing is missed
+            ]
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ import yaml
 
 from evaluation.ope.estimators import NAMES
 from evaluation.ope.verb import VERB
+from serve.answer import Candidate
+from serve.explore import Explorer
+from serve.explore_options import Exploration
+from serve.matcher import Matcher
+from serve.rolling import RollingMatcher
 from tests.evaluation.ope import worlds
 from twotower.cli import GROUP, Report, run_verb
 from twotower.errors import BundleError, ConfigError, DataError, OutputError, TwoTowerError
+from twotower.tables.log import Log
 
 LATE = "2027-01-01T00:00:00Z"
 WINDOW = ("--from", worlds.FROM, "--draws", "100")
@@ -138,6 +145,60 @@ def test_decisions_tell_support_exactly(tmp_path: Path) -> None:
     assert answer(report, "scores")["overlap"]["unsupported"] == 0
     assert report.data["queue"] is None  # nothing had to be estimated
     assert "needs a bundle" in answer(report, "scores")["withheld"]["mips"]
+
+
+def test_a_router_is_worth_what_it_got(ope_bundle: Path, tmp_path: Path) -> None:
+    """Decisions of an explorer over a bundle, judged by the same bundle and options: every weight is 1. Outcomes become
+    known after the window, so that who was chosen changes nothing of what the bundle knows."""
+    content = worlds.tables(800)
+    late = [
+        max(one, worlds.fakes.START + timedelta(days=40)) for one in content["interactions"]["known_at"].to_pylist()
+    ]
+    content = worlds.with_column(content, "interactions", "known_at", pa.array(late, pa.timestamp("us", "UTC")))
+    log = Log.load(worlds.write(content, tmp_path / "before"))
+    rolling, ids = RollingMatcher(Matcher.load(ope_bundle), log), log.csas.ids.to_pylist()
+    explorer = Explorer(Exploration("uniform", share=0.6, uniform=0.2, most_loss=0.5), b"sixteen bytes or")
+    position = {name: i for i, name in enumerate(log.contacts.ids.to_pylist())}
+    table = worlds.decided(content)
+    rows = [row for row in table.to_pylist() if row["decided_at"] >= worlds.fakes.START + timedelta(days=20)]
+    for row in rows:
+        codes = np.array(sorted(ids.index(name) for name in row["eligible"]))
+        contact = rolling.contacts(np.array([position[row["contact_id"]]]))
+        offers = ranked_offers(rolling, contact, codes, ids)
+        decision = explorer.choose(row["contact_id"], offers, urgent=False)
+        row["candidates"] = [
+            {"csa_id": one.csa_id, "score": one.score, "p_resolved": one.p_resolved, "propensity": p}
+            for one, p in zip(offers, decision.propensities, strict=True)
+        ]
+        row["chosen"], row["propensity"] = decision.csa_id, decision.propensity
+    chosen = {row["contact_id"]: row for row in rows}
+    moves = content["interactions"].to_pylist()
+    for name, key in (("csa_id", "chosen"), ("propensity", "propensity")):
+        values = [chosen.get(one["contact_id"], {key: one[name]})[key] for one in moves]
+        content = worlds.with_column(content, "interactions", name, values)
+    data = worlds.write(content, tmp_path / "after", pa.Table.from_pylist(rows, table.schema))
+    (tmp_path / "exploration.yaml").write_text("{policy: uniform, share: 0.6, uniform: 0.2, most_loss: 0.5}\n")
+    report = ope(
+        "--data", data, "--policy", ope_bundle, "--explore", tmp_path / "exploration.yaml", "--policy", "scores",
+        "--estimator", "ips", "--draws", 0, "--from", worlds.FROM,
+    )  # fmt: skip
+    found = answer(report, "bundle")
+    assert found["overlap"]["effective"] == pytest.approx(found["overlap"]["rounds"])
+    assert found["overlap"]["unsupported"] == 0
+    assert found["estimates"]["ips"]["value"] == pytest.approx(report.data["logging"]["resolved"]["value"])
+    assert found["less_logged"]["ips"]["asymptotic"] == pytest.approx([0, 0], abs=1e-6)
+    assert answer(report, "scores")["overlap"]["agreeing"] == pytest.approx(0.55, abs=0.15)
+
+
+def ranked_offers(rolling: RollingMatcher, contact: Any, codes: np.ndarray, ids: list[str]) -> list[Candidate]:
+    """What a match of these CSAs returns."""
+    ranked = rolling.rank(contact, codes, len(codes), "success")
+    assert ranked.p_resolved is not None
+    assert ranked.logit is not None
+    p, logit = ranked.p_resolved.tolist(), ranked.logit.tolist()
+    return [
+        Candidate(ids[c], float(ranked.score[k]), p[k], None, (), logit=logit[k]) for k, c in enumerate(ranked.codes)
+    ]
 
 
 def no_support(tmp_path: Path) -> Path:
