@@ -4,10 +4,11 @@
 
 Notable: the embedding of a CSA is the group that k-means puts their vector in, so weights are exact sums over who
 could have been chosen and no density is estimated. How many groups is the trade of bias for variance: with as many as
-CSAs it is IPS, with one it is the mean of the log. It is chosen by SLOPE, from fine to coarse: the coarsest whose
-interval of two confidence widths still meets those of all finer ones, since the finest has no bias and intervals that
-are apart show one. Su, Srinath and Krishnamurthy, "Adaptive estimator selection for off-policy evaluation", ICML 2020,
-section 4; Saito and Joachims, "Off-policy evaluation for large action spaces via embeddings", ICML 2022.
+CSAs it is IPS, with one it is the mean of the log. It is chosen by SLOPE, from fine to coarse: the finest has no bias,
+so the coarsest estimate θ_i is taken that is not further from any finer one, θ_j, than c_i + (√6 − 1) c_j, where c are
+half widths of their 95 % intervals. Su, Srinath and Krishnamurthy, "Adaptive estimator selection for off-policy
+evaluation", ICML 2020; the constant is that of Tucker and Lee, "Improved estimator selection for off-policy
+evaluation", 2021; Saito and Joachims, "Off-policy evaluation for large action spaces via embeddings", ICML 2022.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from evaluation.ope.rounds import Floats, Ints, Pairs
 from twotower.errors import DataError
 
 LEAST_GROUPS, MOST_GROUPS = 4, 512
+SLOPE = float(np.sqrt(6) - 1)
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ def chosen_marginal(
     """
     known = np.flatnonzero(np.isfinite(reward))
     clusters = Clusters(len(known), None if cluster is None else cluster[known])
-    low, high, best = -np.inf, np.inf, 0
-    weights = []
-    for level, group in enumerate(groups):
-        weights.append(marginal_weights(pairs, target, propensity, group))
-        terms = Terms(weights[-1][known] * reward[known], np.ones(len(known)))
-        width = 2 * 1.96 * standard_error(influence(terms), clusters)
-        low, high = max(low, terms.value - width), min(high, terms.value + width)
-        if low > high:
+    weights: list[Floats] = []
+    seen: list[tuple[float, float]] = []
+    for group in groups:
+        weight = marginal_weights(pairs, target, propensity, group)
+        terms = Terms(weight[known] * reward[known], np.ones(len(known)))
+        width = 1.96 * standard_error(influence(terms), clusters)
+        if any(abs(terms.value - value) > width + SLOPE * finer for value, finer in seen):
             break
-        best = level
+        weights.append(weight)
+        seen.append((terms.value, width))
+    best = len(weights) - 1
     group = groups[best]
     return Marginal(
         weights[best], int(group.max()) + 1, len(group), _unsupported(pairs, target, propensity, group, least)
