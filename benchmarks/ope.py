@@ -32,6 +32,7 @@ from evaluation.ope.found import Answer
 from evaluation.ope.intervals import estimates
 from evaluation.ope.outcome import judged
 from evaluation.ope.overlap import overlap
+from evaluation.ope.queue_features import QueueState
 from evaluation.ope.queue_model import estimated
 from evaluation.ope.sensitivity import sensitivity
 from evaluation.ope.setting import asked_of, setting_of
@@ -135,7 +136,8 @@ def one_log(
     drawn, told = world.log(seed, **how), kind in ("logged", "falsified")
     spec = OpeSpec.model_validate({"policies": ["uniform"], "draws": 0, "sensitivity_draws": 0, "strengths": [1.0]})
     model = None if told else estimated(drawn.logged, drawn.past, world.fold)
-    setting = setting_of(spec, drawn.logged, told, model)
+    seen = QueueState.of(drawn.past).features(drawn.logged.contact, drawn.logged.pairs)
+    setting = setting_of(spec, drawn.logged, told, model, seen)
     asked = [asked_of(setting, policy) for policy in policies]
     judge = judged(drawn.logged, world.features, "resolved", seed)
     answers, logging = answers_of(setting, asked, "resolved", judge, world.groups)

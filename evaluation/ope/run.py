@@ -46,8 +46,8 @@ def evaluate(
     begin, end = window_of_test(log, targets, begin, end)
     logged, told = read_logged(data, log, begin, end, spec.logged, spec.propensities)
     fold = folds_of(log, spec.folds, spec.folds_by, spec.seed)
-    model = queue_of(data, spec, logged, told, fold, targets)
-    setting = setting_of(spec, logged, told, model)
+    model, seen = queue_of(data, spec, logged, told, fold, targets)
+    setting = setting_of(spec, logged, told, model, seen)
     asked = [asked_of(setting, target) for target in targets]
     features = Features.of(logged, spec.folds, spec.folds_by, spec.seed)
     judges = {name: judged(logged, features, name, spec.seed) for name in spec.metrics}

@@ -16,6 +16,7 @@ from evaluation.ope.balance import Balance, Covariates, balances, covariates, im
 from evaluation.ope.logged import Logged, read_logged
 from evaluation.ope.marginal import groupings
 from evaluation.ope.overlap import Gates, never_chosen_mass, unsupported_mass
+from evaluation.ope.queue_features import QueueState
 from evaluation.ope.queue_model import Estimated, completed, estimated
 from evaluation.ope.rounds import Floats, Ints
 from evaluation.ope.spec import OpeSpec
@@ -94,24 +95,30 @@ def window_of_test(log: Log, targets: list[Target], begin: int | None, end: int 
 
 def queue_of(
     data: str | Path, spec: OpeSpec, logged: Logged, told: bool, fold: Ints, targets: list[Target]
-) -> Estimated | None:
-    """The model of the queue where it is needed. Raises ConfigError where it is and the log tells too little."""
+) -> tuple[Estimated | None, Floats]:
+    """The model of the queue where it is needed, and what the queue could see of the rounds' pairs (P, `NAMES`). Raises
+    ConfigError where it is needed and the log tells too little."""
+    listed = logged.log.contacts.eligible is not None
+    since = logged.begin - round(spec.history_days * DAY)
+    past = logged
+    if listed:
+        past, _ = read_logged(data, logged.log, since, logged.end, spec.logged, "estimated")
     whole = bool(np.isfinite(logged.chances).all())
     grouped = any(target.until is not None for target in targets)
-    if told and (whole or not grouped or logged.log.contacts.eligible is None):
-        return None
-    since = logged.begin - round(spec.history_days * DAY)
-    past, _ = read_logged(data, logged.log, since, logged.end, spec.logged, "estimated")
-    try:
-        return estimated(logged, past, fold)
-    except ConfigError:
-        if told:
-            return None  # only MIPS would have asked for it
-        raise
+    if not told or (listed and grouped and not whole):
+        try:
+            model = estimated(logged, past, fold)
+            return model, model.features
+        except ConfigError:
+            if not told:
+                raise  # else only MIPS asked for it
+    return None, QueueState.of(past).features(logged.contact, logged.pairs)
 
 
-def setting_of(spec: OpeSpec, logged: Logged, told: bool, model: Estimated | None) -> Setting:
-    """The rounds with propensities; told: these are logged."""
+def setting_of(
+    spec: OpeSpec, logged: Logged, told: bool, model: Estimated | None, features: Floats | None = None
+) -> Setting:
+    """The rounds with propensities; told: these are logged; features: (P, `NAMES`), whose balance is looked at, too."""
     gates, why = spec.thresholds, []
     if not told and model is not None and model.checked.error > gates.most_miscalibrated:
         why.append(
@@ -128,7 +135,7 @@ def setting_of(spec: OpeSpec, logged: Logged, told: bool, model: Estimated | Non
     if not told and model is not None:
         propensity, chances = model.chances[logged.pairs.own], model.chances
     exact = told and bool(np.isfinite(logged.chances).all())
-    known = covariates(logged, None if model is None else model.features)
+    known = covariates(logged, features)
     return Setting(
         spec, gates, logged, propensity, chances, exact, not told, logged.cluster(spec.cluster), known, tuple(why)
     )

@@ -17,6 +17,7 @@ from serve.explore import Explorer
 from serve.explore_options import Exploration
 from serve.store import export
 from tests.evaluation.ope import worlds
+from tests.serve.store import day
 from twotower.clock import parse_time
 from twotower.errors import DataError
 from twotower.tables.log import Log
@@ -197,3 +198,35 @@ def test_an_explorers_decisions_are_read(tmp_path: Path) -> None:
     assert told
     assert logged.pairs.lengths.min() == 4
     assert sorted(set(np.round(logged.chances, 6))) == pytest.approx([0, 0.25, 0.75])
+
+
+def test_an_export_of_the_store_is_read(tmp_path: Path) -> None:
+    """A router tells its decisions and what became of them; the export is what was told."""
+    pytest.importorskip("sqlalchemy")
+    from serve.store.export import export as write_export
+    from serve.store.store import Store
+
+    customers = pa.table({"customer_id": ["customer-1"], "language": ["en"]})
+    folder = worlds.write({**worlds.tables(150), "customers": customers}, tmp_path / "told")
+    with Store.open(f"sqlite:///{tmp_path / 'feedback.db'}") as store:
+        store.roster(day.read(folder, "csas"))
+        for one in day.decisions(folder):
+            who = [offer.csa_id for offer in one.candidates]
+            chance = worlds.chances(np.array([[worlds.NAMES.index(name) for name in who]]))[0]
+            one.candidates = [
+                offer._replace(propensity=float(p)) for offer, p in zip(one.candidates, chance, strict=True)
+            ]
+            store.log.decided(one)
+        store.feedback(*day.outcomes(folder))
+        assert store.log.flush(60)
+        write_export(store.engine, tmp_path / "export")
+    log = Log.load(tmp_path / "export")
+    begin = int(log.contacts.arrived_at[0])
+    logged, told = read_logged(tmp_path / "export", log, begin, END)
+    plain, _ = read_logged(folder, Log.load(folder), begin, END)
+    assert told
+    assert len(logged) == len(plain) == 150
+    assert logged.propensity == pytest.approx(plain.propensity)
+    assert np.array_equal(logged.reward("resolved"), plain.reward("resolved"))
+    assert logged.chances == pytest.approx(worlds.chances(logged.pairs.csa.reshape(-1, 4)).ravel())
+    assert np.isfinite(logged.score).all()
