@@ -1,8 +1,8 @@
 """Answers of one metric, for all policies: gates first, then estimates over the same rounds and draws.
 
-Notable: what cannot be answered is refused before anything is estimated, so no number of a refused answer exists
-anywhere. Each estimator has to pass by the weights that it uses itself, and the answer by those of the estimator that
-was asked for: MIPS may be withheld where DR answers, and the other way round.
+Notable: of what is refused no estimate leaves this module, so none is to be found in any report. Each estimator has to
+pass by the weights that it uses itself, and the answer by those of the estimator that was asked for: MIPS may be
+withheld where DR answers, and the other way round.
 """
 
 from __future__ import annotations

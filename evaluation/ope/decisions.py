@@ -70,8 +70,8 @@ class Decisions:
     score: Floats
     chance: Floats
     whole: npt.NDArray[np.bool_]
-    unused: int
-    """Decisions that chose nobody, or for contacts and CSAs that the tables do not hold."""
+    nobody: Ints
+    """Contacts of the decisions that chose nobody, or a CSA whom the tables do not hold; −1: contacts neither."""
 
     def offered(self, one: int) -> slice:
         """Where the candidates of a decision lie."""
@@ -112,7 +112,7 @@ def read_decisions(folder: str | Path, log: Log) -> Decisions | None:
         score=offers.score[rows],
         chance=offers.chance[rows],
         whole=offers.whole[kept],
-        unused=len(contact) - len(kept),
+        nobody=np.delete(contact, kept),
     )
     return _agreeing(folder, found)
 

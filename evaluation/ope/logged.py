@@ -8,7 +8,7 @@ propensity are counted, and the report says them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +64,8 @@ class LeftOut:
     """Who took it was not among those eligible."""
     without_propensity: int = 0
     """The log does not say how likely the choice was."""
+    unfollowed: int = 0
+    """Decisions of contacts of the window that no first hand-over followed: nobody was chosen, or another was taken."""
     later: int = 0
     """Later hand-overs of the rounds' contacts: transfers are decisions of their own."""
 
@@ -137,6 +139,7 @@ def read_logged(
     if policies:
         contact, handover, names, left = _of_policies(contact, handover, names, left, policies)
     chosen = _decided(decisions, log, contact, handover)
+    left = _unfollowed(decisions, log, (begin, end), chosen, left)
     found = _rounds(log, (begin, end), contact, handover, decisions, chosen, left)
     known = np.isfinite(found.propensity)
     if source == "auto":
@@ -185,7 +188,7 @@ def _of_policies(
         has = ", ".join(there[:10]) or "none"
         raise ConfigError(f"--logged {unknown[0]!r}: no hand-over of the window was decided by it; there are: {has}")
     kept = np.flatnonzero([name in policies for name in names])
-    out = LeftOut(**{**vars(left), "other_policy": len(names) - len(kept)})
+    out = replace(left, other_policy=len(names) - len(kept))
     return contact[kept], handover[kept], [names[i] for i in kept.tolist()], out
 
 
@@ -204,6 +207,16 @@ def _decided(decisions: Decisions | None, log: Log, contact: Ints, handover: Int
         at = first[i] + np.searchsorted(moment[first[i] : last[i]], begun[i], side="right") - 1
         found[i] = order[at] if at >= first[i] else -1
     return found
+
+
+def _unfollowed(decisions: Decisions | None, log: Log, window: tuple[int, int], chosen: Ints, left: LeftOut) -> LeftOut:
+    """The same with the window's decisions that no first hand-over followed, those of other policies among them."""
+    if decisions is None:
+        return left
+    first, last = np.searchsorted(log.contacts.arrived_at, window)
+    of = np.concatenate([decisions.contact, decisions.nobody])
+    here = int(((of >= first) & (of < last)).sum())
+    return replace(left, unfollowed=here - len(np.unique(chosen[chosen >= 0])))
 
 
 def _rounds(
@@ -250,7 +263,7 @@ def _rounds(
     return Logged(
         log, *window, contact[inside], handover[inside], pairs, told[inside],
         np.concatenate([chances[i] for i in inside]), np.concatenate([scores[i] for i in inside]), urgent[inside],
-        LeftOut(**{**vars(left), "outside": len(contact) - len(inside)}),
+        replace(left, outside=len(contact) - len(inside)),
         {one["values"]: one["counts"] for one in counted},
     )  # fmt: skip
 
@@ -287,7 +300,7 @@ def _listed(log: Log, contact: int) -> Ints:
 def _take(found: Logged, rows: Ints, without_propensity: int) -> Logged:
     """The rounds at `rows`."""
     pairs, at = found.pairs.take(rows)
-    left = LeftOut(**{**vars(found.left_out), "without_propensity": without_propensity})
+    left = replace(found.left_out, without_propensity=without_propensity)
     names = pc.fill_null(found.log.handovers.policy.take(pa.array(found.handover[rows])), "")
     counted = {one["values"]: one["counts"] for one in pc.value_counts(names).to_pylist()}
     return Logged(

@@ -23,6 +23,9 @@ from twotower.errors import ConfigError
 Z = 3.29
 """Deviations beyond which what should be alike counts as told apart: 0.1 % by chance."""
 
+EXPECTED = 10.0
+"""Choices at equal chances whose absence is no chance any more (e^−10)."""
+
 
 @dataclass(frozen=True)
 class Gates:
@@ -152,8 +155,9 @@ def unsupported_mass(pairs: Pairs, target: Floats, propensity: Floats, least: fl
 
 def never_chosen_mass(pairs: Pairs, target: Floats, propensity: Floats) -> float:
     """The least that is unsupported where π₀ is known of the chosen alone, (n,): the policy's choice of CSAs whom the
-    log never chose in any round, and of anybody else where the choice was certain (π₀ = 1)."""
-    ever = np.zeros(int(pairs.csa.max()) + 1, np.bool_)
+    log never chose, though at equal chances it would have `EXPECTED` times, and of anybody else where the choice was
+    certain (π₀ = 1)."""
+    ever = np.bincount(pairs.csa, (1 / pairs.lengths)[pairs.row]) < EXPECTED
     ever[pairs.csa[pairs.own]] = True
     certain = propensity >= 1
     own = np.zeros(len(pairs.csa), np.bool_)

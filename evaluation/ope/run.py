@@ -85,6 +85,7 @@ def _notes(setting: Setting) -> tuple[str, ...]:
         (left.other_policy, "contacts were decided by other policies and do not count"),
         (left.outside, "contacts went to somebody who was not among those eligible and do not count"),
         (left.without_propensity, "contacts have no propensity and do not count"),
+        (left.unfollowed, "decisions were followed by no first hand-over and do not count"),
         (left.later, "later hand-overs are decisions of their own and do not count"),
     ):
         if count:

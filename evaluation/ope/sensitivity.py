@@ -25,10 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from evaluation.ope.rounds import Floats, Rounds
+from evaluation.ope.rounds import Floats, Ints, Rounds
 from twotower.errors import ConfigError
 
+Counts = npt.NDArray[np.uint16]
 LAMBDAS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 MOST = 50.0
 """Λ up to which the flip is looked for."""
@@ -124,7 +126,8 @@ class _Curve:
         """The bound at one Λ."""
         low, high = weight_box(self._rounds, strength)
         kept = np.flatnonzero(high > 0)
-        each = [self._range(low, high, kept, count) for count in (np.ones(len(self._base)), *self._counts)]
+        counts: list[Floats | Counts] = [np.ones(len(self._base)), *self._counts]
+        each = [self._range(low, high, kept, count) for count in counts]
         here = np.array(each)
         outer_low, outer_high = np.nan, np.nan
         if len(here) > 1:
@@ -133,7 +136,7 @@ class _Curve:
             )  # fmt: skip
         return Bound(strength, float(here[0, 0]), float(here[0, 1]), outer_low, outer_high)
 
-    def _range(self, low: Floats, high: Floats, kept: np.ndarray, count: Floats) -> tuple[float, float]:
+    def _range(self, low: Floats, high: Floats, kept: Ints, count: Floats | Counts) -> tuple[float, float]:
         least, most = _extremes(self._values[kept], low[kept] * count[kept], high[kept] * count[kept])
         level = float((count * self._base).sum() / count.sum())
         return least + level, most + level
@@ -156,10 +159,10 @@ class _Curve:
         return not (ends[0] > 0 or ends[1] < 0)
 
 
-def _drawn(rounds: Rounds, draws: int, seed: int) -> list[Floats]:
-    """How often each round is in each draw of clusters."""
+def _drawn(rounds: Rounds, draws: int, seed: int) -> list[Counts]:
+    """How often each round is in each draw of clusters, in two bytes each."""
     random = np.random.default_rng(seed)
     code = np.arange(len(rounds)) if rounds.cluster is None else np.unique(rounds.cluster, return_inverse=True)[1]
     code = code.reshape(-1)
     size = int(code.max()) + 1
-    return [np.bincount(random.integers(0, size, size), minlength=size)[code].astype(np.float64) for _ in range(draws)]
+    return [np.bincount(random.integers(0, size, size), minlength=size)[code].astype(np.uint16) for _ in range(draws)]

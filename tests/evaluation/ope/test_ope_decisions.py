@@ -59,7 +59,7 @@ def test_chances_of_everybody_are_read(read: Callable[..., tuple[Decisions, Log,
     found, log, folder = read()
     assert len(found.contact) == 300
     assert found.whole.all()
-    assert found.unused == 0
+    assert len(found.nobody) == 0
     logged, told = read_logged(folder, log, int(log.contacts.arrived_at[0]), END)
     assert told
     assert logged.chances == pytest.approx(worlds.chances(logged.pairs.csa.reshape(-1, 4)).ravel())
@@ -135,8 +135,13 @@ def test_decisions_that_chose_nobody_are_counted(
     read: Callable[..., tuple[Decisions, Log, Path]], content: Tables
 ) -> None:
     chosen = [None if i < 10 else name for i, name in enumerate(worlds.decided(content)["chosen"].to_pylist())]
-    found, _, _ = read(chosen=chosen)
-    assert (found.unused, len(found.contact)) == (10, 290)
+    found, log, folder = read(chosen=chosen)
+    assert (len(found.nobody), len(found.contact)) == (10, 290)
+    logged, _ = read_logged(folder, log, int(log.contacts.arrived_at[0]), END)
+    assert logged.left_out.unfollowed == 10
+    assert len(logged) == 300  # interactions.parquet has their propensities
+    late, _ = read_logged(folder, log, BEGIN, END)
+    assert late.left_out.unfollowed == int((found.nobody >= late.contact[0]).sum())
 
 
 def test_the_decision_before_the_hand_over_counts(content: Tables, tmp_path: Path) -> None:

@@ -96,10 +96,18 @@ def test_support_is_exact_where_all_chances_are_known() -> None:
 
 
 def test_support_by_who_was_ever_chosen() -> None:
-    pairs = Pairs(np.array([0, 2, 4, 6]), np.array([0, 1, 0, 2, 1, 2]), np.array([0, 2, 4]))
-    target = np.array([0.5, 0.5, 0.2, 0.8, 0.0, 1.0])
-    assert never_chosen_mass(pairs, target, np.array([0.5, 0.5, 0.5])) == pytest.approx((0.8 + 1.0) / 3)
-    assert never_chosen_mass(pairs, target, np.array([1.0, 0.5, 0.5])) == pytest.approx((0.5 + 0.8 + 1.0) / 3)
+    """Three contacts of two CSAs each, 30 times; CSA 2 is never chosen, and would have been 30 times by chance."""
+    lists, own, target = np.array([0, 1, 0, 2, 1, 2]), np.array([0, 2, 4]), np.array([0.5, 0.5, 0.2, 0.8, 0.0, 1.0])
+
+    def mass(times: int, certain: float) -> float:
+        pairs = Pairs(
+            np.arange(0, 6 * times + 1, 2), np.tile(lists, times), (own + 6 * np.arange(times)[:, None]).ravel()
+        )
+        return never_chosen_mass(pairs, np.tile(target, times), np.tile([certain, 0.5, 0.5], times))
+
+    assert mass(30, 0.5) == pytest.approx((0.8 + 1.0) / 3)
+    assert mass(30, 1.0) == pytest.approx((0.5 + 0.8 + 1.0) / 3)
+    assert mass(5, 0.5) == 0  # five times is chance
 
 
 @pytest.mark.parametrize(("name", "value"), [("least_effective", -1.0), ("mean_weight", float("nan"))])
