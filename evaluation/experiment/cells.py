@@ -1,8 +1,8 @@
 """Contacts by what was drawn: a cell is a span of the schedule, or of the design `customer` a window of one arm's pool.
 
-Notable: whatever is estimated is made of sums over cells, because the arm was drawn for a cell and not for a contact. Spans
-without a contact are cells as well, so that lots can be drawn again as they were. A cluster is what one lot decided: a pair
-of cells, or a cell alone; of `customer`, both pools of a window, which were drawn from the same CSAs.
+Notable: whatever is estimated is made of sums over cells, because the arm was drawn for a cell and not for a contact.
+Spans without a contact are cells as well, so that lots can be drawn again as they were. A cluster is what one lot
+decided: a pair of cells, or a cell alone; of `customer`, both pools of a window, which were drawn from the same CSAs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def cells_of(plan: Plan, spans: Spans, frame: pd.DataFrame) -> Cells:
     if len(wrong):
         row = int(wrong[0])
         said = "no span" if of[row] < 0 else f"arm {spans.arm[of[row]]}"
-        raise DataError(f"frame, row {row}, column arm: {arm[row]}, where the schedule has {said}; make the frame again")
+        raise DataError(
+            f"frame, row {row}, column arm: {arm[row]}, where the schedule has {said}; make the frame again"
+        )
     cluster = _clusters(spans.pair)
     group = np.unique(spans.unit.astype(str), return_inverse=True)[1].astype(np.int64)
     if plan.design == "cluster":

@@ -4,11 +4,11 @@ Notable: which inference is primary follows from how arms were drawn, not from w
 
 - `switchback`: randomisation inference. Blocks are many, hang together in time, and their lots are known: p-value and
   interval by drawing schedules again need no model of that dependence (Bojinov, Simchi-Levi & Zhao 2023).
-- `cluster`: t with CR2 and Bell and McCaffrey's degrees of freedom, clusters by what was drawn (Imbens & Kolesár 2016; Abadie
-  et al. 2023). Sites are few: permutations of eight pairs know no p below 1/128 and give coarse intervals or none, so they
-  stand beside it.
-- `customer`: t with errors clustered by customer and by window of pools at once (Cameron, Gelbach & Miller 2011): a customer
-  keeps an arm, CSAs do not, and both make contacts alike.
+- `cluster`: t with CR2 and Bell and McCaffrey's degrees of freedom, clusters by what was drawn (Imbens & Kolesár 2016;
+  Abadie et al. 2023). Sites are few: permutations of eight pairs know no p below 1/128 and give coarse intervals or
+  none, so they stand beside it.
+- `customer`: t with errors clustered by customer and by window of pools at once (Cameron, Gelbach & Miller 2011): a
+  customer keeps an arm, CSAs do not, and both make contacts alike.
 
 A switchback of too few lots to reject anything at its level falls back to CR2, and says so.
 """
@@ -106,7 +106,8 @@ class Setting:
         return self.frame[name].to_numpy(np.float64)
 
     def outcome(self, metric: str, adjusted: bool = True) -> Outcome:
-        """A metric by cell, adjusted for the covariate where that is asked for. Raises DataError where nobody measured it."""
+        """A metric by cell, adjusted for the covariate where that is asked for. Raises DataError where nobody measured
+        it."""
         if metric not in OF_CELLS:
             return outcome_of(self.cells, metric, self.column(metric), self.column("covariate") if adjusted else None)
         if self.blocks is None or not (self.blocks["metric"] == metric).any():
@@ -124,17 +125,20 @@ def setting_of(
 class Means:
     """Both arms' means, and errors of their linear combinations, by the t-inference of the design."""
 
-    def __init__(self, setting: Setting, outcome: Outcome, kept: npt.NDArray[np.bool_] | None = None) -> None:
-        """kept (N,): of some contacts alone."""
-        self._setting, self._kept = setting, kept
-        cells = setting.cells
+    def __init__(
+        self, setting: Setting, outcome: Outcome, kept: npt.NDArray[np.bool_] | None = None, washed: bool = False
+    ) -> None:
+        """kept (N,): of some contacts alone; washed: those of a wash-out may be among them."""
+        cells = self.cells = setting.cells
+        self._setting = setting
+        self._rows = cells.counted if kept is None else kept & (cells.of >= 0 if washed else cells.counted)
         self.values = outcome.values
         if kept is None:
             self.n, self.s = outcome.n, outcome.s
         elif outcome.values is None:
             raise DataError(f"{outcome.metric}: single contacts do not have it")
         else:
-            self.n, self.s = cells.sums(outcome.values, cells.counted & kept)
+            self.n, self.s = cells.sums(outcome.values, self._rows)
         self.arm = cells.arm
 
     @cached_property
@@ -142,12 +146,27 @@ class Means:
         """Whether both arms have two cells at least."""
         return all(int(((self.n > 0) & (self.arm == a)).sum()) > 1 for a in (0, 1))
 
+    def apart(self, rest: Means) -> Told:
+        """The effect here less that on `rest`, other contacts of the same cells; errors by what was drawn."""
+        value, part = 0.0, np.zeros(len(self.arm))
+        for means, sign in ((self, 1.0), (rest, -1.0)):
+            for a, side in ((1, sign), (0, -sign)):
+                n, s = np.where(means.arm == a, means.n, 0.0), np.where(means.arm == a, means.s, 0.0)
+                mean = s.sum() / n.sum()
+                value += side * mean
+                part += side * (s - mean * n) / n.sum()
+        codes = np.unique(self.cells.cluster[(self.n > 0) | (rest.n > 0)])
+        sums = np.bincount(self.cells.cluster, part)[codes]
+        variance = float((sums**2).sum()) * len(codes) / max(len(codes) - 1, 1)
+        df = 0.0 if self.fit is None else min(self.fit.one(1).df, float(len(codes) - 1))
+        return Told(float(value), math.sqrt(variance), df)
+
     @cached_property
     def fit(self) -> Fit | None:
         """Means of cells on a constant and the arm, weighted by contacts."""
         rows = np.flatnonzero(self.n > 0)
         x = np.stack([np.ones(len(rows)), self.arm[rows].astype(np.float64)], axis=1)
-        cluster = np.unique(self._setting.cells.cluster[rows], return_inverse=True)[1].astype(np.int64)
+        cluster = np.unique(self.cells.cluster[rows], return_inverse=True)[1].astype(np.int64)
         return fit(x, self.s[rows] / self.n[rows], self.n[rows], cluster) if self.there else None
 
     def of(self, control: float, treatment: float) -> Told:
@@ -166,9 +185,8 @@ class Means:
 
     def _two_way(self, control: float, treatment: float) -> Told:
         """V by customers + V by windows − V by both, not less than either; the smaller number of clusters − 1."""
-        cells, values = self._setting.cells, self.values
-        counted = cells.counted if self._kept is None else cells.counted & self._kept
-        rows = np.flatnonzero(counted & ~np.isnan(values))  # type: ignore[arg-type]
+        cells, values = self.cells, self.values
+        rows = np.flatnonzero(self._rows & ~np.isnan(values))  # type: ignore[arg-type]
         arm = self.arm[cells.of[rows]].astype(np.int64)
         total = np.bincount(arm, values[rows], 2)  # type: ignore[index]
         count = np.bincount(arm, minlength=2)

@@ -1,14 +1,15 @@
 """The effect as it was known at every moment, with an interval that holds at all of them at once.
 
-Notable: the sequence runs over what was drawn, not over contacts: at each look the estimate is that of all cells that had ended
-(and whose outcomes had become known), its standard error is by clusters, and the boundary is the mixture of t-statistics
-(`stats/sequential.py`), so that shocks that a whole block shares do not pass for evidence. θ of the covariate is that of
-the contacts until then, so a look never changes when later data come.
+Notable: the sequence runs over what was drawn, not over contacts: at each look the estimate is that of all cells that
+had ended (and whose outcomes had become known), its standard error is by clusters, and the boundary is the mixture of
+t-statistics (`stats/sequential.py`), so that shocks that a whole block shares do not pass for evidence. θ of the
+covariate is that of the contacts until then, so a look never changes when later data come.
 
-How far the evidence is: for blocks and windows, which are drawn anew all the time, four over Σ(n / N)² of both arms, that is
-how many equal cells would know as much, the boundary being tightest at half of the cells that the plan has; for clusters, which are all there from the first day on and of whom only the noise
-within fades, the inverse of the variance (estimates whose errors are of a persistent and a fading part have independent
-increments on that clock), the boundary being tightest at the information that the plan asked for.
+How far the evidence is: for blocks and windows, which are drawn anew all the time, four over Σ(n / N)² of both arms,
+that is how many equal cells would know as much, the boundary being tightest at half of the cells that the plan has; for
+clusters, which are all there from the first day on and of whom only the noise within fades, the inverse of the variance
+(estimates whose errors are of a persistent and a fading part have independent increments on that clock), the boundary
+being tightest at the information that the plan asked for.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def path(setting: Setting, outcome: Outcome, alpha: float, shift: float = 0.0) -
     cells = setting.cells
     looks, moments = _as_known(setting, outcome)
     if len(looks) == 0:
-        return Path(outcome.metric, looks, *(np.zeros(0) for _ in range(4)), alpha)
+        nothing = np.zeros(0)
+        return Path(outcome.metric, looks, nothing, nothing, nothing, nothing, alpha)
     treated = cells.arm == 1
     n = moments[:, :, 0]
     theta, centre = _thetas(moments.sum(axis=1))
@@ -112,9 +114,8 @@ def _by_day(setting: Setting, outcome: Outcome, late: int) -> tuple[Longs, Doubl
     mean = x[rows][~np.isnan(x[rows])].mean() if outcome.theta else 0.0
     centred = np.where(np.isnan(x[rows]), 0.0, x[rows] - mean) if outcome.theta else np.zeros(len(rows))
     days = int(day.max()) + 1
-    place, parts = day * len(cells) + cells.of[rows], []
-    for each in (None, y[rows], centred, centred**2, centred * y[rows]):
-        parts.append(np.bincount(place, each, days * len(cells)).reshape(days, len(cells)).cumsum(axis=0))
+    place, columns = day * len(cells) + cells.of[rows], (None, y[rows], centred, centred**2, centred * y[rows])
+    parts = [np.bincount(place, one, days * len(cells)).reshape(days, len(cells)).cumsum(axis=0) for one in columns]
     return begin + (np.arange(days) + 1) * DAY + late, np.stack(parts, axis=2).astype(np.float64)
 
 
@@ -141,7 +142,8 @@ def _errors(cluster: Longs, n: Doubles, part: Doubles, weights: Doubles) -> tupl
 
 
 def _more(setting: Setting, outcome: Outcome) -> float:
-    """By how much errors grow where customers come again: of the design `customer`, both clusterings beside windows alone."""
+    """By how much errors grow where customers come again: of the design `customer`, both clusterings beside windows
+    alone."""
     if setting.plan.design != "customer" or outcome.values is None:
         return 1.0
     means = Means(setting, outcome)

@@ -1,9 +1,10 @@
 """One metric by cell, adjusted for what was known of its contacts before the experiment.
 
 Notable: CUPED (Deng, Xu, Kohavi & Walker 2013, "Improving the sensitivity of online controlled experiments by utilizing
-pre-experiment data", WSDM): y − θ (x − x̄), θ = cov(y, x) / var(x) over the contacts of both arms together. Which arm a contact
-was in has no part in θ, so the adjusted values are fixed under the hypothesis of no effect and randomisation inference stays
-exact. A contact without a covariate is not adjusted. A metric of cells themselves (occupancy) is a ratio of sums as well.
+pre-experiment data", WSDM): y − θ (x − x̄), θ = cov(y, x) / var(x) over the contacts of both arms together. Which arm a
+contact was in has no part in θ, so the adjusted values are fixed under the hypothesis of no effect and randomisation
+inference stays exact. A contact without a covariate is not adjusted. A metric of cells themselves (occupancy) is a
+ratio of sums as well.
 """
 
 from __future__ import annotations

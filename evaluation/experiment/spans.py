@@ -1,7 +1,8 @@
 """A schedule as arrays: which unit had which arm, from when until when, and what was drawn together.
 
-Notable: what makes a schedule no schedule (a column that is missing, an arm nobody planned, a span that ends before it begins)
-is an error; what makes it one that nothing can be learnt from (overlaps, an arm of a single cluster) is said by `checks.py`.
+Notable: what makes a schedule no schedule (a column that is missing, an arm nobody planned, a span that ends before it
+begins) is an error; what makes it one that nothing can be learnt from (overlaps, an arm of a single cluster) is said by
+`checks.py`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Weighted least squares with errors that hold for few clusters, and across time.
 
 Notable: with a dozen blocks or sites the usual sandwich is too small and the normal distribution too thin. CR2 (Bell &
-McCaffrey 2002) makes it unbiased where errors are alike, and Satterthwaite's degrees of freedom of the same paper say which
-t-distribution to read; Imbens & Kolesár (2016, "Robust standard errors in small samples", Review of Economics and Statistics
-98) recommend both together. Clusters are what was drawn at once (Abadie, Athey, Imbens & Wooldridge 2023, "When should you
-adjust standard errors for clustering?"): a block, or a pair of them where one lot decides both.
+McCaffrey 2002) makes it unbiased where errors are alike, and Satterthwaite's degrees of freedom of the same paper say
+which t-distribution to read; Imbens & Kolesár (2016, "Robust standard errors in small samples", Review of Economics and
+Statistics 98) recommend both together. Clusters are what was drawn at once (Abadie, Athey, Imbens & Wooldridge 2023,
+"When should you adjust standard errors for clustering?"): a block, or a pair of them where one lot decides both.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Fit:
     """By size of cluster: X (g, size, p), adjustment (g, size, size), numbers of the clusters (g,)."""
 
     def of(self, contrast: Doubles) -> Told:
-        """contrast (p,). The variance is Σ_g (c' M s_g)²; degrees of freedom (Σλ)² / Σλ² of G'G, Imbens & Kolesár (10)."""
+        """contrast (p,). The variance is Σ_g (c' M s_g)²; degrees of freedom (Σλ)² / Σλ² of G'G, Imbens & Kolesár
+        (10)."""
         direction = self.inverse @ contrast
         variance = float(((self.scores @ direction) ** 2).sum())
         clusters, p = self.scores.shape
@@ -86,8 +87,8 @@ class Fit:
 
 
 def fit(x: Doubles, y: Doubles, weight: Doubles, cluster: Longs) -> Fit | None:
-    """Least squares of y (n,) on x (n, p) with weights (n,) and clusters (n,) 0 … G − 1; None where x is not of full rank
-    or there are no more clusters than columns ask for.
+    """Least squares of y (n,) on x (n, p) with weights (n,) and clusters (n,) 0 … G − 1; None where x is not of full
+    rank or there are no more clusters than columns ask for.
 
     The working model is that of contacts with alike, independent errors: the variance of a row is 1 / weight.
     """
@@ -96,7 +97,7 @@ def fit(x: Doubles, y: Doubles, weight: Doubles, cluster: Longs) -> Fit | None:
     if len(y) <= x.shape[1] or np.linalg.matrix_rank(a) < x.shape[1] or cluster.max() < 1:
         return None
     inverse = np.linalg.inv(a.T @ a)
-    coefficients = inverse @ (a.T @ b)
+    coefficients: Doubles = np.asarray(inverse @ (a.T @ b), np.float64)
     residual = b - a @ coefficients
     order = np.argsort(cluster, kind="stable")
     sizes = np.bincount(cluster)
@@ -112,18 +113,19 @@ def fit(x: Doubles, y: Doubles, weight: Doubles, cluster: Longs) -> Fit | None:
         adjustment = (vectors * power[:, None, :]) @ vectors.transpose(0, 2, 1)
         scores[which] = np.einsum("gip,gij,gj->gp", part, adjustment, residual[rows])
         adjusted.append((part, adjustment, which))
-    return Fit(coefficients, inverse, scores, tuple(adjusted))
+    return Fit(coefficients, np.asarray(inverse, np.float64), scores, tuple(adjusted))
 
 
 def lags_of(n: int) -> int:
     """How many neighbours in time count: ⌊4 (n / 100)^(2/9)⌋, at least one (Newey & West 1994)."""
-    return max(1, math.floor(4 * (n / 100) ** (2 / 9)))
+    return max(1, int(4 * (n / 100) ** (2 / 9)))
 
 
 def across_time(x: Doubles, y: Doubles, weight: Doubles, place: int, lags: int | None = None) -> Told:
     """One coefficient of least squares whose rows lie in order of time, with Newey and West's errors.
 
-    lags: neighbours that count; None: `lags_of`. t with n − p degrees of freedom (statsmodels' small-sample correction).
+    lags: neighbours that count; None: `lags_of`. t with n − p degrees of freedom (statsmodels' small-sample
+    correction).
     """
     from statsmodels.regression.linear_model import WLS
 

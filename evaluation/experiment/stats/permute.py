@@ -1,11 +1,11 @@
 """Randomisation inference: what the lots could have been, and what the same outcomes would have said then.
 
 Notable: nothing is assumed of how blocks hang together in time; the lots alone are random, and they are known (Bojinov,
-Simchi-Levi & Zhao 2023, "Design and analysis of switchback experiments", Management Science 69). The statistic is studentised,
-so that the test is exact where the effect is the same in every block and right in large samples where only its mean is
-meant (Wu & Ding 2021, "Randomization tests for weak null hypotheses", JASA 116). Under a constant effect τ a contact of the
-treatment would have had y − τ; both the estimate and its variance are then polynomials in τ whose coefficients each draw needs
-only once, so an interval by inversion costs little more than one test.
+Simchi-Levi & Zhao 2023, "Design and analysis of switchback experiments", Management Science 69). The statistic is
+studentised, so that the test is exact where the effect is the same in every block and right in large samples where only
+its mean is meant (Wu & Ding 2021, "Randomization tests for weak null hypotheses", JASA 116). Under a constant effect τ
+a contact of the treatment would have had y − τ; both the estimate and its variance are then polynomials in τ whose
+coefficients each draw needs only once, so an interval by inversion costs little more than one test.
 
 Contacts of a wash-out count or not by which arm came before, so their sums stand apart and follow every draw.
 """
@@ -52,8 +52,8 @@ class Sums:
 def lots(arms: Arms, cluster: Longs, group: Longs, draws: int, seed: int) -> tuple[Arms, bool]:
     """Draws (R, C) of the arms (C,), the first of them the one that was, and whether they are all that there are.
 
-    Two cells of a cluster have different arms and may be exchanged; cells that are alone are permuted within their group,
-    which is right whether their arms were drawn one by one or so many of each.
+    Two cells of a cluster have different arms and may be exchanged; cells that are alone are permuted within their
+    group, which is right whether their arms were drawn one by one or so many of each.
     """
     count = np.bincount(cluster)
     pairs = np.flatnonzero(count == 2)
@@ -83,7 +83,8 @@ def _flipped(arms: Arms, place: Longs, flips: Arms) -> Arms:
 
 @dataclass(frozen=True)
 class Redrawn:
-    """Every draw's estimate a − τ b and variance p − 2 τ q + τ² r, of y − τ · treated; the first is the one that was."""
+    """Every draw's estimate a − τ b and variance p − 2 τ q + τ² r, of y − τ · treated; the first is the one that
+    was."""
 
     a: Doubles
     b: Doubles
@@ -133,9 +134,9 @@ class Redrawn:
 def redraw(sums: Sums, arms: Arms, whole: bool) -> Redrawn:
     """What each of the draws (R, C) would have said, the first being the one that was.
 
-    The estimate is the difference of the arms' means over contacts; its variance Σ_g (Σ_{i in g} ± (s_i − m n_i) / N)², with m
-    and N the mean and the contacts of the cell's arm: each lot decides a cluster whole. Draws with less than two cells of contacts
-    in an arm could not have been analysed and do not count.
+    The estimate is the difference of the arms' means over contacts; its variance Σ_g (Σ_{i in g} ± (s_i − m n_i) / N)²,
+    with m and N the mean and the contacts of the cell's arm: each lot decides a cluster whole. Draws with less than two
+    cells of contacts in an arm could not have been analysed and do not count.
     """
     counted = sums.counted(arms)
     n = sums.n + counted * sums.early_n

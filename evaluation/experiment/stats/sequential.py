@@ -1,16 +1,16 @@
 """Boundaries that hold at all times at once, so that one may look whenever one likes.
 
-Notable: one formula serves three namesakes. The two-sided normal mixture of Robbins (1970), as Howard, Ramdas, McAuliffe &
-Sekhon (2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49) write it, bounds
-a sum S of variance v for all v at once:
+Notable: one formula serves three namesakes. The two-sided normal mixture of Robbins (1970), as Howard, Ramdas,
+McAuliffe & Sekhon (2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49)
+write it, bounds a sum S of variance v for all v at once:
 
     |S| < sqrt((v + ρ) · log((v + ρ) / (ρ α²)))        with probability 1 − α,
 
-the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2021, arXiv 2103.06476, theorem 2.2)
-is that bound divided by v with ρ = 1 / ρ'², and the tuning parameter N* of sequential two-sample tests is the v at which ρ
-makes it tightest. Blocks and clusters are few and their variance is estimated, so what monitors experiments is the mixture of
-t-statistics instead (Lai 1976; Lindon, Ham, Tingley & Bojinov 2022, arXiv 2210.08589): the same bound as its degrees of
-freedom grow, wider where they are few, infinite where nothing can be said yet.
+the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2021, arXiv 2103.06476, theorem
+2.2) is that bound divided by v with ρ = 1 / ρ'², and the tuning parameter N* of sequential two-sample tests is the v at
+which ρ makes it tightest. Blocks and clusters are few and their variance is estimated, so what monitors experiments is
+the mixture of t-statistics instead (Lai 1976; Lindon, Ham, Tingley & Bojinov 2022, arXiv 2210.08589): the same bound as
+its degrees of freedom grow, wider where they are few, infinite where nothing can be said yet.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def times_standard_error_t(n: Any, df: Any, rho: float, alpha: float) -> Any:
     """The same where the variance is estimated with df degrees of freedom.
 
     The e-value of a t-statistic whose effect, in standard deviations, has the prior N(0, 1/ρ), with r = ρ / (ρ + n), is
-    √r · ((1 + t²/df) / (1 + r t²/df))^((df + 1) / 2); it reaches 1/α at t² = df (g − 1) / (1 − g r), g = (r α²)^(−1/(df + 1)).
-    Inf where g r ≥ 1: no t, however large, would be evidence enough.
+    √r · ((1 + t²/df) / (1 + r t²/df))^((df + 1) / 2); it reaches 1/α at t² = df (g − 1) / (1 − g r), g = (r α²)^(−1/(df
+    + 1)). Inf where g r ≥ 1: no t, however large, would be evidence enough.
     """
     n, df = np.broadcast_arrays(np.asarray(n, np.float64), np.asarray(df, np.float64))
     known = (n > 0) & (df > 0)
@@ -100,8 +100,8 @@ class Lift:
 def relative_lift(control: Sample, treatment: Sample, alpha: float = 0.05, tuning: float = 5000.0) -> Lift:
     """(treatment − control) / control, valid at all times, of independent observations.
 
-    The variance is the delta method's, s₁² / (m₀² n₁) + s₀² m₁² / (m₀⁴ n₀); the boundary is that of n₀ + n₁ observations,
-    tightest at `tuning` of them (Waudby-Smith et al. 2021; GrowthBook's sequential two-sample test).
+    The variance is the delta method's, s₁² / (m₀² n₁) + s₀² m₁² / (m₀⁴ n₀); the boundary is that of n₀ + n₁
+    observations, tightest at `tuning` of them (Waudby-Smith et al. 2021; GrowthBook's sequential two-sample test).
     """
     m0, m1, n = control.mean, treatment.mean, control.n + treatment.n
     variance = treatment.variance / (m0**2 * treatment.n) + control.variance * m1**2 / (m0**4 * control.n)
@@ -115,6 +115,5 @@ def sample_size(control: float, treatment: float, alpha: float = 0.05, power: fl
     from scipy.stats import norm
 
     z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
-    return math.ceil(
-        z**2 * (control * (1 - control) + treatment * (1 - treatment)) / (treatment - control) ** 2
-    )
+    spread = control * (1 - control) + treatment * (1 - treatment)
+    return math.ceil(float(z**2 * spread / (treatment - control) ** 2))
