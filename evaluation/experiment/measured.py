@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation.calibration import TENURE_DAYS, TENURES
-from evaluation.experiment.customers import arms_of
 from evaluation.experiment.frame import FRAME, FROM_TABLES, OUT
 from evaluation.experiment.handed import Handed, came_back, handed
 from evaluation.experiment.history import expected, groups_of, rates
 from evaluation.experiment.outcomes import OF_CELLS
 from evaluation.experiment.plan import Plan
-from evaluation.experiment.spans import Spans, spans_of
+from evaluation.experiment.schedule import customer_arms, place
+from evaluation.experiment.spans import spans_of
 from evaluation.experiment.units import or_none, units_of_contacts
 from twotower.clock import DAY, NEVER, NULL_TIME, SECOND, format_time, parse_time
 from twotower.errors import DataError
@@ -57,8 +57,7 @@ def measured(plan: Plan, schedule: pd.DataFrame, log: Log) -> Measured:
     log: up to the look, with `history_days` before `begins` where there are any. Raises DataError where no contact
     arrived in the plan's time, or units cannot be told.
     """
-    spans = spans_of(plan, schedule)
-    if overlap := spans.overlap():
+    if overlap := spans_of(plan, schedule).overlap():
         raise DataError(f"schedule: {overlap}")
     begins, ends = parse_time(plan.begins), parse_time(plan.ends)
     arrived = log.contacts.arrived_at
@@ -67,7 +66,7 @@ def measured(plan: Plan, schedule: pd.DataFrame, log: Log) -> Measured:
         known = f"the log has contacts from {format_time(int(arrived[0]))} to {format_time(int(arrived[-1]))}"
         raise DataError(f"contacts.parquet: none arrived from {plan.begins} to {plan.ends}; {known}")
     of, data_end = handed(log), end_of(log)
-    placed = _placed(plan, spans, log, of, rows)
+    placed = _placed(plan, schedule, log, of, rows)
     covariate, rate, notes = _history(plan, log, of, rows)
     columns = {**_labels(log, of, rows), **placed.columns, **{name: of.columns[name][rows] for name in of.columns}}
     columns |= {"repeat": came_back(log, plan.repeat_days, data_end)[rows], "covariate": covariate, "csa_rate": rate}
@@ -102,43 +101,31 @@ class _Placed:
     notes: tuple[str, ...]
 
 
-def _placed(plan: Plan, spans: Spans, log: Log, of: Handed, rows: Longs) -> _Placed:
+def _placed(plan: Plan, schedule: pd.DataFrame, log: Log, of: Handed, rows: Longs) -> _Placed:
     """Unit, block, arm and wash-out of contacts."""
     arrived, notes = log.contacts.arrived_at[rows], []
-    wash = plan.wash_out_minutes * 60 * SECOND
     if plan.design == "customer":
-        begins, first = np.unique(spans.begins, return_index=True)
-        block = np.searchsorted(begins, arrived, side="right") - 1
-        inside = (block >= 0) & (arrived < spans.ends[first][np.maximum(block, 0)])
-        arm = np.where(inside, _arms_of_customers(plan, log, rows), OUT)
-        unit = np.array([plan.control.name, plan.treatment.name, None], object)[arm]
-        washed = inside & (arrived - begins[np.maximum(block, 0)] < wash)
-        return _Placed(_where(unit, np.where(inside, block, -1), arm, washed), ())
-    unit, unknown = units_of_contacts(plan, log, of, rows)
-    span = spans.at(unit, arrived)
-    inside = span >= 0
-    before = spans.before()
-    changed = (before < 0) | (spans.arm != spans.arm[before])
-    washed = inside & changed[span] & (arrived - spans.begins[span] < wash)
+        names = np.array([plan.control.name, plan.treatment.name], object)
+        unit, unknown = names[_arms_of_customers(plan, log, rows)], 0
+    else:
+        unit, unknown = units_of_contacts(plan, log, of, rows)
+    found = place(plan, schedule, arrived, unit)
     if unknown:
         notes.append(f"{unknown:,} contacts belong to no {plan.unit} that is known, and are left out")
-    outside = int((~inside).sum()) - unknown
+    outside = int((found.arm == OUT).sum()) - unknown
     if outside:
         notes.append(f"{outside:,} contacts of units, or at times, that the schedule does not have are left out")
-    return _Placed(_where(unit, span, np.where(inside, spans.arm[span], OUT), washed), tuple(notes))
-
-
-def _where(unit: Names, block: Longs, arm: Any, washed: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    return {"unit": unit, "block": block, "arm": arm.astype(np.int8), "washed": washed}
+    columns = {"unit": unit, "block": found.block, "arm": found.arm, "washed": found.washed}
+    return _Placed(columns, tuple(notes))
 
 
 def _arms_of_customers(plan: Plan, log: Log, rows: Longs) -> npt.NDArray[np.int8]:
-    """By the plan's hash."""
+    """By the plan's hash of customers; a contact without one is drawn by itself."""
     customer = log.contacts.customer[rows]
-    of_customer = np.append(arms_of(plan, log.customer_ids.to_pylist()), OUT).astype(np.int8)[customer]
+    found = np.append(customer_arms(plan, log.customer_ids.to_pylist()), OUT).astype(np.int8)[customer]
     alone = np.flatnonzero(customer < 0)
-    of_customer[alone] = arms_of(plan, log.contacts.ids.take(pa.array(rows[alone])).to_pylist())
-    return of_customer
+    found[alone] = customer_arms(plan, log.contacts.ids.take(pa.array(rows[alone])).to_pylist())
+    return found
 
 
 def _labels(log: Log, of: Handed, rows: Longs) -> dict[str, Any]:
