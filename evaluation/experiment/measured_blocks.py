@@ -68,7 +68,7 @@ def _cells(plan: Plan, spans: Spans, log: Log) -> list[tuple[str, int, int, Long
     return found
 
 
-class _Time:
+class Spent:
     """Time that each CSA has spent in some disjoint intervals until any moment."""
 
     def __init__(self, csa: Longs, starts: Longs, ends: Longs, many: int) -> None:
@@ -98,11 +98,11 @@ class _Time:
         return found
 
 
-def _within(time: _Time, who: Longs, begins: int, ends: int) -> Doubles:
+def _within(time: Spent, who: Longs, begins: int, ends: int) -> Doubles:
     return time.until(who, ends) - time.until(who, begins)
 
 
-def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[_Time, _Time]:
+def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[Spent, Spent]:
     """Shifts, and contacts in hand, in the plan's time."""
     from evaluation.simulate.replay_staff import shifts_of
     from evaluation.simulate.replay_window import window_of
@@ -118,8 +118,8 @@ def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[_Time, _Time]:
     until = np.where(moves.ended_at == NEVER, np.minimum(told, max(last, begins)), moves.ended_at)
     kept = (until > begins) & (moves.assigned_at < ends)
     starts, stops = (begins + (each * SECOND).astype(np.int64) for each in (shifts.starts, shifts.ends))
-    on = _Time(shifts.csa.astype(np.int64), starts, stops, many)
-    return on, _Time(moves.csa[kept].astype(np.int64), moves.assigned_at[kept], until[kept], many)
+    on = Spent(shifts.csa.astype(np.int64), starts, stops, many)
+    return on, Spent(moves.csa[kept].astype(np.int64), moves.assigned_at[kept], until[kept], many)
 
 
 def _gini(work: Doubles, on: Doubles) -> float:
