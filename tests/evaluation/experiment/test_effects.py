@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.experiment.analyse import analyse
 from evaluation.experiment.effects import CR2, RANDOMISED, TWO_WAY, Means, effect, method_of, setting_of
 from evaluation.experiment.estimate import estimate
 from evaluation.experiment.outcomes import outcome_of
@@ -197,3 +198,20 @@ def test_an_experiment_is_estimated_in_well_under_a_third_of_a_second():
         estimate(made.plan, made.schedule, made.frame)
         best = min(best, time.process_time() - begun)
     assert best < 0.3
+
+
+def test_categories_and_numbers_as_ids_say_the_same():
+    """Frames that simulations make do not write names out."""
+    made = make(plan_of(), World(contacts=3000, effect=0.05))
+    names = ("unit", "csa_id", "policy", "language", "intent", "tenure", "load")
+    coded = made.changed(**{name: made.frame[name].astype("category") for name in names})
+    coded = coded.changed(
+        contact_id=np.arange(3000), customer_id=made.frame["customer_id"].str[1:].astype(int), intent=pd.Categorical(
+            made.frame["intent"].where(made.frame["intent"] != "i0", None)
+        )
+    )  # fmt: skip
+    one, two = (analyse(each.plan, each.schedule, each.frame, draws=200) for each in (made, coded))
+    assert two.refusals == ()
+    assert two.found.estimate.effect == one.found.estimate.effect
+    assert two.found.taken == one.found.taken
+    assert {band.value for band in two.found.bands if band.kind == "intent"} >= {"(none)", "i1"}
