@@ -91,13 +91,13 @@ def contacts_of(
     intent = rng.integers(0, 12, contacts)
     known = 0.6 + 0.2 * intent / 11 + 0.03 * np.sin(2 * np.pi * arrived / DAY)
     shared = _shared(rng, arrived, plan, shock)
-    if plan.design != "switchback" or plan.unit == "site":
-        shared = (
-            shared + rng.normal(0, shock, len(units) or 1)[np.unique(unit, return_inverse=True)[1] % (len(units) or 1)]
-        )
+    if plan.unit == "site":
+        shared = shared + rng.normal(0, shock, SITES)[np.unique(unit, return_inverse=True)[1]]
+    if plan.design == "customer":  # pools are drawn anew and are not all as good
+        shared = shared + rng.normal(0, shock / 2, (int(placed.block.max()) + 1, 2))[placed.block, placed.arm]
     shared = shared + 0.1 * rng.normal(0, 1, CUSTOMERS)[who]
     good = rng.random(contacts) < np.clip(known + shared + effect * (placed.arm == 1), 0.01, 0.99)
-    columns: dict[str, Any] = {name: np.nan for name in FRAME} | {
+    columns: dict[str, Any] = dict.fromkeys(FRAME, np.nan) | {
         "contact_id": np.arange(contacts), "customer_id": who, "unit": unit, "block": placed.block, "arm": placed.arm,
         "arrived_at": pd.to_datetime(arrived, unit="us", utc=True), "washed": placed.washed, "covariate": known,
         "resolved": good.astype(np.float64),
@@ -173,10 +173,8 @@ def _add(count: Count, plan: Plan, schedule: pd.DataFrame, frame: pd.DataFrame) 
     count.left += bool(((seen.low > count.effect) | (seen.high < count.effect)).any())
     count.wider += (seen.high[-1] - seen.low[-1]) / (one.high - one.low) if np.isfinite(seen.high[-1]) else np.nan
     counted = setting.cells.counted
-    y, arm = (
-        (outcome.values if outcome.values is not None else frame["resolved"].to_numpy())[counted],
-        frame["arm"][counted],
-    )
+    values = outcome.values if outcome.values is not None else frame["resolved"].to_numpy()
+    y, arm = values[counted], frame["arm"][counted]
     parts = [y[(arm == a).to_numpy()] for a in (0, 1)]
     se = float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts)))
     count.naive += Told(float(parts[1].mean() - parts[0].mean()), se, float(len(y))).p() <= 0.05
@@ -190,13 +188,15 @@ def table(found: dict[str, Any]) -> str:
     """The figures for people."""
     lines = ["published                             there         here"]
     lines += [f"{one['what']:<32}{one['published']:>12,.5f} {one['here']:>12,.5f}" for one in found["published"]]
-    lines += ["", f"{'design':<20} effect  experiments    mean  rejected  covered  sequence: crossed  covered  × as wide"
-              "  as if contacts  peeking        s"]  # fmt: skip
+    head = (
+        "effect  experiments    mean  rejected  covered  sequence: crossed  covered  × as wide  as if contacts  peeking"
+    )
+    lines += ["", f"{'design':<20} {head}        s"]
     for row in found["designs"]:
         lines.append(
-            f"{row['design']:<20} {row['effect']:6.3f}  {row['experiments']:11d}  {row['mean']:+.4f}  {row['rejected']:8.3f}"
-            f"  {row['covered']:7.3f}  {row['crossed']:17.3f}  {row['sequence_covered']:7.3f}  {row['times_as_wide']:9.2f}"
-            f"  {row['as_if_contacts']:14.3f}  {row['peeking']:7.3f}  {row['seconds']:7.3f}"
+            f"{row['design']:<20} {row['effect']:6.3f}  {row['experiments']:11d}  {row['mean']:+.4f}  "
+            f"{row['rejected']:8.3f}  {row['covered']:7.3f}  {row['crossed']:17.3f}  {row['sequence_covered']:7.3f}  "
+            f"{row['times_as_wide']:9.2f}  {row['as_if_contacts']:14.3f}  {row['peeking']:7.3f}  {row['seconds']:7.3f}"
         )
     return "\n".join(lines)
 
