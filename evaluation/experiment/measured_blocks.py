@@ -25,9 +25,14 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 
-def measured_blocks(plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | Path) -> pd.DataFrame:
+def measured_blocks(
+    plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | Path, until: int | None = None
+) -> pd.DataFrame:
     """A row a cell and metric: unit, begins_at, metric, n and s (their ratio is the metric), early_n and early_s (the
-    same of the wash-out's minutes). Raises DataError where nobody works in the plan's time.
+    same of the wash-out's minutes).
+
+    until: the moment up to which things are known, µs UTC; None: the plan's end. Raises DataError where nobody works in
+    the plan's time.
 
     Of `occupancy` n is hours on shift, s hours in hand; of `gini_load` n is hours on shift, s the Gini coefficient of
     CSAs' occupancy times that.
@@ -37,6 +42,7 @@ def measured_blocks(plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | 
     rows: list[tuple[str, int, str, float, float, float, float]] = []
     wash = int(plan.wash_out_minutes * 60 * SECOND)
     for unit, begins, ends, who in track(_cells(plan, spans, log), "occupancy by block", unit="block"):
+        ends = ends if until is None else max(min(ends, until), begins)
         cut = min(begins + wash, ends)
         on = [_within(shifts, who, *part) for part in ((cut, ends), (begins, cut))]
         at_work = [_within(busy, who, *part) for part in ((cut, ends), (begins, cut))]

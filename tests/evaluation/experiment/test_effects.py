@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from evaluation.experiment.analyse import analyse
-from evaluation.experiment.effects import CR2, RANDOMISED, TWO_WAY, Means, effect, method_of, setting_of
+from evaluation.experiment.effects import CR2, RANDOMISED, TWO_WAY, Means, effect, method_of, setting_of, smallest_p
 from evaluation.experiment.estimate import estimate
 from evaluation.experiment.outcomes import outcome_of
 from evaluation.experiment.spans import spans_of
@@ -44,6 +44,13 @@ def test_the_effect_is_found_and_its_interval_is_about_right(design):
     assert values.mean() == pytest.approx(0.05, abs=3 * values.std() / math.sqrt(12))
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.6)
     assert sum(one.low <= 0.05 <= one.high for one in found) >= 10
+
+
+def test_lots_that_are_alone_and_few_are_counted():
+    """Three days of blocks of twelve hours, three of each arm: twenty lots, so no p is below a tenth."""
+    few = setting(make(plan_of(balance="none", ends="2026-03-05T00:00:00Z", block_hours=12.0)))
+    assert smallest_p(few) == pytest.approx(2 / 20)
+    assert method_of(few) == CR2
 
 
 def test_means_are_over_contacts_that_count():

@@ -14,7 +14,7 @@ from evaluation.experiment.measured_blocks import Spent, measured_blocks
 from evaluation.experiment.spans import spans_of
 from tests.evaluation.experiment.made import CSAS, World, make, plan_of
 from tests.evaluation.experiment.made_tables import tables_in, write
-from twotower.clock import HOUR
+from twotower.clock import HOUR, parse_time
 from twotower.errors import DataError
 from twotower.tables.log import Log
 
@@ -130,3 +130,13 @@ def test_without_anybody_on_shift_it_is_an_error(centre, tmp_path):
     (other / "shifts.parquet").unlink()
     with pytest.raises(DataError, match="occupancy: centre: nobody works in the window"):
         measured_blocks(made.plan, made.schedule, Log.load(other), other)
+
+
+def test_at_an_interim_look_shifts_count_until_then(tmp_path):
+    made = make(plan_of("cluster", guardrails=GUARD), World(contacts=1500))
+    folder = write(made, tmp_path / "data")
+    at = parse_time("2026-03-09T14:00:00Z")
+    _, blocks = read(made.plan, made.schedule, folder, at)
+    assert blocks is not None
+    # Seven days of twelve hours, and six hours of the eighth.
+    assert blocks[blocks["metric"] == "occupancy"]["n"].to_numpy() == pytest.approx(7 * 12.0 + 6.0)

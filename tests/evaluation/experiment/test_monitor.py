@@ -119,3 +119,16 @@ def test_nobody_known_is_no_look():
     assert len(found.value) == 0
     assert found.crossed is None
     assert found.crossed_at is None
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_the_lift_is_the_effect_over_the_controls_mean(design):
+    made = make(plan_of(design), World(contacts=4000, effect=0.1))
+    of = setting(made)
+    outcome = of.outcome("resolved")
+    plain, lift = path(of, outcome, 0.05), path(of, outcome, 0.05, lift=True)
+    m0, m1 = outcome.means(of.cells.arm)
+    assert lift.value[-1] == pytest.approx(m1 / m0 - 1, abs=1e-3)
+    # The delta method: the treatment's part over m₀, the control's by m₁ / m₀ more.
+    assert plain.se[-1] / m0 < lift.se[-1] < plain.se[-1] * m1 / m0**2
+    assert ((lift.low > 0) == (plain.low > 0)).mean() > 0.9

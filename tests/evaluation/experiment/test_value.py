@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from evaluation.experiment.analyse import analyse
 from evaluation.experiment.effects import setting_of
 from evaluation.experiment.spans import spans_of
 from evaluation.experiment.stats.multiple import jackknife
 from evaluation.experiment.value import PARTS, value
 from tests.evaluation.experiment.made import World, make, plan_of
+from twotower.clock import parse_time
 
 BETTER = World(contacts=12_000, effect=0.05, handle=(6.0, 5.0), repeat=(0.25, 0.2), abandoned=(0.08, 0.04), shock=0.01)
 PRICES = {"csa_hour": 30.0, "repeat": 6.0, "abandoned": 8.0, "resolved": 2.0, "sd": 0.2}
@@ -109,3 +111,20 @@ def test_where_nothing_changes_the_interval_mostly_holds_nothing(design):
         held += found.low <= 0 <= found.high
         assert math.isfinite(found.low)
     assert held >= 6
+
+
+def test_at_an_interim_look_a_year_is_the_traffic_until_then():
+    made = make(plan_of("cluster"), World(contacts=4000))
+    found = analyse(made.plan, made.schedule, made.frame, at=parse_time("2026-03-09T00:00:00Z"))
+    assert found.found.value.contacts_a_year == pytest.approx(4000 / 14 * 365, rel=0.2)
+    assert len(found.found.novelty.stretches) == 3
+
+
+def test_customers_who_come_often_widen_the_interval():
+    widths = []
+    for customers in (4000, 40):
+        world = World(customers=customers, customer_spread=0.3, shock=0.0)
+        made = make(plan_of("customer", prices={**PRICES, "resolved": 20.0}), world)
+        found = value(setting_of(made.plan, spans_of(made.plan, made.schedule), made.frame))
+        widths.append(found.high - found.low)
+    assert widths[1] > 1.3 * widths[0]
