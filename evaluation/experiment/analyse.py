@@ -117,7 +117,7 @@ def analyse(
     checks = [*of_schedule(plan, spans), *of_time(plan, look, last if data_end is None else data_end)]
     if any(one.status == "refused" for one in checks):
         return Analysis(plan, look, tuple(checks), notes, refused(checks), None)
-    known, spans, told = as_known(plan, spans, frame, look, max(last if data_end is None else data_end, look))
+    known, spans, told = as_known(plan, spans, frame, look, last if data_end is None else data_end)
     setting = setting_of(plan, spans, known, blocks, draws)
     outcomes = outcomes_of(setting)
     checks += of_data(setting, outcomes)
@@ -137,7 +137,7 @@ def as_known(
     Outcomes are known `mature_days` after a contact, repeats after `repeat_days`, in data that end at `data_end`.
     """
     arrived, notes = micros(frame["arrived_at"]), []
-    until = data_end if look >= parse_time(plan.ends) else look
+    until = data_end if look >= parse_time(plan.ends) else min(look, data_end)
     if plan.design != "cluster":
         over = spans.ends <= look
         open_ = spans.begins[~over & (spans.begins < look)]

@@ -30,16 +30,21 @@ def analyse_action(args: argparse.Namespace) -> Report:
     from evaluation.experiment.spans import read_schedule
     from twotower.clock import parse_time
     from twotower.errors import OutputError
+    from twotower.progress import bar
 
     if args.output is not None and Path(args.output).exists():
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
     plan = read_plan(args.plan)
     schedule = read_schedule(args.schedule or Path(args.plan).parent / SCHEDULE)
     at = None if args.at is None else parse_time(args.at, "--at")
-    data, blocks = read(plan, schedule, args.data, at)
-    found = analyse(plan, schedule, data.frame, blocks, at, data.data_end, data.notes)
-    text, told = text_report(found), json_report(found)
-    if args.output is not None:
-        write_analysis(found, args.output)
-        text, told = f"{text}\n\nreport: {args.output}/report.html", {**told, "output": args.output}
+    with bar("tables, analysis, report", total=3, unit="step") as advance:
+        data, blocks = read(plan, schedule, args.data, at)
+        advance(1)
+        found = analyse(plan, schedule, data.frame, blocks, at, data.data_end, data.notes)
+        advance(1)
+        text, told = text_report(found), json_report(found)
+        if args.output is not None:
+            write_analysis(found, args.output)
+            text, told = f"{text}\n\nreport: {args.output}/report.html", {**told, "output": args.output}
+        advance(1)
     return Report(text, told, found.found is not None)

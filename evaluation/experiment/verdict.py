@@ -94,7 +94,8 @@ def _known(plan: Plan, found: Estimate) -> str:
         f"{change(metric, effect.value)} ({sure}; {effect.contacts:,} contacts, {effect.clusters} clusters)."
     )
     if found.rule == "always_valid" and found.crossed_at is not None:
-        text += f" The interval first left out zero with what was known on {format_time(found.crossed_at)[:10]}."
+        text += f" The interval first left out zero with what was known on {format_time(found.crossed_at)[:10]}"
+        text += ", and no longer does." if found.low <= 0 <= found.high else "."
     return text
 
 

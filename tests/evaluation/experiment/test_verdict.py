@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,15 @@ def test_the_paragraph_says_what_is_known_how_sure_and_what_to_do():
     assert "EUR 50,000 a year at this traffic (EUR 10,000 to EUR 90,000)" in said
     assert "Go on until" in said
     assert said.endswith("resolution got better, but wait is not known to stay within its margin.")
+
+
+def test_an_interval_that_left_out_zero_and_holds_it_again_is_said():
+    plan = plan_of()
+    found = told(plan, 0.03, 0.04)
+    path = replace(found.monitored, low=np.array([0.01, -0.01]))
+    said = verdict(plan, replace(found, monitored=path), (), None, HALF)
+    assert "first left out zero with what was known on 2026-03-08, and no longer does." in said.paragraph
+    assert said.action == "go on"
 
 
 def test_a_fixed_rule_speaks_of_one_interval():
