@@ -69,9 +69,11 @@ def _of_kind(setting: Setting, outcome: Outcome, kind: str) -> list[Band]:
     """Bands of one kind, shrunk together; none where there is only one."""
     column = setting.frame[kind].astype(object)
     names = column.where(column.notna(), NONE).astype(str).to_numpy(object)
+    # Contacts that nobody took have no CSA to compare: their outcome is what it is in either arm.
+    of = column.notna().to_numpy() if kind in CHOSEN_BY_ARM else np.ones(len(names), np.bool_)
     found = []
-    for name, kept in _members(setting, outcome, names):
-        inside, rest = Means(setting, outcome, kept), Means(setting, outcome, ~kept)
+    for name, kept in _members(setting, outcome, names, of):
+        inside, rest = Means(setting, outcome, kept), Means(setting, outcome, of & ~kept)
         if inside.there and rest.there:
             found.append((name, inside, inside.difference(), inside.apart(rest)))
     if len(found) < 2:
@@ -94,18 +96,18 @@ def _of_kind(setting: Setting, outcome: Outcome, kind: str) -> list[Band]:
 
 
 def _members(
-    setting: Setting, outcome: Outcome, names: npt.NDArray[np.object_]
+    setting: Setting, outcome: Outcome, names: npt.NDArray[np.object_], of: npt.NDArray[np.bool_]
 ) -> list[tuple[str, npt.NDArray[np.bool_]]]:
-    """Large bands, and what is left over as one, if that is large."""
+    """Large bands of some contacts (N,), and what is left over as one, if that is large."""
     cells, values = setting.cells, outcome.values
-    known = cells.counted & ~np.isnan(values)  # type: ignore[arg-type]
+    known = of & cells.counted & ~np.isnan(values)  # type: ignore[arg-type]
     codes, kinds = pd.factorize(names)
     arm = cells.arm[cells.of]
     count = np.stack([np.bincount(codes[known & (arm == a)], minlength=len(kinds)) for a in (0, 1)])
     large = np.flatnonzero(count.min(axis=0) >= LEAST)
     large = large[np.argsort(-count.sum(axis=0)[large], kind="stable")][:MOST]
-    found = [(str(kinds[i]), codes == i) for i in large]
-    others = ~np.isin(codes, large)
+    found = [(str(kinds[i]), of & (codes == i)) for i in large]
+    others = of & ~np.isin(codes, large)
     if min(int((known & others & (arm == a)).sum()) for a in (0, 1)) >= LEAST:
         found.append((OTHERS, others))
     return found
