@@ -73,7 +73,7 @@ def test_contacts_that_nobody_took_are_no_band_of_tenure():
     world = World(contacts=6000, effect=0.1, abandoned=(0.2, 0.2))
     made = make(plan_of(), world)
     tenure = made.frame["tenure"].where(made.frame["abandoned"] == 0)
-    told, of = found(world, tenure=tenure)
+    told, _of = found(world, tenure=tenure)
     bands_of_tenure = [one for one in told if one.kind == "tenure"]
     assert {one.value for one in bands_of_tenure} == {"below 90 days", "one to three years"}
     # The rest of one band is the other, not who was lost.
