@@ -96,6 +96,13 @@ class Prices(Strict):
     """Of each price, as a share of it."""
 
 
+class Pause(Strict):
+    """A stretch of time in which nothing is tried, half open: a holiday, a campaign. The control holds."""
+
+    begins: Moment
+    ends: Moment
+
+
 class Plan(Strict):
     """plan.yaml. `begins` … `ends` is half open."""
 
@@ -116,6 +123,10 @@ class Plan(Strict):
     """Contacts that arrive so soon after a change of arm do not count."""
     balance: Literal["none", "pairs"] = "pairs"
     """`pairs`: blocks (clusters) that are alike, by slot of the week (by their past), get different arms."""
+    most_in_a_row: Annotated[int, Field(ge=1)] | None = None
+    """Switchback: blocks of the same arm that may follow on each other; None: any number."""
+    pauses: tuple[Pause, ...] = ()
+    """Blocks that meet one are left out."""
     seed: Annotated[int, Field(ge=0)] = 0
     primary: Primary
     guardrails: tuple[Guardrail, ...] = ()
@@ -125,9 +136,12 @@ class Plan(Strict):
     history_days: NotNegative = 28.0
     """Before `begins`, from which covariates (CUPED) are taken."""
     repeat_days: Positive = 7.0
-    """A resolved contact's customer who is back so soon is a repeat."""
+    """A contact whose customer is back so soon is repeated, resolved or not: what is counted must not depend on the
+    arm."""
     mature_days: NotNegative = 0.0
     """After a contact until its outcome counts as known."""
+    not_followed: Inner = 0.02
+    """Share of hand-overs, of all and surely of any block, by the other arm's policy above which there is no answer."""
     stopping: Stopping = Stopping()
     prices: Prices = Prices()
     expected: dict[str, float] = {}
@@ -144,6 +158,13 @@ class Plan(Strict):
             raise ValueError(f"unit: {self.unit} does not go with the design {self.design}")
         if self.design == "cluster" and self.unit == "centre":
             raise ValueError("unit: centre is a single cluster; site or team expected")
+        if self.balance == "pairs" and self.share != 0.5:
+            raise ValueError(f"share: {self.share:g}; balance: pairs gives each arm one of a pair, so 0.5 expected")
+        if self.most_in_a_row is not None and self.design != "switchback":
+            raise ValueError(f"most_in_a_row: of a switchback; the design is {self.design}")
+        for pause in self.pauses:
+            if parse_time(pause.begins, "pauses") >= parse_time(pause.ends, "pauses"):
+                raise ValueError(f"pauses: {pause.begins} is not before {pause.ends}")
         if set(self.control.policies) & set(self.treatment.policies):
             raise ValueError("control.policies and treatment.policies: the same policy is in both")
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.simulate import draws
+from evaluation.simulate.arms import admits, oldest_of, theirs
 from evaluation.simulate.borrow import inner
 from evaluation.simulate.queues import give_up, head
 from evaluation.simulate.state import NOBODY, State
-from evaluation.simulate.world import INDEX, LEVELS, LONGEST_IDLE, Policy, World
+from evaluation.simulate.world import INDEX, LEVELS, LONGEST_IDLE, Arms, Policy, World
 
 FEW = 8  # contacts of a class that are looked at where the first ones must not meet the CSA
 
@@ -42,17 +43,16 @@ def worth(policy: Policy, state: State, contact: int, kind: int, csa: int) -> fl
 
 
 @inner
-def choose_csa(world: World, policy: Policy, state: State, contact: int, again: bool) -> int:
+def choose_csa(world: World, policy: Policy, arms: Arms | None, state: State, contact: int, again: bool) -> int:
     """Who of those with room takes a contact; NOBODY: it waits. again: it has waited for this step, or long enough."""
     kind, staff, c = policy.kind[0], state.staff, state.contacts
     of = c.kind[contact]
     ring = len(staff.work)
     step = step_of(policy, state.now[0] - c.arrival[contact]) if kind == LEVELS else 0
-    found, best, seen = NOBODY, np.inf, 0
+    found, best = NOBODY, np.inf
     csa = staff.after[ring]
     while csa != ring:
-        if may(world, state, contact, of, csa):
-            seen += 1
+        if may(world, state, contact, of, csa) and admits(arms, state, contact, csa):
             if kind == LONGEST_IDLE:
                 cost = float(staff.work[csa])
             elif kind == LEVELS:
@@ -89,17 +89,19 @@ def oldest(world: World, state: State, kind: int, csa: int) -> int:
 
 
 @inner
-def choose_contact(world: World, policy: Policy, state: State, csa: int) -> int:
-    """Whom of those who wait a CSA with room takes; NOBODY: none."""
+def choose_contact(world: World, policy: Policy, arms: Arms | None, state: State, csa: int, arm: int) -> int:
+    """Whom of those who wait, where there are arms of this one, a CSA with room takes; NOBODY: none."""
     if policy.kind[0] == INDEX:
-        return _most_worth(world, policy, state, csa)
+        return _most_worth(world, policy, arms, state, csa, arm)
     kind, c, now = policy.kind[0], state.contacts, state.now[0]
     found, best = NOBODY, np.inf
     for place in range(world.takes.shape[1]):
         of = world.takes[csa, place]
         if of == NOBODY:
             break
-        contact = oldest(world, state, of, csa) if state.queues.size[of] > 0 else NOBODY
+        contact = NOBODY
+        if state.queues.size[of] > 0:
+            contact = oldest(world, state, of, csa) if arms is None else oldest_of(arms, state, of, csa, arm)
         if contact == NOBODY:
             continue
         if kind == LONGEST_IDLE:
@@ -118,7 +120,7 @@ def choose_contact(world: World, policy: Policy, state: State, csa: int) -> int:
 
 
 @inner
-def _most_worth(world: World, policy: Policy, state: State, csa: int) -> int:
+def _most_worth(world: World, policy: Policy, arms: Arms | None, state: State, csa: int, arm: int) -> int:
     """Of the contacts that have waited longest in each class, the one that is worth most to the CSA now."""
     c, now = state.contacts, state.now[0]
     found, best = NOBODY, -np.inf
@@ -130,7 +132,9 @@ def _most_worth(world: World, policy: Policy, state: State, csa: int) -> int:
         looked = 0
         while contact != NOBODY and looked < policy.scanned[0]:
             following = c.after[contact]
-            if looked == 0 or not give_up(state, contact):
+            # The first of a queue is there, but with arms it may be another's.
+            there = (arms is None and looked == 0) or not give_up(state, contact)
+            if there and theirs(arms, state, contact, arm):
                 looked += 1
                 waited = now - c.arrival[contact]
                 value = worth(policy, state, contact, of, csa)

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from evaluation.simulate import draws
+from evaluation.simulate.arms import begins_next, both, next_block, pick, turn
 from evaluation.simulate.borrow import borrow, entry, inner
 from evaluation.simulate.choosing import choose_contact, choose_csa, step_of
 from evaluation.simulate.heap import pop, push
@@ -37,7 +38,7 @@ from evaluation.simulate.state import (
     WAITING,
     State,
 )
-from evaluation.simulate.world import DECIDED, INDEX, LEVELS, Policy, World
+from evaluation.simulate.world import CONTROL, DECIDED, INDEX, LEVELS, Arms, Policy, World
 
 
 @inner
@@ -220,10 +221,13 @@ def waits(state: State, contact: int) -> bool:
 
 
 @inner
-def place(world: World, policy: Policy, state: State, contact: int, csa: int, queued: bool) -> None:
+def place(
+    world: World, policy: Policy, arms: Arms | None, state: State, contact: int, csa: int, queued: bool
+) -> None:  # fmt: skip
     """A contact goes to somebody or into its queue; or, where there is none, a CSA with room gets whom the policy gives
-    them. queued: the contact waits already, and a step of overflow opens or it has been held long enough."""
-    serves = contact == NOBODY
+    them. queued: the contact waits already, and a step of overflow opens or it has been held long enough. Where there
+    are arms, the policy is that of the contact's, or of the one whose turn it is to be served."""
+    serves, arm, asked = contact == NOBODY, CONTROL, False
     if policy.kind[0] == DECIDED or (queued and not waits(state, contact)):
         if not serves and not queued:
             queue(state, contact)
@@ -234,11 +238,21 @@ def place(world: World, policy: Policy, state: State, contact: int, csa: int, qu
             room = csa != NOBODY and state.staff.on_shift[csa] and state.staff.work[csa] < world.capacity[csa]
             if not room or state.counts[WAITING] == 0:
                 return
-            contact = choose_contact(world, policy, state, csa)
+        if arms is not None:
+            arm = 1 - arm if asked else turn(world, arms, state, contact, csa)
+            if arm == NOBODY:
+                return
+            policy = pick(arms.policies, arm)
+        if serves:
+            contact = choose_contact(world, policy, arms, state, csa, arm)
+            if contact == NOBODY and not asked and both(arms, state, csa):
+                asked = True
+                continue
             if contact == NOBODY:
                 return
+            asked = False
         else:
-            csa = choose_csa(world, policy, state, contact, queued) if state.counts[FREE] > 0 else NOBODY
+            csa = choose_csa(world, policy, arms, state, contact, queued) if state.counts[FREE] > 0 else NOBODY
             if csa == NOBODY:
                 break
         if serves or queued:
@@ -246,6 +260,7 @@ def place(world: World, policy: Policy, state: State, contact: int, csa: int, qu
         give(world, state, contact, csa)
         if not serves:
             return
+        contact = NOBODY
     if not queued:
         queue(state, contact)
     again(policy, state, contact, queued)
@@ -285,25 +300,32 @@ def happen(world: World, state: State, code: int) -> tuple[int, int]:
 
 
 @entry
-def advance(world: World, policy: Policy, state: State, first: int, until: float) -> int:
+def advance(world: World, policy: Policy, arms: Arms | None, state: State, first: int, until: float) -> int:
     """Let events happen until `until`, or until Python is to decide (DECIDE), arrays are full (FULL), or nothing is
-    left (FINISHED). first: how many contacts arrive by themselves, in order."""
+    left (FINISHED). first: how many contacts arrive by themselves, in order. arms: of an experiment, in place of the
+    policy."""
     world, policy, state = borrow(world), borrow(policy), borrow(state)
+    # A name of its own: numba leaves out what is behind `arms is None` only of an argument that is never set again.
+    lent = borrow(arms)
     counts, now, arrival = state.counts, state.now, state.contacts.arrival
     eager = policy.kind[0] == DECIDED and policy.clock_s[0] <= 0
     while True:
         arrived = counts[ARRIVED]
         next_arrival = arrival[arrived] if arrived < first else np.inf
         next_event = state.heap.time[0] if counts[EVENTS] > 0 else np.inf
-        at = min(next_arrival, next_event)
+        at, spare = min(next_arrival, next_event), 4
+        if arms is not None:
+            at, spare = min(at, begins_next(lent, state)), 4 + counts[WAITING]
         if at > until:
             now[0] = until
             return REACHED
         if at == np.inf:
             return FINISHED
-        if counts[CONTACTS] >= len(arrival) - 1 or counts[EVENTS] >= len(state.heap.time) - 4:
+        if counts[CONTACTS] >= len(arrival) - 1 or counts[EVENTS] >= len(state.heap.time) - spare:
             return FULL
         now[0], queued = at, False
+        if next_block(lent, state):
+            continue
         if next_event <= next_arrival:
             code = pop(state.heap, counts)
             queued = code >> 32 == AGAIN
@@ -312,6 +334,6 @@ def advance(world: World, policy: Policy, state: State, first: int, until: float
             counts[ARRIVED] += 1
             contact, csa = arrived, NOBODY
         if contact != NOBODY or csa != NOBODY:
-            place(world, policy, state, contact, csa, queued)
+            place(world, policy, lent, state, contact, csa, queued)
         if eager and counts[WAITING] > 0 and counts[FREE] > 0:
             return DECIDE

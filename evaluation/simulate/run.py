@@ -32,7 +32,7 @@ from evaluation.simulate.state import (
     State,
 )
 from evaluation.simulate.told import Told
-from evaluation.simulate.world import DECIDED, Policy, World
+from evaluation.simulate.world import DECIDED, Arms, Policy, World
 from twotower.errors import ConfigError, TwoTowerError
 
 Array = Any  # of whichever type
@@ -79,29 +79,34 @@ def simulate(
 ) -> Records:  # fmt: skip
     """One replication. demand: default, drawn by the centre's rates. Raises ConfigError for what does not fit."""
     demand = poisson(centre, seed, replication) if demand is None else demand
-    world, policy = world_of(centre, truth, int(demand.row.max(initial=-1)) + 1), rule.arrays(centre)
     rows = int(demand.row.max(initial=-1)) + 1
+    world = world_of(centre, truth, rows)
+    policy = policy_of(centre, rule, world, rows)
+    state = state_of(centre, demand, truth)
+    decide = rule.start() if rule.start is not None else None
+    return records_of(run_through(world, policy, None, state, len(demand), centre.horizon_s + DRAIN_S, decide))
+
+
+def policy_of(centre: Centre, rule: Rule, world: World, rows: int) -> Policy:
+    """A rule as arrays. Raises ConfigError where it does not fit the centre, or the rows of the contacts there are."""
+    policy = rule.arrays(centre)
     if policy.contacts.shape[1] and len(policy.contacts) < rows:
         raise ConfigError(f"policy {rule.name}: vectors of {len(policy.contacts)} contacts; {rows} expected")
     for whose, pairs in (("truth", world.pairs), (f"policy {rule.name}", policy.pairs)):
         if 0 < len(pairs) < rows:
             raise ConfigError(f"{whose}: pairs of {len(pairs)} contacts; {rows} expected")
-    state = state_of(centre, demand, truth)
-    decide = rule.start() if rule.start is not None else None
-    until = centre.horizon_s + DRAIN_S
-    told = None if decide is None else Told(decide)
-    state = _run(world, policy, state, decide, len(demand), until, told)
-    return _records(state)
+    return policy
 
 
-def _run(
-    world: World, policy: Policy, state: State, decide: Decide | None, first: int, until: float, told: Told | None
+def run_through(
+    world: World, policy: Policy, arms: Arms | None, state: State, first: int, until: float, decide: Decide | None
 ) -> State:
-    """Advance to the end, growing arrays and asking for decisions on the way."""
-    clock = float(policy.clock_s[0])
+    """Advance to the end, growing arrays and asking for decisions on the way. first: how many contacts arrive by
+    themselves; until: seconds at which to end at the latest."""
+    clock, told = float(policy.clock_s[0]), None if decide is None else Told(decide)
     asked = clock if clock > 0 else np.inf
     while True:
-        why = advance(world, policy, state, first, min(asked, until))
+        why = advance(world, policy, arms, state, first, min(asked, until))
         if why == FULL:
             state = _grown(state)
             continue
@@ -249,7 +254,7 @@ def _grown(state: State) -> State:
     return state._replace(contacts=contacts, heap=heap)
 
 
-def _records(state: State) -> Records:
+def records_of(state: State) -> Records:
     """What happened; who waited longer than they would at the end has abandoned."""
     c, n = state.contacts, int(state.counts[CONTACTS])
     status, end = c.status[:n].copy(), c.end[:n].copy()

@@ -97,8 +97,8 @@ class Heap(NamedTuple):
     """event << 32 | subject."""
 
 
-# Fields of `counts`.
-CONTACTS, ARRIVED, EVENTS, WAITING, FREE, CLOCKED = range(6)
+# Fields of `counts`; BLOCK: how many blocks of an experiment have begun, beside the first.
+CONTACTS, ARRIVED, EVENTS, WAITING, FREE, BLOCK = range(6)
 COUNTS = 6
 
 

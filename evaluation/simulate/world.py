@@ -92,3 +92,22 @@ class Policy(NamedTuple):
     """(1,) waiting contacts of a class that are scored when a CSA gets free."""
     clock_s: Doubles
     """(1,) DECIDED: seconds between decisions, 0: at every event that allows one."""
+
+
+# Arms of an experiment, and what a CSA is for who takes contacts of both.
+CONTROL, TREATMENT, SHARED = 0, 1, -1
+
+
+class Arms(NamedTuple):
+    """Two policies in one centre, and which of them holds for whom when. B blocks of time, U units of contacts."""
+
+    policies: tuple[Policy, Policy]
+    """Of CONTROL and TREATMENT."""
+    begins: Doubles
+    """(B,) seconds, ascending; the first block holds from the start."""
+    arm: Bytes
+    """(B, U) of the contacts of a unit that wait in a block."""
+    unit: Ints
+    """(N,) unit of a contact, by its `row`: what comes of a contact stays in its unit."""
+    staff: Bytes
+    """(B, J) arm whose contacts a CSA takes in a block; SHARED: those of both."""
