@@ -220,6 +220,8 @@ def _free(found: Any, where: str) -> dict[str, Field]:
     return {column: _field(one, f"{where}.{column}") for column, one in options.items()}
 
 
+_BOOLEANS = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
+"""YAML 1.1 reads all of these unquoted words as one value."""
 _NAMES = {"from": "source", "true": "yes", "false": "no"}
 
 
@@ -237,9 +239,12 @@ def _field(found: Any, where: str) -> Field:
 
 
 def _option(name: str, value: Any, where: str) -> Any:
-    if name in ("from", "true", "false"):
-        texts = _texts(value if isinstance(value, list) else [value], where)
-        return tuple(text.casefold() for text in texts) if name != "from" else texts
+    if name == "from":
+        return _texts(value if isinstance(value, list) else [value], where)
+    if name in ("true", "false"):
+        given = value if isinstance(value, list) else [value]
+        words = [word for one in given for word in (_BOOLEANS[one] if isinstance(one, bool) else (one,))]
+        return tuple(text.casefold() for text in _texts(words, where))
     if name == "plus":
         return tuple(_field(one, where) for one in (value if isinstance(value, list) else [value]))
     if name == "scale":
@@ -293,8 +298,7 @@ def _text(value: Any, where: str) -> str | None:
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise ConfigError(f"{where}: expected a list of texts, such as [a, b]")
-    words = [{True: "true", False: "false"}.get(one, one) if isinstance(one, bool) else one for one in value]
-    texts = [_text(one, where) for one in words]
+    texts = [_text(one, where) for one in value]
     if any(text is None for text in texts):
         raise ConfigError(f"{where}: holds nothing where a name is expected")
     return tuple(text for text in texts if text is not None)

@@ -46,7 +46,7 @@ _PAGE = re.compile(rb"\{\s*+" + _PAIRS + rb'"(\w++)"\s*+:\s*+\[')
 _OWN_ID = re.compile(rb'"(?:id|ContactId)"\s*+:')
 _FIELD = re.compile(rb'"(\w++)"\s*+:\s*+(?=.)', re.DOTALL)
 _SCALARS = re.compile(_SCALAR)
-_BEGINNINGS = re.compile(rb"[\n}\]\x00]\s*+,?\s*+(?=\{)")
+_BEGINNINGS = re.compile(rb"[\n}\]\x00\x1e]\s*+,?\s*+(?=\{)")
 _ANYWHERE = re.compile(rb'(?=\{\s*+")')
 _HEADER = 4096  # bytes in which a page says what it is
 _CONTEXT = 64  # bytes before an object that say whether it may begin there
