@@ -60,8 +60,9 @@ def write_cases(source: Format, spill: Spill, masking: Masking, advance: Callabl
             spill.commit(cases=after)
             advance(pending)
             pending = 0
-    spill.commit(cases=after)
-    advance(pending)
+    if pending:
+        spill.commit(cases=after)
+        advance(pending)
 
 
 def _add(spill: Spill, case: Case, masking: Masking) -> None:

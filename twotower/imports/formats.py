@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, get_args, get_type_hints
 
 from twotower.imports.case import Case
@@ -104,7 +104,7 @@ class JsonFormat(Format):
                 empty = False
                 self._take(found, Place(file.name, found.line, found.byte))
                 after = found.after
-                yield Step((after.offset, after.line, after.page), stream.consumed, after.offset)
+                yield Step(astuple(after), stream.consumed, after.offset)
             if stream.damage is not None:
                 self.notes.add(DAMAGED, stream.damage, file.name)
             elif empty:

@@ -121,6 +121,13 @@ PHRASES: dict[str, str] = {
     "poste, fim, fine, fine turno, einde dienst",
 }  # fmt: skip
 """By column of a table, or `wait_s`, a duration that others are made of: phrases, the plainest first."""
+_BEGINS = frozenset({"start", "started", "begin", "beginn", "inicio", "debut", "inizio", "anfang", "open", "opened"})
+_ENDS = frozenset({"end", "ended", "fin", "ende", "fim", "fine", "einde", "closed", "cierre", "cloture", "hangup"})
+OPPOSED = {
+    **dict.fromkeys(("arrived_at", "assigned_at", "hired_at", "starts_at", "since"), _ENDS),
+    **dict.fromkeys(("ended_at", "left_at", "ends_at", "abandoned_at"), _BEGINS),
+}
+"""Words that speak against a target: `call end time` is no beginning, though it is a `call time`."""
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NOISE = frozenset(
     {"utc", "gmt", "the", "of", "de", "del", "la", "le", "der", "die", "das", "du", "des", "do", "da", "di"}
@@ -148,6 +155,7 @@ def likeness(name: str, target: str) -> tuple[float, str]:
             continue
         share = len(phrase) / len(words)
         score = 1.0 if share == 1 else 0.85 * share**0.5
+        score *= 0.4 if (words - phrase) & OPPOSED.get(target, frozenset()) else 1.0
         if score > best:
             best, why = score, text
     return best, why

@@ -8,6 +8,7 @@ own. Cells are read as text; what they mean is the mapping's to say.
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ SNIFFED = 64 << 10
 """Bytes by which the sign between cells is told."""
 _MAGIC = b"PAR1"
 WIDTH = "rows with another number of cells than the header"
+OPEN_QUOTE = "rows with a quote that is not closed"
 TOO_LONG = "lines that are longer than --largest"
 ENCODING = "bytes that are not of the stated encoding, replaced"
 
@@ -176,7 +178,18 @@ class Cells:
             return None, why, kept
         if kept and kept[-1] == b"":
             return None, TOO_LONG, kept
+        if len(kept) > 1 and not self._closed(kept):
+            self._lines.back(kept[1:])
+            return None, OPEN_QUOTE, kept
         return cells, None, kept
+
+    def _closed(self, lines: list[bytes]) -> bool:
+        """Whether the quotes of a row of several lines are closed where they should be."""
+        try:
+            next(csv.reader(map(self._text, lines), delimiter=self._delimiter, strict=True))
+        except csv.Error:
+            return False
+        return True
 
     def _text(self, line: bytes) -> str:
         try:
@@ -192,7 +205,7 @@ class _Lines:
     def __init__(self, file: SourceFile, largest: int, offset: int = 0, line: int = 1) -> None:
         self._stream = Stream(file.path, offset)
         self._buffer = b""
-        self._back: list[bytes] = []
+        self._back: deque[bytes] = deque()
         self._largest = largest
         self.offset, self.line = offset, line
         first = self.peek()
@@ -217,13 +230,13 @@ class _Lines:
     def next(self) -> bytes | None:
         """A line with its end, b"" for one that is too long, None at the end."""
         if self._back:
-            return self._count(self._back.pop(0))
+            return self._count(self._back.popleft())
         end = self._buffer.find(self._end)
         while end < 0 and len(self._buffer) <= self._largest and (block := self._stream.read()):
             searched = len(self._buffer)
             self._buffer += block
             end = self._buffer.find(self._end, searched)
-        if end < 0 and len(self._buffer) > self._largest:
+        if max(end, len(self._buffer) if end < 0 else 0) > self._largest:
             return self._skip()
         if end < 0 and not self._buffer:
             return None
@@ -233,7 +246,7 @@ class _Lines:
 
     def back(self, lines: list[bytes]) -> None:
         """Takes lines back that were given last."""
-        self._back = lines + self._back
+        self._back.extendleft(reversed(lines))
         self.offset -= sum(map(len, lines))
         self.line -= len(lines)
 

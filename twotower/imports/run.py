@@ -139,7 +139,8 @@ def _read(source: Format, spill: Spill, files: list[SourceFile]) -> int:
             if since >= CHUNK or records >= RECORDS or len(done) >= RECORDS:
                 spill.commit_part(n, None, done)
                 done, since, records = [], 0, 0
-        spill.commit_part(-1, None, done)
+        if done:
+            spill.commit_part(-1, None, done)
     return total
 
 

@@ -48,7 +48,7 @@ class Rows(Format):
                 name: Converter(
                     TABLES[table].column(name), field, mapping.zone, mapping.decimal, settings.keys, self._doubt
                 )
-                for name, field in one.columns.items()
+                for name, field in sorted(one.columns.items(), key=lambda item: item[0] != "csa_id")
             }
             for table, one in mapping.tables.items()
         }
@@ -120,8 +120,8 @@ class Rows(Format):
                 continue
             if one is not None:
                 found[name] = one
-        if table == "interactions" and "csa_id" not in found and "contact_id" in found:
-            raise LeftOut("interactions: rows without a csa_id: nobody took the contact")
+            elif name == "csa_id" and table == "interactions":
+                raise LeftOut("interactions: rows without a csa_id: nobody took the contact")
         if table == "customers" and "customer_id" not in found and not self.settings.keys.identifies:
             raise LeftOut("customers: rows of customers, who are not to be identified")
         for name in KEYS[table]:

@@ -27,9 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a file, or a folder of files")
     parser.add_argument("--output", type=Path, metavar="DIR", help="new folder for the tables; map: the file to write")
     parser.add_argument("--map", type=Path, metavar="FILE", help="which column, attribute or field is what, YAML")
-    parser.add_argument("--csas", type=Path, metavar="FILE", help="the CSAs, Parquet or CSV")
-    parser.add_argument("--secret", type=Path, metavar="FILE", help="file with 16 to 64 bytes that customers are hashed "
-                        "with; default: TWOTOWER_CUSTOMERS_SECRET")  # fmt: skip
+    parser.add_argument(
+        "--csas", type=Path, metavar="FILE", help="the CSAs, Parquet or CSV, in place of the source's own"
+    )
+    parser.add_argument("--secret", type=Path, metavar="FILE", help="file with 16 to 64 bytes that customers are "
+                        "hashed with; default: TWOTOWER_CUSTOMERS_SECRET")  # fmt: skip
     parser.add_argument("--no-customers", action="store_true", default=None, help="identify no customer: no secret")
     parser.add_argument("--no-redact", action="store_true", default=None, help="leave free text as it is")
     parser.add_argument("--redaction", type=Path, metavar="FILE", help="YAML file of options of the redaction")

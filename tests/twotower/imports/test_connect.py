@@ -99,11 +99,9 @@ def test_a_transfer_is_one_contact_with_two_hand_overs(place: Place) -> None:
 
 
 def test_chains_that_name_the_record_before_alone_are_joined(place: Place) -> None:
-    legs = [contact("c1", 0, ADA)]
-    for n in range(2, 6):
-        legs.append(contact(f"c{n}", 100 * n, agent("bob", 100 * n + 40), PreviousContactId=f"c{n - 1}",
-                            InitiationMethod="TRANSFER"))  # fmt: skip
-    done = place.connect(*reversed(legs))
+    sent_on = [contact(f"c{n}", 100 * n, agent("bob", 100 * n + 40), PreviousContactId=f"c{n - 1}",
+                       InitiationMethod="TRANSFER") for n in range(2, 6)]  # fmt: skip
+    done = place.connect(*reversed(sent_on), contact("c1", 0, ADA))
     assert done.one()["contact_id"] == "c1"
     assert len(done.rows("interactions")) == 5
 
@@ -128,8 +126,14 @@ def test_who_gave_up_in_the_queue(place: Place) -> None:
     assert {row["contact_id"]: row["abandoned_at"] for row in done.rows("contacts")} == {"c1": None, "c2": micros(1400)}
 
 
-@pytest.mark.parametrize("more", [{"DisconnectReason": "CONTACT_FLOW_DISCONNECT"}, {"NextContactId": "c9"},
-                                  {"TransferredToEndpoint": {"Address": "+18002430000", "Type": "TELEPHONE_NUMBER"}}])  # fmt: skip
+OUTSIDE = {"TransferredToEndpoint": {"Address": "+18002430000", "Type": "TELEPHONE_NUMBER"}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"DisconnectReason": "CONTACT_FLOW_DISCONNECT"}, {"NextContactId": "c9"}, OUTSIDE],
+    ids=["flow", "next", "out"],
+)
 def test_who_did_not_give_up_though_nobody_came(place: Place, more: dict[str, Any]) -> None:
     done = place.connect(ONE, contact("c2", 1000, None, **more))
     assert [row["abandoned_at"] for row in done.rows("contacts")] == [None, None]
@@ -253,8 +257,8 @@ def test_resolved_by_the_customer_not_coming_again(place: Place) -> None:
 
 
 def test_the_words_of_a_task(place: Place) -> None:
-    done = place.connect(contact("t", 0, ADA, Channel="TASK", CustomerEndpoint=None,
-                                 ContactDetails={"Name": "Send a new card", "Description": "to the old address"}))  # fmt: skip
+    words = {"Name": "Send a new card", "Description": "to the old address"}
+    done = place.connect(contact("t", 0, ADA, Channel="TASK", CustomerEndpoint=None, ContactDetails=words))
     assert done.one()["intent_text"] == "Send a new card\nto the old address"
     assert done.one()["customer_id"] is None
 
