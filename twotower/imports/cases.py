@@ -109,19 +109,23 @@ def resolved_without_contact(spill: Spill, hours: float) -> None:
             "(PARTITION BY customer_id ORDER BY arrived_at, contact_id) AS again FROM contacts "
             "WHERE customer_id IS NOT NULL"
         )
-        (end,) = db.execute("SELECT max(arrived_at) FROM contacts").fetchone()
-        found = db.execute(
-            "SELECT h.rowid, h.ended_at, x.again, h.known_at, h.contact_id FROM nexts x JOIN handovers h "
-            "ON h.contact_id = x.contact_id "
-            "WHERE h.n = (SELECT max(n) FROM handovers WHERE contact_id = x.contact_id) "
-            "AND h.resolved IS NULL AND h.ended_at IS NOT NULL"
+        db.execute(
+            "CREATE TEMP TABLE told AS SELECT h.rowid AS handover, h.contact_id, h.ended_at, h.known_at, x.again, "
+            "coalesce(x.again <= h.ended_at + :window, 0) AS came FROM nexts x JOIN handovers h "
+            "ON h.contact_id = x.contact_id AND h.resolved IS NULL AND h.ended_at IS NOT NULL "
+            "AND h.n = (SELECT max(n) FROM handovers WHERE contact_id = x.contact_id) "
+            "WHERE came OR h.ended_at + :window <= (SELECT max(arrived_at) FROM contacts)",
+            {"window": window},
         )
-        told = []
-        for row, ended, again, known, contact_id in found:
-            came = again is not None and again <= ended + window
-            if came or ended + window <= end:
-                at = max(again, ended) if came else ended + window
-                told.append((int(not came), max(at, known or 0), row))
-                spill.notes.add(GUESSED, f"resolved: the customer did not come again within {hours:g} h", contact_id)
-        db.executemany("UPDATE handovers SET resolved = ?, known_at = ? WHERE rowid = ?", told)
+        count, first = db.execute("SELECT count(*), min(contact_id) FROM told").fetchone()
+        if count:
+            reason = f"resolved: whether the customer came again within {hours:g} h"
+            spill.notes.add(GUESSED, reason, f"contact {first}", count)
+        db.execute(
+            "UPDATE handovers SET resolved = 1 - t.came, known_at = max(coalesce(t.known_at, 0), "
+            "iif(t.came, max(t.again, t.ended_at), t.ended_at + :window)) "
+            "FROM told t WHERE t.handover = handovers.rowid",
+            {"window": window},
+        )
+        db.execute("DROP TABLE told")
         db.execute("DROP TABLE nexts")

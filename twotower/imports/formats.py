@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from twotower.imports.case import Case
 from twotower.imports.customers import CustomerKeys
@@ -29,8 +29,7 @@ class LeftOut(Exception):
     """A record belongs into no table; the text says by which rule."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One record was read: where to go on, how many bytes of the file that took so far, and how many after
     decompression."""
 
@@ -104,7 +103,7 @@ class JsonFormat(Format):
                 empty = False
                 self._take(found, Place(file.name, found.line, found.byte))
                 after = found.after
-                yield Step(astuple(after), stream.consumed, after.offset)
+                yield Step(after, stream.consumed, after.offset)
             if stream.damage is not None:
                 self.notes.add(DAMAGED, stream.damage, file.name)
             elif empty:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from twotower.imports.balance import BAD, END, MORE, balanced
 
@@ -57,8 +56,7 @@ _HEADER = 4096  # bytes in which a page says what it is
 _CONTEXT = 64  # bytes before an object that say whether it may begin there
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """Between two records: all that reading on depends on."""
 
     offset: int = 0
@@ -75,8 +73,7 @@ class Cursor:
     """Bytes that were looked at in vain, less `EFFORT` for each byte read; never below zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One record, or one damage: `value` or `why` is there. `page` names the list of a page that it stands in; `byte`
     is told where it does not begin a line; `mended` says that bytes which are not UTF-8 were replaced."""
 
@@ -105,9 +102,10 @@ class Records:
         read: Callable[[], bytes],
         known: Callable[[dict[str, Any], str | None], bool],
         pages: frozenset[str] = frozenset(),
-        cursor: Cursor = Cursor(),
+        cursor: Cursor | None = None,
         largest: int = LARGEST,
     ) -> None:
+        cursor = Cursor() if cursor is None else cursor
         self._read, self._known, self._pages, self._largest = read, known, pages, largest
         self._buffer, self._at = b"", 0
         self._offset, self._line, self._page = cursor.offset, cursor.line, cursor.page

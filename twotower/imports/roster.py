@@ -159,7 +159,7 @@ def _parquet(file: Path) -> list[Row]:
 
 def _csv(file: Path) -> Iterator[Row]:
     found = file.stat()
-    source = SourceFile(file, file.name, found.st_size, found.st_mtime_ns)
+    source = SourceFile(file.parent, file.name, found.st_size, found.st_mtime_ns)
     converters = {column.name: Converter(column, Field(source=(column.name,)), "UTC") for column in CSAS.columns}
     for row in rows_of(source):
         if row.values is None:

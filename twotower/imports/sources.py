@@ -8,7 +8,6 @@ to a file that nobody meant to hand over.
 from __future__ import annotations
 
 import codecs
-import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,14 +26,19 @@ _GZIP = b"\x1f\x8b"
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"(\xb5/\xfd": "zstd"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read; `name` is its path inside the source, with / between folders."""
+    """A file to read; `name` is its path inside of `root`, with / between folders. There may be a million of them."""
 
-    path: Path
+    root: Path
     name: str
     size: int
     mtime_ns: int
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.root / self.name
 
 
 def list_files(source: str | Path, notes: Notes) -> list[SourceFile]:
@@ -51,7 +55,7 @@ def list_files(source: str | Path, notes: Notes) -> list[SourceFile]:
         if root.is_dir():
             found = list(_walk(root, root, notes))
         elif root.is_file():
-            found = [_described(root, root.name)]
+            found = [_described(root.parent, root.name)]
         else:
             raise DataError(f"{source}: no such file or folder; name what was exported")
     except OSError as error:
@@ -79,14 +83,12 @@ def _walk(folder: Path, root: Path, notes: Notes) -> Iterator[SourceFile]:
         elif not path.is_file():
             notes.add(LEFT_OUT, "devices and pipes", name)
         else:
-            yield _described(path, name)
+            yield _described(root, name)
 
 
-def _described(path: Path, name: str) -> SourceFile:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path}: no regular file; name a file or a folder")
-    return SourceFile(path, name, found.st_size, found.st_mtime_ns)
+def _described(root: Path, name: str) -> SourceFile:
+    found = (root / name).stat()
+    return SourceFile(root, name, found.st_size, found.st_mtime_ns)
 
 
 class Stream:

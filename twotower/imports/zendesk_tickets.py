@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -68,10 +69,12 @@ def arrange(spill: Spill, keys: CustomerKeys) -> None:
     with spill.once("customers") as due:
         if due and keys.identifies:
             asked = db.execute("SELECT DISTINCT requester FROM sorted WHERE requester IS NOT NULL ORDER BY requester")
-            for (requester,) in asked.fetchall():
+            for n, (requester,) in enumerate(asked):
                 user = _user(spill, requester)
                 if user is not None and (user[1] or user[2]):
                     spill.add("customers", (keys.key(requester, "id"), user[1], user[2]))
+                if n % BATCH == 0:
+                    spill.flush()
 
 
 def _orphans(spill: Spill) -> None:
@@ -95,7 +98,7 @@ class Tickets:
 
     def __init__(self, spill: Spill, options: ZendeskMap, keys: CustomerKeys) -> None:
         self._spill, self._options, self._keys, self._notes = spill, options, keys, spill.notes
-        self._roles: dict[str, bool] = {}
+        self._is_customer = lru_cache(maxsize=1 << 15)(self._by_role)
 
     def cases(self, after: int) -> Iterator[tuple[int, Case | None]]:
         """One case a ticket behind row `after`, with the number of the ticket's last row."""
@@ -301,7 +304,9 @@ class Tickets:
             return "customer"
         if author == SYSTEM or via in RULES:
             return "system"
-        if author is not None and author not in self._roles:
-            user = _user(self._spill, author)
-            self._roles[author] = user is not None and user[0] is not None and user[0] not in AGENTS
-        return "customer" if author is not None and self._roles[author] else None
+        return "customer" if author is not None and self._is_customer(author) else None
+
+    def _by_role(self, author: str) -> bool:
+        """Whether a user is known to be no agent."""
+        user = _user(self._spill, author)
+        return user is not None and user[0] is not None and user[0] not in AGENTS

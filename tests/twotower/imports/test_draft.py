@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from twotower.errors import ConfigError, DataError
 from twotower.imports.draft import Draft, draft, quoted
 from twotower.imports.guess import match
 from twotower.imports.look import look_at
-from twotower.imports.mapping import ImportMap, map_of, read_map
+from twotower.imports.mapping import map_of, read_map
 from twotower.imports.names import PHRASES, likeness, words_of
 
 HEADERS = {
@@ -270,12 +269,3 @@ def test_values_alone_are_a_weak_guess() -> None:
 def test_names_that_yaml_would_take_for_something_else() -> None:
     for name in ("yes", "No", "27642", "a: b", 'say "hi"', "#x", " x", "null", "ñ", "a\\b", "1e3", "x, y"):
         assert yaml.safe_load(f"a: {quoted(name)}") == {"a": name}
-
-
-def test_the_map_that_the_docs_show_is_one(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "import.md").read_text(encoding="utf-8")
-    blocks = [part.partition("```")[0] for part in page.split("```yaml\n")[1:]]
-    assert len(blocks) >= 3
-    for block in blocks:
-        (tmp_path / "mapping.yaml").write_text(block)
-        assert isinstance(read_map(tmp_path / "mapping.yaml"), ImportMap)

@@ -107,27 +107,31 @@ def test_duplicate_keys_in_an_object(place: Place) -> None:
     assert place.run("connect").one()["channel"] == "CHAT"
 
 
-@pytest.mark.parametrize("value", [[], {}, 7, True, 1e400, -1, "x" * 100_000, "\0", None])
+ODD: list[Any] = [[], {}, 7, True, 1e400, -1, "x" * 100_000, "\0", None, [1, None], [[]], {"a": 1}]
+
+
 @pytest.mark.parametrize("name", ["Agent", "Queue", "Attributes", "Channel", "Recordings", "LastUpdateTimestamp",
                                   "CustomerEndpoint", "PreviousContactId", "InitiationTimestamp"])  # fmt: skip
-def test_fields_of_other_types_cost_themselves(place: Place, name: str, value: Any) -> None:
-    place.put("a.json", lines([ONE | {name: value, "ContactId": "odd"}, ONE]))
+def test_fields_of_other_types_cost_themselves(place: Place, name: str) -> None:
+    place.put("a.json", lines([*(ONE | {name: value, "ContactId": f"odd{n}"} for n, value in enumerate(ODD)), ONE]))
     done = place.run("connect", tolerate=1.0)
     assert "c1" in [row["contact_id"] for row in done.rows("contacts")]
-    assert done.outcome.damaged <= 1
+    assert done.outcome.damaged == 0
 
 
-@pytest.mark.parametrize("value", [[], {}, 7, True, "\0", None, [1, None], [[]], {"a": 1}])
 @pytest.mark.parametrize("name", ["Transcript", "Participants", "LanguageCode", "JobStatus", "ContentMetadata"])
-def test_transcripts_of_other_types(place: Place, name: str, value: Any) -> None:
-    talk = chat("c1", [(5, "CUSTOMER", "my card is lost")]) | {name: value}
-    place.put("a.json", lines([ONE, talk]))
-    assert place.run("connect", tolerate=1.0).one()["contact_id"] == "c1"
+def test_transcripts_of_other_types(place: Place, name: str) -> None:
+    talks = [chat(f"odd{n}", [(5, "CUSTOMER", "my card is lost")]) | {name: value} for n, value in enumerate(ODD)]
+    contacts = [ONE | {"ContactId": f"odd{n}"} for n in range(len(ODD))]
+    place.put("a.json", lines([*contacts, *talks]))
+    done = place.run("connect", redactor=None)
+    assert len(done.rows("contacts")) == len(ODD)
+    assert done.outcome.damaged == 0
 
 
 def test_a_small_file_that_swells_takes_no_memory(place: Place) -> None:
-    """60 MB of blanks inside of 60 kB; the process grows by less than a third of that."""
-    place.put("a.json.gz", gzip.compress(b" " * (60 << 20) + lines(GOOD).encode()))
+    """40 MB of blanks inside of 40 kB; the process grows by less than half of that."""
+    place.put("a.json.gz", gzip.compress(b" " * (40 << 20) + lines(GOOD).encode()))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert len(place.run("connect").rows("contacts")) == 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10

@@ -19,7 +19,7 @@ from twotower.imports.sources import SourceFile
 def source(path: Path, content: str | bytes) -> SourceFile:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     found = path.stat()
-    return SourceFile(path, path.name, found.st_size, found.st_mtime_ns)
+    return SourceFile(path.parent, path.name, found.st_size, found.st_mtime_ns)
 
 
 def values(file: SourceFile, **more: Any) -> list[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from os.path import commonpath
 from pathlib import Path
 
 import pytest
@@ -105,7 +104,8 @@ def test_a_gzip_file_that_is_damaged_gives_what_came_before(tmp_path: Path) -> N
     spoilt[len(spoilt) // 2] ^= 0xFF
     (tmp_path / "a.gz").write_bytes(spoilt)
     found, damage = everything(tmp_path / "a.gz")
-    assert commonpath([TEXT, found])[: len(TEXT) // 3] == TEXT[: len(TEXT) // 3]
+    good = next((n for n, (one, other) in enumerate(zip(TEXT, found, strict=False)) if one != other), len(found))
+    assert good > len(TEXT) // 3
     assert damage == "gzip files with damaged content: what came before was read"
 
 
