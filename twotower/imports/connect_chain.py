@@ -116,8 +116,17 @@ class Chains:
     def cases(self, after: int) -> Iterator[tuple[int, Case | None]]:
         """One case a chain behind row `after`, with the number of the chain's last row."""
         for _, rows in groupby(self._rows(after), key=lambda leg: leg.root):
-            legs = list(rows)
-            yield legs[-1].n, self._case(legs)
+            latest: dict[str, Leg] = {}
+            older = beyond = last = 0
+            for leg in rows:  # by id, the latest delivery last
+                last = leg.n
+                if leg.contact_id in latest:
+                    older += 1
+                elif len(latest) == MOST_LEGS:
+                    beyond += 1
+                    continue
+                latest[leg.contact_id] = leg
+            yield last, self._case(list(latest.values()), older, beyond)
 
     def _rows(self, after: int) -> Iterator[Leg]:
         while rows := self._spill.db.execute(
@@ -126,19 +135,12 @@ class Chains:
             yield from map(Leg._make, rows)
             after = rows[-1][0]
 
-    def _case(self, rows: list[Leg]) -> Case | None:
-        latest = {leg.contact_id: leg for leg in rows}
-        if len(rows) > len(latest):
-            self._notes.add(LEFT_OUT, "older deliveries of a contact record", rows[0].place, len(rows) - len(latest))
-        legs = sorted(latest.values(), key=_begun)
-        if len(legs) > MOST_LEGS:
-            self._notes.add(
-                DAMAGED,
-                f"records of a chain beyond its first {MOST_LEGS}",
-                legs[MOST_LEGS].place,
-                len(legs) - MOST_LEGS,
-            )
-            legs = legs[:MOST_LEGS]
+    def _case(self, legs: list[Leg], older: int, beyond: int) -> Case | None:
+        if older:
+            self._notes.add(LEFT_OUT, "older deliveries of a contact record", legs[0].place, older)
+        if beyond:
+            self._notes.add(DAMAGED, f"records of a chain beyond its first {MOST_LEGS}", legs[-1].place, beyond)
+        legs = sorted(legs, key=_begun)
         legs = [leg for leg in legs if not self._watched(leg)]
         if not legs or self._agents_own(legs):
             return None

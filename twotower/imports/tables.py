@@ -28,6 +28,8 @@ from twotower.imports.times import Unread
 KEYS = {"contacts": ("contact_id", "arrived_at"), "interactions": ("contact_id", "csa_id", "assigned_at"),
         "csas": ("csa_id",), "customers": ("customer_id",), "shifts": ("csa_id", "starts_at", "ends_at")}  # fmt: skip
 """What a row cannot do without."""
+MOST_ROWS = 10_000
+"""Rows of one contact that are looked at: a column that names no contact would make one of all."""
 BATCH = 5_000
 
 
@@ -67,6 +69,8 @@ class Rows(Format):
             if not any(_fills(one, file) for file in files):
                 raise DataError(f"tables.{table}.files: no file of the source is named like {', '.join(one.files)}")
         for file in files:
+            if not any(_fills(one, file) for one in mapping.tables.values()):
+                continue
             names = header_of(file, mapping.delimiter, mapping.encoding)
             for table, one in mapping.tables.items():
                 for column, field in one.columns.items() if _fills(one, file) else ():
@@ -179,8 +183,22 @@ class Rows(Format):
     def cases(self, after: int) -> Iterator[tuple[int, Case | None]]:
         """One case a contact."""
         for _, group in groupby(self._sorted(after), key=lambda row: row[1]):
-            rows = list(group)
-            yield rows[-1][0], self._case(rows)
+            first: Any = None
+            handovers: list[Any] = []
+            last = beyond = 0
+            for row in group:  # contacts before hand-overs, each by time
+                last, _, handed_over, _, place, payload = row
+                if handed_over and len(handovers) < MOST_ROWS:
+                    handovers.append(row)
+                elif handed_over:
+                    beyond += 1
+                elif first is None:
+                    first = row
+                elif payload != first[5]:
+                    self.notes.add(GUESSED, "contacts that are told in several ways: the first counts", place)
+            if beyond:
+                self.notes.add(DAMAGED, f"rows of a contact beyond its first {MOST_ROWS:,}", handovers[-1][4], beyond)
+            yield last, self._case(first, handovers)
 
     def _sorted(self, after: int) -> Iterator[Any]:
         query = "SELECT * FROM sorted WHERE n > ? ORDER BY n LIMIT ?"
@@ -188,17 +206,11 @@ class Rows(Format):
             yield from rows
             after = rows[-1][0]
 
-    def _case(self, rows: list[Any]) -> Case | None:
-        contacts = [(row[4], json.loads(row[5])) for row in rows if not row[2]]
-        handovers = [(row[4], json.loads(row[5])) for row in rows if row[2]]
-        if not contacts:
-            self.notes.add(
-                DAMAGED, "interactions: rows of a contact that is not there", handovers[0][0], len(handovers)
-            )
+    def _case(self, contact: Any, rows: list[Any]) -> Case | None:
+        if contact is None:
+            self.notes.add(DAMAGED, "interactions: rows of a contact that is not there", rows[0][4], len(rows))
             return None
-        place, told = contacts[0]
-        if any(other != told for _, other in contacts[1:]):
-            self.notes.add(GUESSED, "contacts that are told in several ways: the first counts", contacts[1][0])
+        place, told = contact[4], json.loads(contact[5])
         channel = told.get("channel")
         if channel is None:
             channel = "unknown"
@@ -209,7 +221,7 @@ class Rows(Format):
             told.pop("abandoned_at")
         given = {name: told[name] for name in told if name not in ("contact_id", "arrived_at", "channel")}
         case = Case(told["contact_id"], place, told["arrived_at"], channel, **given)
-        case.handovers = self._handovers(handovers)
+        case.handovers = self._handovers([(row[4], json.loads(row[5])) for row in rows])
         met = min((one.assigned_at for one in case.handovers), default=case.arrived_at)
         if met < case.arrived_at:
             self.notes.add(REPAIRED, "contacts that were assigned before they arrived: arrived then", place)

@@ -103,11 +103,13 @@ class Tickets:
     def cases(self, after: int) -> Iterator[tuple[int, Case | None]]:
         """One case a ticket behind row `after`, with the number of the ticket's last row."""
         for _, rows in groupby(self._rows(after), key=lambda ticket: ticket.ticket_id):
-            tickets = list(rows)
-            if len(tickets) > 1:
-                place = tickets[0].place
-                self._notes.add(LEFT_OUT, "older states of a ticket", place, len(tickets) - 1)
-            yield tickets[-1].n, self._case(tickets[-1])
+            latest: Ticket | None = None
+            for ticket in rows:
+                if latest is not None:
+                    self._notes.add(LEFT_OUT, "older states of a ticket", latest.place)
+                latest = ticket
+            if latest is not None:
+                yield latest.n, self._case(latest)
 
     def _rows(self, after: int) -> Iterator[Ticket]:
         query = "SELECT * FROM sorted WHERE n > ? ORDER BY n LIMIT ?"

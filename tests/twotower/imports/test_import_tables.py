@@ -12,6 +12,7 @@ import pytest
 from tests.twotower.imports.conftest import SECRET, Place
 from tests.twotower.imports.exports import micros
 from twotower.errors import DataError
+from twotower.imports import tables
 from twotower.imports.customers import CustomerKeys
 
 HEADER = "call,phone,start,queue,lang,why,said,agent,wait,talk,done,stars"
@@ -215,6 +216,15 @@ def test_a_column_that_is_not_there_is_told_before_a_row_is_read(place: Place) -
     place.put("b.csv", csv(ROW).replace("agent", "operator"))
     with pytest.raises(DataError, match=r"b\.csv: no column 'agent', which the map names for interactions\.csa_id"):
         place.run(MAP)
+
+
+def test_a_column_that_names_no_contact_takes_no_memory(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_ROWS", 10)
+    place.put("a.csv", csv(*(ROW.replace(",40,", f",{n},") for n in range(25))))
+    done = place.run(MAP, tolerate=1.0)
+    assert done.notes("damaged") == {"rows of a contact beyond its first 10": 15}
+    assert done.one()["contact_id"] == "c1"
+    assert len(done.rows("interactions")) == 10
 
 
 def test_a_table_without_files_is_one_line(place: Place) -> None:
