@@ -28,7 +28,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         OutputError: `path` exists already, or its parent cannot be written.
     """
     target = Path(path).absolute()
-    _refuse_existing(target)
+    refuse_existing(target)
     partial = _partial(target)
     try:
         partial.mkdir(parents=True)
@@ -36,13 +36,25 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
     try:
         yield partial
-        for file in partial.rglob("*"):
-            _flush(file)
-        _refuse_existing(target)
-        partial.rename(target)
+        publish(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def publish(folder: str | Path, path: str | Path) -> None:
+    """Gives a finished folder its name: everything in it reaches the disk first, then it becomes `path` in one step.
+
+    For who fills a folder over several runs, where `atomic_directory` would throw it away. Both lie on one file system.
+
+    Raises:
+        OutputError: `path` exists already.
+    """
+    made, target = Path(folder), Path(path).absolute()
+    for file in made.rglob("*"):
+        _flush(file)
+    refuse_existing(target)
+    made.rename(target)
     _flush(target.parent)
 
 
@@ -110,7 +122,8 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_existing(target: Path) -> None:
+def refuse_existing(target: Path) -> None:
+    """Raises OutputError where something stands under the name that is to be written."""
     if target.exists() or target.is_symlink():
         raise OutputError(f"{target}: exists already; name a new --output or remove it first")
 
