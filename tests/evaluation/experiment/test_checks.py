@@ -52,13 +52,13 @@ def test_a_treatment_that_loses_contacts_is_a_mismatch():
 def test_blocks_of_different_traffic_are_no_mismatch():
     """Contacts as if each had been drawn would refuse most honest switchbacks; lots refuse one in a thousand."""
     naive = 0
-    for seed in range(20):
+    for seed in range(12):
         made = make(plan_of(block_hours=12.0, balance="none"), World(contacts=4000), seed)
         setting = setting_of(made.plan, spans_of(made.plan, made.schedule), made.frame, draws=300)
         ratio = next(one for one in of_data(setting, {}) if one.name == "sample ratio")
         assert ratio.status == "passed"
         naive += stats.binomtest(int((made.frame["arm"] == 1).sum()), 4000, 0.5).pvalue < 0.001
-    assert naive > 5
+    assert naive > 3
 
 
 def test_customers_who_are_lost_are_a_mismatch():

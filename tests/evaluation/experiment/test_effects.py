@@ -34,16 +34,16 @@ def test_a_switchback_of_too_few_lots_falls_back():
 
 @pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
 def test_the_effect_is_found_and_its_interval_is_about_right(design):
-    """Twelve experiments with an effect of five points; the mean is near it, and most intervals hold it."""
+    """Eight experiments with an effect of five points; the mean is near it, and most intervals hold it."""
     found = [
         estimate(made.plan, made.schedule, made.frame, draws=300).effect
-        for made in (make(plan_of(design), World(effect=0.05, contacts=4000), seed) for seed in range(12))
+        for made in (make(plan_of(design), World(effect=0.05, contacts=3000), seed) for seed in range(8))
     ]
     values = np.array([one.value for one in found])
     errors = np.array([one.se for one in found])
-    assert values.mean() == pytest.approx(0.05, abs=3 * values.std() / math.sqrt(12))
-    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.6)
-    assert sum(one.low <= 0.05 <= one.high for one in found) >= 10
+    assert values.mean() == pytest.approx(0.05, abs=3 * values.std() / math.sqrt(8))
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.7)
+    assert sum(one.low <= 0.05 <= one.high for one in found) >= 6
 
 
 def test_lots_that_are_alone_and_few_are_counted():

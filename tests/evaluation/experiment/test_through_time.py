@@ -30,7 +30,7 @@ def test_an_effect_that_fades_has_a_slope(design):
 
 def test_an_effect_that_lasts_has_none():
     p = []
-    for seed in range(15):
+    for seed in range(10):
         of = setting(plan_of(), World(contacts=3000, effect=0.1), seed)
         slope = novelty(of, of.outcome("resolved")).slope
         assert slope is not None
