@@ -44,3 +44,9 @@ FRAME: Final = {
     "load": "text, band of how busy the centre was when it arrived",
 }
 """Columns of the frame, a pandas DataFrame in order of `arrived_at`."""
+
+FROM_TABLES: Final = {
+    "csa_rate": "float64, what history says of the first CSA's own mean of the primary metric, what was to be expected "
+    "of their contacts taken out; NaN: nobody took it, or no history",
+}
+"""A column that frames of tables have as well; without it, it is taken from the control's contacts."""

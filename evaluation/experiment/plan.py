@@ -136,9 +136,12 @@ class Plan(Strict):
     history_days: NotNegative = 28.0
     """Before `begins`, from which covariates (CUPED) are taken."""
     repeat_days: Positive = 7.0
-    """A resolved contact's customer who is back so soon is a repeat."""
+    """A contact whose customer is back so soon is repeated, resolved or not: what is counted must not depend on the
+    arm."""
     mature_days: NotNegative = 0.0
     """After a contact until its outcome counts as known."""
+    not_followed: Inner = 0.02
+    """Share of hand-overs, of all and surely of any block, by the other arm's policy above which there is no answer."""
     stopping: Stopping = Stopping()
     prices: Prices = Prices()
     expected: dict[str, float] = {}

@@ -1,0 +1,216 @@
+"""What must hold before a number is told. A check that fails refuses the whole answer, in one line that says what to
+do.
+
+Notable: whether the arms got the contacts they should is asked of what was drawn. Of the design `customer` these are
+customers (chi-square, tea-tasting's SampleRatio). Blocks and sites differ in traffic, so contacts as if each had been
+drawn would be refused in every honest switchback; there the treatment's contacts are held against what the lots
+themselves would have given it, χ² = (observed − mean)² / variance over schedules drawn again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.experiment.effects import Means, Setting
+from evaluation.experiment.frame import CONTROL, TREATMENT
+from evaluation.experiment.outcomes import OF_CELLS, Outcome
+from evaluation.experiment.plan import Plan
+from evaluation.experiment.spans import Spans
+from twotower.clock import DAY, format_time, parse_time
+
+Status = Literal["passed", "refused", "note"]
+
+MISMATCH = 0.001
+"""p below which arms did not get the contacts they should (Fabijan et al. 2019, KDD)."""
+KNOWN_APART = 0.02
+"""Difference of the arms' shares of known outcomes from which one is told."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to plan and data, and how it went."""
+
+    name: str
+    status: Status
+    said: str
+    """One line."""
+
+
+def of_schedule(plan: Plan, spans: Spans) -> list[Check]:
+    """Whether the schedule is one that something can be learnt from."""
+    overlap = spans.overlap()
+    found = [
+        _check("spans", not overlap, "no unit has two arms at once", f"{overlap}; which arm it was cannot be told")
+    ]
+    for arm, name in ((CONTROL, plan.control.name), (TREATMENT, plan.treatment.name)):
+        many = _windows(plan, spans, arm)
+        word = "cluster" if plan.design == "cluster" else "window" if plan.design == "customer" else "block"
+        said = "no span at all" if many == 0 else f"a single {word}, so chance cannot be told from effect"
+        found.append(_check(f"clusters of {name}", many > 1, f"{many} {word}s", f"arm {name!r} has {said}"))
+    return found
+
+
+def _windows(plan: Plan, spans: Spans, arm: int) -> int:
+    begins = spans.begins[spans.arm == arm]
+    return len(np.unique(begins)) if plan.design == "customer" else len(begins)
+
+
+def of_time(plan: Plan, look: int, data_end: int) -> list[Check]:
+    """Whether one may look now (µs UTC), and whether the data reach so far."""
+    first = parse_time(plan.ends if plan.stopping.rule == "fixed" else plan.stopping.first_look or plan.begins)
+    rule = "the rule is fixed" if plan.stopping.rule == "fixed" else "first_look"
+    early = f"a look at {format_time(look)} comes before the first one allowed, {format_time(first)} ({rule}); wait"
+    short = f"data end at {format_time(data_end)}, more than a day before {format_time(look)}; give newer tables" + (
+        "" if plan.stopping.rule == "fixed" else ", or --at for an interim look"
+    )
+    return [
+        _check("first look", look >= first, f"not before {format_time(first)}", early),
+        _check("data's end", data_end >= look - DAY, f"{format_time(data_end)}", short),
+    ]
+
+
+def of_data(setting: Setting, outcomes: dict[str, Outcome]) -> list[Check]:
+    """Whether contacts are where the schedule puts them, and whether what decides was measured in both arms."""
+    found = list(_arms(setting))
+    if all(one.status != "refused" for one in found):
+        found += [*_measured(setting, outcomes), _ratio(setting), *_followed(setting)]
+    return found
+
+
+def _arms(setting: Setting) -> Iterator[Check]:
+    cells, plan = setting.cells, setting.plan
+    many = cells.total(np.flatnonzero(cells.counted))
+    for arm, name in ((CONTROL, plan.control.name), (TREATMENT, plan.treatment.name)):
+        of_arm = many[cells.arm == arm]
+        with_any = int((of_arm > 0).sum())
+        bad = "not a contact" if not with_any else "contacts in a single block or cluster"
+        yield _check(f"contacts of {name}", with_any > 1, f"{of_arm.sum():,.0f}", f"arm {name!r} has {bad} that counts")
+
+
+def _measured(setting: Setting, outcomes: dict[str, Outcome]) -> Iterator[Check]:
+    """Primary metric and guardrails are known in both arms; a guardrail that nobody measured at all is said
+    elsewhere."""
+    plan, cells = setting.plan, setting.cells
+    for metric in dict.fromkeys((plan.primary.metric, *(guard.metric for guard in plan.guardrails))):
+        if metric not in outcomes:
+            continue
+        some = [int((outcomes[metric].n[cells.arm == a] > 0).sum()) for a in (CONTROL, TREATMENT)]
+        if metric != plan.primary.metric and not any(some):
+            continue
+        arms = ((CONTROL, plan.control.name), (TREATMENT, plan.treatment.name))
+        less = [name for a, name in arms if some[a] < 2]
+        which = f"arm {less[0]!r}" if len(less) == 1 else "either arm"
+        yield _check(metric, not less, "known in both arms", f"{metric} is known in less than two cells of {which}")
+        if metric not in OF_CELLS and not less:
+            yield from _known_apart(setting, metric)
+
+
+def _known_apart(setting: Setting, metric: str) -> Iterator[Check]:
+    """Outcomes that are known more often in one arm."""
+    from evaluation.experiment.outcomes import outcome_of
+
+    known = (~np.isnan(setting.column(metric))).astype(np.float64)
+    if known.all():
+        return
+    told = Means(setting, outcome_of(setting.cells, metric, known)).difference()
+    if abs(told.value) > KNOWN_APART and told.p() < MISMATCH:
+        said = f"{metric} is known of {told.value:+.1%} more contacts of the treatment; what is not known may differ"
+        yield Check(f"{metric} known", "note", said)
+
+
+def _ratio(setting: Setting) -> Check:
+    """Sample-ratio mismatch."""
+    cells, plan = setting.cells, setting.plan
+    if plan.design == "customer":
+        return _ratio_of_customers(setting)
+    inside = cells.total(np.flatnonzero(cells.of >= 0))
+    # Of how many are the treatment's under each schedule: a share of all, whose lots are those of the experiment.
+    arms, _ = setting.lots
+    shares = (arms == TREATMENT) @ inside / inside.sum()
+    mean, sd, got = float(shares.mean()), float(shares.std()), float(shares[0])
+    p = 1.0 if sd < 1e-12 else math.erfc(abs(got - mean) / sd / math.sqrt(2))
+    said = f"{got:.1%} of contacts in the treatment, {mean:.1%} ± {2 * sd:.1%} by the lots (χ² test, p {p:.2g})"
+    return _check("sample ratio", p >= MISMATCH, said, f"sample-ratio mismatch: {said}; find out who loses contacts")
+
+
+def _ratio_of_customers(setting: Setting) -> Check:
+    import pandas as pd
+    from tea_tasting.metrics import SampleRatio
+
+    cells, share = setting.cells, setting.plan.share
+    rows = np.flatnonzero(cells.of >= 0)
+    data = pd.DataFrame({"arm": cells.arm[cells.of[rows]].astype(np.int64), "who": setting.customers[rows]})
+    once = data.drop_duplicates()
+    found = SampleRatio(share / (1 - share)).analyze(once, 0, 1, "arm")
+    twice = int(once["who"].duplicated().sum())
+    got = found.treatment / max(found.treatment + found.control, 1)
+    said = f"{got:.1%} of customers in the treatment, {share:.1%} expected (χ² test, p {found.pvalue:.2g})"
+    if twice:
+        return Check("sample ratio", "refused", f"{twice} customers were in both arms; one stays in one arm")
+    good = found.pvalue >= MISMATCH
+    return _check("sample ratio", good, said, f"sample-ratio mismatch: {said}; find out who loses customers")
+
+
+def policy_arms(plan: Plan, policies: npt.NDArray[np.object_]) -> npt.NDArray[np.int8]:
+    """(N,) whose policy it is: 0 control, 1 treatment, −1 neither; the longest beginning of a name that is known
+    counts."""
+    import pandas as pd
+
+    known = [(name, CONTROL) for name in plan.control.policies] + [
+        (name, TREATMENT) for name in plan.treatment.policies
+    ]
+    known.sort(key=lambda one: -len(one[0]))
+    codes, names = pd.factorize(policies)
+    arms = [next((arm for start, arm in known if str(name).startswith(start)), -1) for name in names]
+    return np.array([*arms, -1], np.int8)[codes]
+
+
+def _followed(setting: Setting) -> Iterator[Check]:
+    """Whether hand-overs were chosen by their arm's policy."""
+    cells, plan = setting.cells, setting.plan
+    policies = setting.frame["policy"].to_numpy(object)
+    whose = policy_arms(plan, policies)
+    rows = np.flatnonzero(cells.counted & (whose >= 0))
+    taken = int((cells.counted & ~setting.frame["csa_id"].isna().to_numpy()).sum())
+    if not len(rows):
+        seen = sorted({str(name) for name in policies if name is not None and name == name})[:3]
+        if not seen:
+            yield Check("schedule followed", "note", "no hand-over says which policy chose, so it cannot be checked")
+            return
+        said = f"policies of hand-overs are {', '.join(seen)}, which the plan knows as neither arm's"
+        yield Check("schedule followed", "refused", f"{said}; correct control.policies and treatment.policies")
+        return
+    wrong = rows[whose[rows] != cells.arm[cells.of[rows]]]
+    many, bad = cells.total(rows), cells.total(wrong)
+    share = len(wrong) / len(rows)
+    worst = _worst(many, bad, plan.not_followed)
+    good = share <= plan.not_followed and not _surely(many[worst], bad[worst], plan.not_followed, len(many))
+    said = f"{share:.2%} of hand-overs by the other arm's policy, at most {plan.not_followed:.2%} tolerated"
+    place = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
+    block = f"worst is {place}: {bad[worst]:.0f} of {many[worst]:.0f}"
+    yield _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
+    if taken and len(rows) < 0.5 * taken:
+        yield Check("policies", "note", f"only {len(rows) / taken:.0%} of hand-overs say that an arm's policy chose")
+
+
+def _worst(many: npt.NDArray[np.float64], bad: npt.NDArray[np.float64], tolerated: float) -> int:
+    """The cell that is the most standard errors above what is tolerated."""
+    spread = np.sqrt(np.maximum(many * tolerated * (1 - tolerated), 1e-12))
+    return int(np.argmax(np.where(many > 0, (bad - many * tolerated) / spread, -np.inf)))
+
+
+def _surely(many: float, bad: float, tolerated: float, cells: int) -> bool:
+    """Whether one of so many cells is above what is tolerated by more than chance."""
+    from scipy.stats import binom
+
+    return bool(binom.sf(bad - 1, many, tolerated) < MISMATCH / cells)
+
+
+def _check(name: str, good: bool, said: str, bad: str) -> Check:
+    return Check(name, "passed" if good else "refused", said if good else bad)
