@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evaluation.experiment.frame import CONTROL, OUT, TREATMENT
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import ALONE, Arms, Longs, Spans, micros
-from evaluation.experiment.stats.permute import Sums
+from evaluation.experiment.stats.permute import ALWAYS, Sums
 from twotower.clock import SECOND
 from twotower.errors import DataError
 
@@ -42,7 +42,8 @@ class Cells:
     group: Longs
     """(C,) cells that are alone are exchanged with others of their group."""
     before: Longs
-    """(C,) the cell before in the same unit, −1: none, or the wash-out does not depend on it."""
+    """(C,) the cell before in the same unit; −1: none just before, so it was the control's time; −2: everything changes
+    whenever such a cell begins (clusters, pools)."""
     of: Longs
     """(N,) −1: outside of the schedule"""
     early: Flags
@@ -72,7 +73,7 @@ class Cells:
 
     def for_lots(self, values: Doubles) -> Sums:
         """What randomisation inference needs of a metric (N,)."""
-        free = self.early & (self.before[self.of] >= 0)
+        free = self.early & (self.before[self.of] != ALWAYS)
         late = self.sums(values, self.counted & ~free)
         early = self.sums(values, free)
         return Sums(late[0], late[1], early[0], early[1], self.before, self.cluster)
@@ -95,10 +96,10 @@ def cells_of(plan: Plan, spans: Spans, frame: pd.DataFrame) -> Cells:
         )
     cluster = _clusters(spans.pair)
     group = np.unique(spans.unit.astype(str), return_inverse=True)[1].astype(np.int64)
-    if plan.design == "cluster":
-        group = np.zeros_like(group)
-    # A unit's first minutes count or not whatever the lots are: nobody was in an arm before.
     before = spans.before()
+    before = np.where((before >= 0) & (spans.ends[before] == spans.begins), before, -1)
+    if plan.design == "cluster":
+        group, before = np.zeros_like(group), np.full_like(before, ALWAYS)
     early = (of >= 0) & (arrived - spans.begins[of] < plan.wash_out_minutes * 60 * SECOND)
     return Cells(spans.unit, spans.arm, spans.begins, spans.ends, cluster, group, before, of, early, washed, arrived)
 
@@ -113,9 +114,9 @@ def _of_customers(plan: Plan, spans: Spans, arrived: Longs, arm: Arms, washed: F
     numbers = np.repeat(np.arange(len(begins)), 2)
     names = np.array([plan.control.name, plan.treatment.name], object)
     arms = np.tile(np.array([CONTROL, TREATMENT], np.int8), len(begins))
-    alone = np.full(len(numbers), -1, np.int64)
+    always = np.full(len(numbers), ALWAYS, np.int64)
     return Cells(
-        np.tile(names, len(begins)), arms, begins[numbers], ends[numbers], numbers, np.zeros_like(numbers), alone, of,
+        np.tile(names, len(begins)), arms, begins[numbers], ends[numbers], numbers, np.zeros_like(numbers), always, of,
         np.zeros(len(arrived), np.bool_), washed, arrived,
     )  # fmt: skip
 

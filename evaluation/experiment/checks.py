@@ -176,6 +176,8 @@ def _followed(setting: Setting) -> Iterator[Check]:
     cells, plan = setting.cells, setting.plan
     policies = setting.frame["policy"].to_numpy(object)
     whose = policy_arms(plan, policies)
+    if plan.design == "customer":
+        whose = _by_pool(setting, whose)
     rows = np.flatnonzero(cells.counted & (whose >= 0))
     taken = int((cells.counted & ~setting.frame["csa_id"].isna().to_numpy()).sum())
     if not len(rows):
@@ -197,6 +199,14 @@ def _followed(setting: Setting) -> Iterator[Check]:
     yield _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
     if taken and len(rows) < 0.5 * taken:
         yield Check("policies", "note", f"only {len(rows) / taken:.0%} of hand-overs say that an arm's policy chose")
+
+
+def _by_pool(setting: Setting, whose: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """The arm (N,) that a hand-over was of: of a CSA of the other pool it is the other's, whatever the policy."""
+    span = setting.spans.at(setting.frame["csa_id"].to_numpy(object), setting.cells.arrived)
+    pool = np.where(span >= 0, setting.spans.arm[span], -1).astype(np.int8)
+    of = setting.cells.arm[setting.cells.of]
+    return np.where((pool >= 0) & ((whose < 0) | (pool != of)), pool, whose)
 
 
 def _worst(many: npt.NDArray[np.float64], bad: npt.NDArray[np.float64], tolerated: float) -> int:

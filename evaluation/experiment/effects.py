@@ -26,9 +26,12 @@ import numpy.typing as npt
 from evaluation.experiment.cells import Cells, cells_of
 from evaluation.experiment.outcomes import OF_CELLS, Outcome, outcome_of, outcome_of_cells
 from evaluation.experiment.plan import Plan
+from evaluation.experiment.schedule import redraws
+from evaluation.experiment.schedule import spans_of as planned_spans
 from evaluation.experiment.spans import Arms, Spans
 from evaluation.experiment.stats.linear import Fit, Told, fit
 from evaluation.experiment.stats.permute import Redrawn, lots, redraw
+from twotower.clock import format_time
 from twotower.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,9 +89,21 @@ class Setting:
 
     @cached_property
     def lots(self) -> tuple[Arms, bool]:
-        """Schedules drawn again, the first the one that was."""
-        cells = self.cells
-        return lots(cells.arm, cells.cluster, cells.group, self.draws, self.plan.seed)
+        """Schedules drawn again (R, C), the first the one that was, and whether these are all. Raises DataError where
+        the schedule is none that the plan draws, and its limit on runs must be kept."""
+        cells, plan = self.cells, self.plan
+        if plan.most_in_a_row is None:
+            return lots(cells.arm, cells.cluster, cells.group, self.draws, plan.seed)
+        # Of lots that may not run on for long not all exchanges are possible: the plan draws them itself.
+        units = sorted(set(cells.unit.tolist()))
+        planned = planned_spans(plan, units)
+        rows = {key: row for row, key in enumerate(zip(planned.begins.tolist(), planned.unit.tolist(), strict=True))}
+        mine = [rows.get(key, -1) for key in zip(cells.begins.tolist(), cells.unit.tolist(), strict=True)]
+        if -1 in mine:
+            when = format_time(int(cells.begins[mine.index(-1)]))
+            raise DataError(f"schedule: the plan draws no span from {when} on; give the schedule of this plan")
+        drawn = redraws(plan, units, self.draws)[:, mine]
+        return np.concatenate([cells.arm[None, :], drawn]), False
 
     @cached_property
     def customers(self) -> Longs:

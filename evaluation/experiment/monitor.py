@@ -87,9 +87,10 @@ def path(setting: Setting, outcome: Outcome, alpha: float, shift: float = 0.0) -
     clock, rho = _clock(setting, alpha, se, squares)
     enough = (cells_in > 1) & np.isfinite(se) & (se > 0)
     reach = times_standard_error_t(clock, np.where(enough, df, 0.0), rho, alpha)
-    half = np.where(enough, np.where(enough, se, 1.0) * reach, np.inf)
+    half = np.where(enough, se, 1.0) * reach
+    low, high = np.where(enough, value - half, -np.inf), np.where(enough, value + half, np.inf)
     value = np.where(cells_in > 0, value, np.nan)
-    return Path(outcome.metric, looks, value, se, value - half, value + half, alpha)
+    return Path(outcome.metric, looks, value, se, low, high, alpha)
 
 
 def _as_known(setting: Setting, outcome: Outcome) -> tuple[Longs, Doubles]:

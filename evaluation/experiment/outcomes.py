@@ -89,10 +89,8 @@ def outcome_of_cells(cells: Cells, metric: str, blocks: pd.DataFrame) -> Outcome
     for name in ("n", "s", "early_n", "early_s"):
         found[name] = np.zeros(len(cells))
         found[name][of[of >= 0]] = rows[name].to_numpy(np.float64)[of >= 0]
-    before = cells.before
-    changed = (before < 0) | (cells.arm != cells.arm[before])
-    sums = Sums(found["n"], found["s"], found["early_n"], found["early_s"], before, cells.cluster)
-    n = np.where(changed, found["n"], found["n"] + found["early_n"])
-    s = np.where(changed, found["s"], found["s"] + found["early_s"])
+    sums = Sums(found["n"], found["s"], found["early_n"], found["early_s"], cells.before, cells.cluster)
+    counted = sums.counted(cells.arm[None, :])[0]
+    n, s = sums.n + counted * sums.early_n, sums.s + counted * sums.early_s
     zeros = np.zeros_like(n)
     return Outcome(metric, n, s, sums, np.stack([n, s, zeros, zeros, zeros], axis=1))

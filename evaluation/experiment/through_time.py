@@ -111,7 +111,8 @@ def _in_weeks(setting: Setting, outcome: Outcome) -> tuple[Longs, Doubles, Doubl
     keys, place = np.unique(cells.of[known] * (int(day.max()) + 1) + day, return_inverse=True)
     of, when = np.divmod(keys, int(day.max()) + 1)
     n = np.bincount(place).astype(np.float64)
-    return of.astype(np.int64), n, np.bincount(place, outcome.values[known]), when / 7.0
+    s = np.asarray(np.bincount(place, outcome.values[known]), np.float64)
+    return of.astype(np.int64), n, s, when / 7.0
 
 
 def carry_over(setting: Setting, outcome: Outcome) -> CarryOver | None:

@@ -86,6 +86,8 @@ def _known(plan: Plan, found: Estimate) -> str:
     effect, metric = found.effect, plan.primary.metric
     kind = "always-valid " if found.rule == "always_valid" else ""
     sure = f"{100 * (1 - effect.alpha):g} % {kind}interval {span(metric, found.low, found.high)}"
+    if not math.isfinite(found.high - found.low):
+        sure = f"too little is known for a {100 * (1 - effect.alpha):g} % {kind}interval"
     text = (
         f"{TITLES[metric].capitalize()} was {level(metric, effect.treatment)} under {plan.treatment.name} and "
         f"{level(metric, effect.control)} under {plan.control.name}, adjusted for what was known before: "

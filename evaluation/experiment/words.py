@@ -22,14 +22,14 @@ def level(metric: str, value: float) -> str:
 
 
 def change(metric: str, value: float, unit: bool = True) -> str:
-    """`+2.1 points`, `−3.2 s`; `any` where it is not bounded."""
+    """`+2.10 points`, `−3.2 s`, `−∞`."""
     if math.isnan(value):
         return UNTOLD
     if math.isinf(value):
         return "+∞" if value > 0 else "−∞"
     if metric in SHARES:
-        return f"{100 * value:+.2f}" + (" points" if unit else "")
-    return f"{value:+.{_digits(metric)}f}" + (UNITS.get(metric, "") if unit else "")
+        return _minus(f"{100 * value:+.2f}") + (" points" if unit else "")
+    return _minus(f"{value:+.{_digits(metric)}f}") + (UNITS.get(metric, "") if unit else "")
 
 
 def span(metric: str, low: float, high: float) -> str:
@@ -41,7 +41,7 @@ def share(value: float) -> str:
     """`+3.1 %`, of a relative change."""
     if math.isnan(value):
         return UNTOLD
-    return f"{100 * value:+.1f} %" if math.isfinite(value) else ("+∞" if value > 0 else "−∞")
+    return _minus(f"{100 * value:+.1f} %") if math.isfinite(value) else ("+∞" if value > 0 else "−∞")
 
 
 def p_said(p: float) -> str:
@@ -56,7 +56,15 @@ def money(value: float, currency: str) -> str:
     if value == 0:
         return f"{currency} 0"
     places = 2 - math.floor(math.log10(abs(value)))
-    return f"{currency} {round(value, places):,.{max(places, 0)}f}"
+    return _minus(f"{currency} {round(value, places):,.{max(places, 0)}f}")
+
+
+def _minus(text: str) -> str:
+    """A minus sign for a hyphen, and none where a number rounds to zero."""
+    number = text.strip("+-")
+    if text.startswith("-") and not any(digit in number for digit in "123456789"):
+        return "+" + number
+    return text.replace("-", "−")
 
 
 def _digits(metric: str) -> int:

@@ -40,17 +40,23 @@ class Shrunk:
     value: Doubles
     """(k,)"""
     se: Doubles
-    """(k,) of the true effect given all, the mean's own error among it; not that of `between`."""
+    """(k,) of the true effect given all."""
 
 
 def shrunk(value: Doubles, se: Doubles) -> Shrunk:
-    """Empirical Bayes of effects (k,) with standard errors (k,) > 0."""
-    variance = _paule_mandel(value, se)
+    """Empirical Bayes of effects (k,) with standard errors (k,) > 0 (Morris 1983, JASA 78, section 4).
+
+    The share pulled away is (k − 3) / (k − 1) · se² / (se² + between²): three bands or less cannot tell how much bands
+    differ, and stay what they are. The errors know that it is estimated.
+    """
+    k, variance = len(value), _paule_mandel(value, se)
     weight = 1 / (se**2 + variance)
     mean = float((weight * value).sum() / weight.sum())
-    own = variance / (variance + se**2)
-    spread = np.sqrt(own * se**2 + (1 - own) ** 2 / weight.sum())
-    return Shrunk(mean, float(np.sqrt(variance)), own * value + (1 - own) * mean, spread)
+    pulled = max((k - 3) / max(k - 1, 1), 0.0) * se**2 * weight
+    spread = se**2 * (1 - (k - 1) / k * pulled)
+    if k > 3:
+        spread = spread + 2 / (k - 3) * pulled**2 * (value - mean) ** 2
+    return Shrunk(mean, float(np.sqrt(variance)), (1 - pulled) * value + pulled * mean, np.sqrt(spread))
 
 
 def _paule_mandel(value: Doubles, se: Doubles) -> float:

@@ -22,6 +22,9 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 Arms = npt.NDArray[np.int8]
 
+CONTROL = 0
+ALWAYS = -2
+"""What `Sums.before` says of a cell whose first minutes never count."""
 ENUMERATED = 4096
 """Lots that are no more than so many are all tried."""
 STEPS = 60
@@ -39,14 +42,14 @@ class Sums:
     """(C,) contacts that count where the arm did not change."""
     early_s: Doubles
     before: Longs
-    """(C,) the cell before in the same unit; −1: what it counts does not depend on the lots."""
+    """(C,) the cell before in the same unit; −1: the control was before; −2: its first minutes never count."""
     cluster: Longs
     """(C,) cells of one number were drawn together."""
 
     def counted(self, arms: Arms) -> Doubles:
         """(R, C), 1.0 where the first minutes count under arms (R, C)."""
-        same = arms == arms[:, self.before]
-        return np.where(self.before >= 0, same, False).astype(np.float64)
+        earlier = np.where(self.before >= 0, arms[:, self.before], CONTROL)
+        return np.where(self.before == ALWAYS, False, arms == earlier).astype(np.float64)
 
 
 def lots(arms: Arms, cluster: Longs, group: Longs, draws: int, seed: int) -> tuple[Arms, bool]:
