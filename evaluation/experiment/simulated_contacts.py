@@ -50,9 +50,9 @@ def seen(centre: Centre, records: Records, until_s: float) -> Seen:
     whole = np.flatnonzero((first == np.arange(len(records))) & (records.arrival < until_s))
     whole = whole[np.argsort(records.arrival[whole], kind="stable")]
     end, status = last[whole], records.status[last[whole]]
-    taken, lost = records.csa[whole] != NOBODY, status == ABANDONED
+    taken, lost = records.csa[whole] != NOBODY, records.status[whole] == ABANDONED
     # What nobody has taken at the end of time is neither lost nor resolved, and has waited nobody knows how long.
-    over = (status == RESOLVED) | (status == UNRESOLVED) | lost | ((status == OPEN) & ~taken)
+    over = np.isin(status, (RESOLVED, UNRESOLVED, ABANDONED)) | ((status == OPEN) & ~taken)
     until = np.where(taken, records.start[whole], np.where(lost, records.end[whole], np.nan))
     served = (status == RESOLVED) | (status == UNRESOLVED)
     wait = np.where(served, records.start[end] - records.arrival[end], np.nan)

@@ -50,7 +50,7 @@ def units_of_contacts(plan: Plan, log: Log, of: Handed, rows: Longs) -> tuple[Na
     code = {name: i for i, name in enumerate(names)}
     of_row = np.array([-1 if one is None else code[one] for one in by_row], np.int64)
     unit = _of_lists(log, of_row, rows)
-    took = _of_takers(log, of, of_row, rows)
+    took = of_takers(log, of, of_row, rows)
     unit = np.where(unit >= 0, unit, took)
     unit = np.where(unit >= 0, unit, _of_queues(log, of, of_row, rows))
     unknown = int((unit < 0).sum())
@@ -80,7 +80,7 @@ def _of_lists(log: Log, of_row: Longs, rows: Longs) -> Longs:
     return found
 
 
-def _of_takers(log: Log, of: Handed, of_row: Longs, rows: Longs) -> Longs:
+def of_takers(log: Log, of: Handed, of_row: Longs, rows: Longs) -> Longs:
     """The unit (n,) of the first CSA, by the dated row that counted then; −1: nobody."""
     csa, moment = of.csa[rows], of.assigned_at[rows]
     # Rows lie by CSA and time: the last one of a CSA not after the moment.
@@ -100,7 +100,7 @@ def _of_queues(log: Log, of: Handed, of_row: Longs, rows: Longs) -> Longs:
     """The unit (n,) that nearly all taken contacts of the same queue went to, −1 where there is none such."""
     coded = pc.dictionary_encode(log.contacts.queue)
     queue = np.asarray(pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
-    took = _of_takers(log, of, of_row, np.arange(len(queue)))
+    took = of_takers(log, of, of_row, np.arange(len(queue)))
     known = (queue >= 0) & (took >= 0)
     if not known.any():
         return np.full(len(rows), -1, np.int64)

@@ -1,0 +1,72 @@
+"""What is left of an arm after it ended: how long a switchback must wait before it counts, and what it misses anyway.
+
+Notable: an exponential is fitted to what was measured, left(t) = start · exp(−t / tau) of the effect t minutes after a
+change, and the design reads the fit: a wash-out of w minutes in blocks of L minutes misses, on average over contacts
+that count, what is left of the arm before, where that was another one; of blocks before that with half the chance each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+TAUS = np.geomspace(0.5, 2880.0, 200)
+"""Minutes that are tried."""
+BLOCKS = 30
+"""Blocks back that may still be felt."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """left(t), t in minutes after a change of arm, as a share of the effect."""
+
+    start: float
+    tau: float
+    minutes: Doubles
+    """(M,) at which it was measured."""
+    left: Doubles
+    """(M,)"""
+    half: Doubles
+    """(M,) of 95 % intervals."""
+    source: str
+
+    def at(self, minutes: Doubles) -> Doubles:
+        """By the fit."""
+        return self.start * np.exp(-np.asarray(minutes, np.float64) / self.tau)
+
+    def until(self, share: float) -> float:
+        """Minutes until no more than this share of the effect is left."""
+        return self.tau * math.log(self.start / share) if self.start > share else 0.0
+
+    def missed(self, block_minutes: float, wash_minutes: float) -> float:
+        """Share of the effect that a switchback of such blocks does not see, each arm by a coin."""
+        if wash_minutes >= block_minutes:
+            return 1.0
+
+        def area(low: float, high: float) -> float:
+            return self.start * self.tau * (math.exp(-low / self.tau) - math.exp(-high / self.tau))
+
+        # A contact in the block right after a change, or in one that follows on blocks of the same arm.
+        total = 0.5 * area(wash_minutes, block_minutes)
+        for back in range(1, BLOCKS):
+            total += 0.5 ** (back + 1) * area(back * block_minutes, (back + 1) * block_minutes)
+        return min(1.0, total / (block_minutes - 0.5 * wash_minutes))
+
+
+def fitted(minutes: Doubles, left: Doubles, half: Doubles, source: str) -> Decay:
+    """By weighted least squares, `start` in [0, 1]: not less than nothing is left, nor more than all of it."""
+    known = np.isfinite(left) & np.isfinite(half)
+    t, y = minutes[known], left[known]
+    weight = 1 / np.maximum(half[known], 1e-3) ** 2
+    if not len(t):
+        return Decay(0.0, 1.0, minutes, left, half, source)
+    shape = np.exp(-t[None, :] / TAUS[:, None])
+    start = np.clip((shape * weight * y).sum(axis=1) / np.maximum((shape**2 * weight).sum(axis=1), 1e-300), 0.0, 1.0)
+    error = (weight * (y - start[:, None] * shape) ** 2).sum(axis=1)
+    best = int(np.argmin(error))
+    return Decay(float(start[best]), float(TAUS[best]), minutes, left, half, source)
