@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 
-TAUS = np.geomspace(0.5, 2880.0, 200)
+TAUS = np.geomspace(0.5, 720.0, 200)
 """Minutes that are tried."""
+SEEN = 4.0
+"""By how much the fit must be better than nothing at all (χ², one in twenty by chance), else nothing is left."""
 BLOCKS = 30
 """Blocks back that may still be felt."""
 
@@ -59,7 +61,8 @@ class Decay:
 
 
 def fitted(minutes: Doubles, left: Doubles, half: Doubles, source: str) -> Decay:
-    """By weighted least squares, `start` in [0, 1]: not less than nothing is left, nor more than all of it."""
+    """By least squares weighted by the intervals, `start` in [0, 1]: not less than nothing is left, nor more than all;
+    nothing where that says it as well."""
     known = np.isfinite(left) & np.isfinite(half)
     t, y = minutes[known], left[known]
     weight = 1 / np.maximum(half[known], 1e-3) ** 2
@@ -69,4 +72,6 @@ def fitted(minutes: Doubles, left: Doubles, half: Doubles, source: str) -> Decay
     start = np.clip((shape * weight * y).sum(axis=1) / np.maximum((shape**2 * weight).sum(axis=1), 1e-300), 0.0, 1.0)
     error = (weight * (y - start[:, None] * shape) ** 2).sum(axis=1)
     best = int(np.argmin(error))
+    if float((weight * y**2).sum()) - error[best] < SEEN / 1.96**2:
+        return Decay(0.0, 1.0, minutes, left, half, source)
     return Decay(float(start[best]), float(TAUS[best]), minutes, left, half, source)

@@ -8,7 +8,7 @@ said in words beside its number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from evaluation.experiment import power
 from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_blocks import Blocks, Parts, blocks_of, icc, parts_of
 from evaluation.experiment.design_history import NO_UNIT, History
-from evaluation.experiment.design_spec import Asked
+from evaluation.experiment.design_spec import LEAST_DAYS, Asked
 from evaluation.experiment.plan import Design, Unit
 from evaluation.experiment.power import Precision
 from twotower.clock import DAY
@@ -36,6 +36,7 @@ KNOWN_CUSTOMERS = 0.9
 LEAST_POOL = 10.0
 """CSAs at work in each half, for customers to be taken unasked: small pools wait longer than the whole."""
 POOL_HOURS = 24.0
+RECENT_DAYS = 28
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Option:
 
     def days(self, asked: Asked) -> float | None:
         """Whole weeks until the effect is found, None: not within the most."""
-        for days in np.arange(7.0, asked.most_days + 1e-9, 7.0):
+        for days in np.arange(LEAST_DAYS, asked.most_days + 1e-9, 7.0):
             if self.power(asked, float(days)) >= asked.power:
                 return float(days)
         return None
@@ -84,12 +85,13 @@ class Cut:
     parts: Parts
 
 
-def cuts(history: History, y: Doubles, hours: tuple[float, ...]) -> tuple[Cut, ...]:
-    """Of each length."""
+def cuts(history: History, y: Doubles, hours: tuple[float, ...], explained: float = 0.0) -> tuple[Cut, ...]:
+    """Of each length. explained: share of a contact's variance that a covariate takes out."""
     found = []
     for each in hours:
         blocks = blocks_of(history, y, each)
-        found.append(Cut(each, blocks, parts_of(blocks)))
+        parts = parts_of(blocks)
+        found.append(Cut(each, blocks, replace(parts, within=parts.within * (1 - explained))))
     return tuple(found)
 
 
@@ -171,7 +173,8 @@ def cluster(asked: Asked, history: History, metric: str, unit: Unit) -> Option:
     sizes = second[0][order]
 
     def of_days(days: float) -> Precision:
-        return power.of_clusters(sizes, apart, within, a_day * days)
+        information = power.wanted(asked.effect, asked.alpha, asked.power)
+        return power.of_clusters(sizes, apart, within, a_day * days, information)
 
     against = []
     if of.alone < APART:
@@ -203,14 +206,14 @@ def _apart(of: tuple[Doubles, Doubles], order: Longs, within: float) -> float:
     return max(float(((apart**2 - chance) / 2).mean()), 0.0)
 
 
-def customer(asked: Asked, history: History, metric: str) -> Option:
+def customer(asked: Asked, history: History, metric: str, explained: float = 0.0) -> Option:
     """Customers by a hash, CSAs in two pools that are drawn anew every window."""
     hours = POOL_HOURS if asked.block_hours == "auto" else float(asked.block_hours)
     wash = 0.0 if asked.wash_out_minutes == "auto" else float(asked.wash_out_minutes)
     y = history.metric(metric)
     known = ~np.isnan(y)
     share = float((history.customer >= 0).mean())
-    variance = float(np.var(y[known]))
+    variance = float(np.var(y[known])) * (1 - explained)
     of_customer, of_csa = icc(y, history.customer)[0], icc(y, history.csa)[0]
     busy = at_work(history, hours)
     a_day = float(known.sum()) / history.days

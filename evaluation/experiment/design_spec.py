@@ -23,6 +23,8 @@ from evaluation.experiment.plan import (
 )
 
 Auto = Literal["auto"]
+LEAST_DAYS = 14.0
+"""Of `days: auto`: every slot of the week has its partner."""
 LOWER = ("abandoned", "wait_s", "handle_minutes", "repeat", "transferred", "occupancy", "gini_load")
 """Metrics that are better when lower."""
 RANGE = {"resolved": (0.0, 1.0), "abandoned": (0.0, 1.0), "repeat": (0.0, 1.0), "transferred": (0.0, 1.0),
@@ -56,6 +58,10 @@ class Replayed(Strict):
     replications: Annotated[int, Field(ge=2)] = 10
     outcomes: Literal["cross_fitted", "truth"] = "cross_fitted"
     """`truth`: of a generated centre, by its truth.npz."""
+    bundle: str | None = None
+    """Folder of the bundle that is the treatment; None: the best pair by what was known of classes and CSAs."""
+    age_per_minute: NotNegative = 0.012
+    """Resolutions that a minute's wait is worth to the treatment."""
     patience_minutes: Positive | None = None
     """Mean of every contact's, exponential; None: as the log tells."""
 

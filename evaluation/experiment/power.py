@@ -1,15 +1,15 @@
 """How sure an experiment will be, by formula: its standard error, power, the smallest effect that it finds.
 
 Notable: whatever the design, its error is a standard error with so many degrees of freedom, so power is that of the
-noncentral t (statsmodels' `ttest_power`). Where one may look at any time, a confidence sequence has to leave out 0,
-which takes about one and a half times the effect; that is `reach`. What an arm leaves to the next block is taken off
-the effect before it is looked for.
+noncentral t (as statsmodels' `ttest_power` has it, which is not defined for what is nearly sure). Where one may look at
+any time, a confidence sequence has to leave out 0, which takes about one and a half times the effect; that is `reach`.
+What an arm leaves to the next block is taken off the effect before it is looked for.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -33,27 +33,29 @@ class Precision:
     df: float
     contacts: float
     """That count."""
-    cells: float = math.inf
-    """Equal blocks that would know as much; infinite: no sequence over blocks."""
+    clock: float = math.inf
+    """How far the evidence is, as `monitor.py` counts it: equal blocks that would know as much, of clusters 1 / se²."""
+    tuned: float = math.inf
+    """Where on that clock a confidence sequence is tightest; infinite: there is none."""
     kept: float = 1.0
     """Share of the effect that is seen: what an arm leaves to the next block takes the rest."""
 
     def power(self, effect: float, alpha: float, always: bool = False) -> float:
         """Chance that an effect (absolute) is found; always: by the confidence sequence at the end, a lower bound as it
         may have been found before."""
-        from scipy.stats import nct
-        from statsmodels.stats.power import ttest_power
+        from scipy.stats import nct, t
 
         if not (self.df > 0 and math.isfinite(self.se)):
             return 0.0
         shift = self.kept * abs(effect) / self.se
-        if not always:
-            return float(ttest_power(shift, 1, alpha, df=self.df))
-        reach = self.reach(alpha)
+        reach = self.reach(alpha) if always else float(t.ppf(1 - alpha / 2, self.df))
         if not math.isfinite(reach):
             return 0.0
+        near = float(nct.sf(reach, self.df, shift))
+        if math.isnan(near):
+            return 1.0 if shift > reach else 0.0
         # The far side is so small that scipy does not always find it.
-        return float(nct.sf(reach, self.df, shift) + np.nan_to_num(nct.cdf(-reach, self.df, shift)))
+        return min(1.0, near + float(np.nan_to_num(nct.cdf(-reach, self.df, shift))))
 
     def smallest(self, power: float, alpha: float, always: bool = False) -> float:
         """The smallest effect (absolute) that is found with `power`; infinite where none is."""
@@ -72,10 +74,9 @@ class Precision:
 
     def reach(self, alpha: float) -> float:
         """Standard errors to either side of a confidence sequence at the end."""
-        if not math.isfinite(self.cells):
+        if not math.isfinite(self.tuned):
             return math.inf
-        rho = best_rho(TUNED * self.cells, alpha)
-        return float(times_standard_error_t(self.cells, self.df, rho, alpha))
+        return float(times_standard_error_t(self.clock, self.df, best_rho(self.tuned, alpha), alpha))
 
     def held(self, margin: float, alpha: float, always: bool = False) -> float:
         """Chance that a guardrail of this margin (absolute) holds, one-sided at `alpha`, where nothing changes."""
@@ -105,12 +106,13 @@ def of_blocks(
     se = 2 / total * math.sqrt(float(own.sum()))
     pairs = float(own.sum()) ** 2 / float((own**2).sum()) / 2
     cells = total**2 / float((n**2).sum())
-    return Precision(se, max(pairs - 1, 0.0), total, cells, kept)
+    return Precision(se, max(pairs - 1, 0.0), total, cells, TUNED * cells, kept)
 
 
-def of_clusters(sizes: Doubles, apart: float, within: float, contacts: float, kept: float = 1.0) -> Precision:
+def of_clusters(sizes: Doubles, apart: float, within: float, contacts: float, information: float) -> Precision:
     """Clusters in pairs that are alike. sizes (C,): shares of contacts, neighbours are a pair; apart: σ_c², of what
-    clusters of a pair differ by, each; within: σ_w² of contacts. Over `contacts` of all clusters."""
+    each of a pair differs by; within: σ_w² of contacts. Over `contacts` of all; information: 1 / se² that the plan
+    wants."""
     pairs = len(sizes) // 2
     used = sizes[: 2 * pairs]
     n = used / used.sum() * contacts
@@ -118,7 +120,14 @@ def of_clusters(sizes: Doubles, apart: float, within: float, contacts: float, ke
     se = 2 / contacts * math.sqrt(float(own.sum()))
     by_pair = own[::2] + own[1::2]
     df = float(by_pair.sum()) ** 2 / float((by_pair**2).sum()) - 1
-    return Precision(se, max(df, 0.0), contacts, math.inf, kept)
+    return Precision(se, max(df, 0.0), contacts, 1 / se**2, information)
+
+
+def wanted(effect: float, alpha: float, power: float) -> float:
+    """1 / se² with which an effect is found with a power, as `monitor.py` has it."""
+    from scipy.special import ndtri
+
+    return (float(ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2
 
 
 def of_customers(
@@ -133,14 +142,9 @@ def of_customers(
         return Precision(math.inf, 0.0, contacts)
     of_contacts = 4 * variance * (1 + max(again - 1, 0.0) * customer_icc) / contacts
     of_pools = 4 * csa / (csas * windows)
-    return Precision(math.sqrt(of_contacts + of_pools), windows - 1, contacts, 2 * windows)
+    return Precision(math.sqrt(of_contacts + of_pools), windows - 1, contacts, 2 * windows, 2 * TUNED * windows)
 
 
 def as_if_independent(contacts: float, variance: float) -> Precision:
     """Every contact by a coin and nothing in common: what a unit-level A/B would claim."""
     return Precision(2 * math.sqrt(variance / max(contacts, 1e-300)), max(contacts - 2, 0.0), contacts)
-
-
-def fewer(of: Precision, kept: float) -> Precision:
-    """The same where less of the effect is seen."""
-    return replace(of, kept=kept)

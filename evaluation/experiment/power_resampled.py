@@ -2,8 +2,8 @@
 
 Notable: nothing is assumed of how blocks vary or hang together, as whole stretches of the history stand in for the
 experiment's time, from the same weekday on. Schedules are those that the plan could draw, minutes of the wash-out count
-as the schedule says, and the test is the analysis' own statistic, Σ over pairs, with the t-distribution in place of
-schedules drawn again. Without an effect it says how often nothing would be found to be something.
+as the schedule says, and the test is that of the analysis: lots drawn again for switchbacks, t for the others. Without an
+effect it says how often nothing would be found to be something.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ Longs = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.int8]
 
 RESAMPLES = 1000
+FLIPS = 499
+"""Lots drawn again for each experiment."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def switchback(
     blocks: Blocks, plan: Plan, effect: float, kept: float = 1.0, reach: float | None = None, many: int = RESAMPLES
 ) -> Tried:
     """A switchback of the whole centre. effect: added to every contact of the treatment, but for what the arm before
-    takes (1 − kept); reach: standard errors from which on an effect counts, default the t-distribution's at the plan's
+    takes (1 − kept); reach: standard errors from which on an effect counts, None: as lots drawn again say at the plan's
     level."""
     spans = spans_of(plan, ("centre",))
     arms = redraws(plan, ("centre",), many)
@@ -59,9 +61,11 @@ def switchback(
     same = arms == before if plan.wash_out_minutes else np.ones(arms.shape, np.bool_)
     n, s = n - np.where(same, 0.0, early_n), s - np.where(same, 0.0, early_s)
     cluster = _lots(spans.pair)
-    alpha = plan.primary.alpha
+    alpha, more = plan.primary.alpha, s + kept * effect * n * arms
     value, far = differences(n, s, arms, cluster, alpha, reach)
-    with_effect = differences(n, s + kept * effect * n * arms, arms, cluster, alpha, reach)[1]
+    with_effect = differences(n, more, arms, cluster, alpha, reach)[1]
+    if reach is None:
+        far, with_effect = (by_lots(n, sums, arms, cluster, alpha, plan.seed) for sums in (s, more))
     return Tried(float(with_effect.mean()), float(far.mean()), float(value.std(ddof=1)), many)
 
 
@@ -191,3 +195,19 @@ def differences(
     df = np.maximum(weights.sum(axis=1) ** 2 / np.maximum((weights**2).sum(axis=1), 1e-300) - 1, 1e-3)
     least = t.ppf(1 - alpha / 2, df) if reach is None else np.full(len(n), reach)
     return value, np.abs(value) > least * se
+
+
+def by_lots(n: Doubles, s: Doubles, arms: Bytes, cluster: Longs, alpha: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Whether each experiment (R,) of cells (R, C) finds an effect by randomisation: lots of its clusters drawn again.
+
+    With arms of about as many contacts the difference of means is Σ_g ε_g u_g, ε the lots, and studentising changes no
+    order; one set of lots serves all experiments.
+    """
+    mean = s.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1e-300)
+    part = np.where(arms == 1, 1.0, -1.0) * (s - mean * n)
+    order = np.argsort(cluster, kind="stable")
+    starts = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    sums = np.add.reduceat(part[:, order], starts, axis=1)
+    lots = 2.0 * np.random.default_rng((seed, 98)).integers(0, 2, (FLIPS, len(starts))) - 1
+    far = np.abs(sums @ lots.T) >= np.abs(sums.sum(axis=1))[:, None] * (1 - 1e-9)
+    return np.asarray((far.sum(axis=1) + 1) / (FLIPS + 1) <= alpha)

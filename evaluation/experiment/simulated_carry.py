@@ -26,6 +26,8 @@ Longs = npt.NDArray[np.int64]
 EDGES = np.array([0, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240], np.float64)
 """Minutes after a change between which contacts are counted together."""
 SOURCE = "simulator: "
+SURE = 3.0
+"""Standard errors that an effect must be from 0, for what is left of it to be told."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Carried:
     effect: float
     decay: Decay
     missed: float
-    """Share of the effect that the switchback of the plan did not see, all contacts that count."""
+    """Share of the effect that the switchback of the plan did not see, all contacts that count; NaN: no effect is."""
 
 
 def carried(experiment: Experiment, metrics: tuple[str, ...], replications: int) -> tuple[Carried, ...]:
@@ -85,15 +87,19 @@ def _told(name: str, effect: Doubles, sums: Doubles, count: Doubles, minutes: Do
     """Shares of the mean effect; intervals by the jackknife over replications."""
     n = len(effect)
 
+    se = float(effect.std(ddof=1)) / np.sqrt(n) if n > 1 else np.inf
+    if not abs(float(effect.mean())) > SURE * se:
+        # A share of what is not there means nothing.
+        nothing = np.full(len(minutes), np.nan)
+        return Carried(name, float(effect.mean()), Decay(0.0, 1.0, minutes, nothing, nothing, SOURCE + name), np.nan)
+
     def share(kept: npt.NDArray[np.bool_]) -> Doubles:
         with np.errstate(invalid="ignore", divide="ignore"):
             of_arms = sums[kept].sum(axis=0) / count[kept].sum(axis=0)
             return np.asarray(of_arms.sum(axis=0) / effect[kept].mean(), np.float64)
 
     whole = share(np.ones(n, np.bool_))
-    half = np.full(len(whole), np.nan)
-    if n > 1:
-        without = np.array([share(np.arange(n) != r) for r in range(n)])
-        half = 1.96 * np.sqrt((n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    without = np.array([share(np.arange(n) != r) for r in range(n)])
+    half = 1.96 * np.sqrt((n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     decay = fitted(minutes, whole[:-1], half[:-1], SOURCE + name)
     return Carried(name, float(effect.mean()), decay, float(whole[-1]))
