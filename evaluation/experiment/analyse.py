@@ -7,7 +7,7 @@ an outcome that is too young, a customer who may still come back) is left out an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from evaluation.experiment.effects import Setting, setting_of
 from evaluation.experiment.estimate import Estimate, estimate_in
 from evaluation.experiment.frame import FRAME
 from evaluation.experiment.guards import Guard, Secondary, guard, secondary
+from evaluation.experiment.monitor import path
 from evaluation.experiment.outcomes import OF_CELLS, Outcome
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.sensitivity import Other, sensitivity
@@ -179,6 +180,7 @@ def found_in(setting: Setting, outcomes: dict[str, Outcome]) -> Found:
     plan = setting.plan
     outcome = outcomes[plan.primary.metric]
     primary = estimate_in(setting, outcome)
+    primary = replace(primary, lift=path(setting, outcome, plan.primary.alpha, lift=True))
     return Found(
         estimate=primary,
         sensitivity=sensitivity(setting, outcome, primary.effect),

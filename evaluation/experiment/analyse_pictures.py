@@ -33,7 +33,7 @@ def pictures(analysis: Analysis) -> dict[str, str]:
     if found is None:
         return {}
     drawn = {}
-    if np.isfinite(found.estimate.monitored.high).any():
+    if np.isfinite(found.estimate.monitored.value).any():
         drawn["The effect as it became known"] = svg(partial(_sequence, plan=plan, found=found), 9, 3.4)
     if any(np.isfinite(one.high) for one in found.guards):
         drawn["Guardrails"] = svg(partial(_guards, found=found), 8, 1.0 + 0.4 * len(found.guards))
@@ -78,9 +78,9 @@ def _sequence(figure: Any, plan: Plan, found: Found) -> None:
     value, low, high = (_in_units(metric, one) for one in (seen.value, seen.low, seen.high))
     when = seen.known_at.astype(US)
     finite = np.isfinite(low)
-    width = ROOM * (high[finite][-1] - low[finite][-1])
-    centre = value[finite][-1]
-    top, bottom = centre + width / 2, centre - width / 2
+    known = value[~np.isnan(value)]
+    width = ROOM * (high[finite][-1] - low[finite][-1] if finite.any() else max(np.ptp(known), 1e-9))
+    top, bottom = known[-1] + width / 2, known[-1] - width / 2
     axes.fill_between(when, np.maximum(low, bottom), np.minimum(high, top), where=finite, color=MODEL, alpha=0.2,
                       step="post", label="always-valid interval", linewidth=0)  # fmt: skip
     axes.plot(when, value, color=MODEL, drawstyle="steps-post", label="effect")

@@ -60,10 +60,12 @@ def _looks(plan: Plan, found: Found) -> Table:
     seen, metric = found.estimate.monitored, plan.primary.metric
     step = max(1, -(-len(seen.value) // 20))
     places = sorted({*range(len(seen.value) - 1, -1, -step)})
+    lift = found.estimate.lift or seen
     rows = [
         (
             format_time(int(seen.known_at[i])), change(metric, float(seen.value[i])),
-            span(metric, float(seen.low[i]), float(seen.high[i])),
+            span(metric, float(seen.low[i]), float(seen.high[i])), share(float(lift.value[i])),
+            f"{share(float(lift.low[i]))} to {share(float(lift.high[i]))}",
         )
         for i in places
     ]  # fmt: skip
@@ -72,9 +74,8 @@ def _looks(plan: Plan, found: Found) -> Table:
         f"At every moment, with an interval that holds at all of them at once ({100 * (1 - seen.alpha):g} %), so that "
         f"one may stop whenever it leaves out zero. {decides}"
     )
-    return Table(
-        "The effect as it became known", explained, ("known at", "effect", "always-valid interval"), tuple(rows)
-    )
+    head = ("known at", "effect", "always-valid interval", "of the control's", "always-valid interval")
+    return Table("The effect as it became known", explained, head, tuple(rows))
 
 
 def harm(guard: Guard, value: float) -> str:

@@ -62,6 +62,7 @@ def _found(found: Found) -> dict[str, Any]:
         "primary": asdict(primary.effect) | {"relative": primary.effect.relative},
         "decides": {"rule": primary.rule, "low": primary.low, "high": primary.high},
         "monitored": _path(primary.monitored),
+        "monitored_lift": None if primary.lift is None else _path(primary.lift),
         "sensitivity": [asdict(one) for one in found.sensitivity],
         "guardrails": [_guard(one) for one in found.guards],
         "secondary": [asdict(one) for one in found.secondary],

@@ -67,7 +67,8 @@ def bands(setting: Setting, outcome: Outcome) -> tuple[Band, ...]:
 
 def _of_kind(setting: Setting, outcome: Outcome, kind: str) -> list[Band]:
     """Bands of one kind, shrunk together; none where there is only one."""
-    names = setting.frame[kind].fillna(NONE).astype(str).to_numpy(object)
+    column = setting.frame[kind].astype(object)
+    names = column.where(column.notna(), NONE).astype(str).to_numpy(object)
     found = []
     for name, kept in _members(setting, outcome, names):
         inside, rest = Means(setting, outcome, kept), Means(setting, outcome, ~kept)

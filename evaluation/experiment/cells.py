@@ -17,7 +17,7 @@ from evaluation.experiment.frame import CONTROL, OUT, TREATMENT
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import ALONE, Arms, Longs, Spans, micros
 from evaluation.experiment.stats.permute import ALWAYS, Sums
-from twotower.clock import SECOND
+from twotower.clock import DAY, SECOND
 from twotower.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class Cells:
     def counted(self) -> Flags:
         """(N,)"""
         return (self.of >= 0) & ~self.washed
+
+    @property
+    def until(self) -> int:
+        """The end of the last cell or, of one that goes on, the last contact; µs UTC."""
+        inside = self.arrived[self.of >= 0]
+        return min(int(self.ends.max()), int(inside.max(initial=self.begins.max())) + DAY)
 
     def sums(self, values: Doubles, kept: Flags | None = None) -> tuple[Doubles, Doubles]:
         """Contacts (C,) whose value (N,) is known, and the sum of these values; kept: only of these, whether they count

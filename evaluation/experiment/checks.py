@@ -179,26 +179,38 @@ def _followed(setting: Setting) -> Iterator[Check]:
     if plan.design == "customer":
         whose = _by_pool(setting, whose)
     rows = np.flatnonzero(cells.counted & (whose >= 0))
-    taken = int((cells.counted & ~setting.frame["csa_id"].isna().to_numpy()).sum())
-    if not len(rows):
-        seen = sorted({str(name) for name in policies if name is not None and name == name})[:3]
-        if not seen:
-            yield Check("schedule followed", "note", "no hand-over says which policy chose, so it cannot be checked")
-            return
-        said = f"policies of hand-overs are {', '.join(seen)}, which the plan knows as neither arm's"
-        yield Check("schedule followed", "refused", f"{said}; correct control.policies and treatment.policies")
+    taken = np.flatnonzero(cells.counted & ~setting.frame["csa_id"].isna().to_numpy())
+    if not len(rows) and all(name is None or name != name for name in policies[taken]):
+        yield Check("schedule followed", "note", "no hand-over says which policy chose, so it cannot be checked")
         return
+    arm = cells.arm[cells.of[rows]]
+    for a, asked in ((CONTROL, plan.control), (TREATMENT, plan.treatment)):
+        if not (whose[rows[arm == a]] == a).any():
+            seen = sorted({str(name) for name in policies[taken[cells.arm[cells.of[taken]] == a]]})[:3]
+            said = (
+                f"no hand-over in arm {asked.name!r} is by {' or '.join(asked.policies)}; there are {', '.join(seen)}"
+            )
+            yield Check("schedule followed", "refused", f"{said}; correct the arm's policies in the plan")
+            return
+    yield _as_planned(setting, rows, whose)
+    if len(rows) < 0.5 * len(taken):
+        yield Check(
+            "policies", "note", f"only {len(rows) / len(taken):.0%} of hand-overs say that an arm's policy chose"
+        )
+
+
+def _as_planned(setting: Setting, rows: npt.NDArray[np.int64], whose: npt.NDArray[np.int8]) -> Check:
+    """Hand-overs by the other arm's policy, of all and in the worst cell."""
+    cells, tolerated = setting.cells, setting.plan.not_followed
     wrong = rows[whose[rows] != cells.arm[cells.of[rows]]]
     many, bad = cells.total(rows), cells.total(wrong)
     share = len(wrong) / len(rows)
-    worst = _worst(many, bad, plan.not_followed)
-    good = share <= plan.not_followed and not _surely(many[worst], bad[worst], plan.not_followed, len(many))
-    said = f"{share:.2%} of hand-overs by the other arm's policy, at most {plan.not_followed:.2%} tolerated"
+    worst = _worst(many, bad, tolerated)
+    good = share <= tolerated and not _surely(many[worst], bad[worst], tolerated, len(many))
+    said = f"{share:.2%} of hand-overs by the other arm's policy, at most {tolerated:.2%} tolerated"
     place = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
     block = f"worst is {place}: {bad[worst]:.0f} of {many[worst]:.0f}"
-    yield _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
-    if taken and len(rows) < 0.5 * taken:
-        yield Check("policies", "note", f"only {len(rows) / taken:.0%} of hand-overs say that an arm's policy chose")
+    return _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
 
 
 def _by_pool(setting: Setting, whose: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

@@ -41,6 +41,8 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 DRAWS = 2000
+MOST_COUNTED = 24
+"""Cells up to which it is counted how many of the drawn lots differ."""
 RANDOMISED, CR2, TWO_WAY = "randomisation", "CR2 t", "two-way t"
 METHODS = {
     RANDOMISED: "schedules drawn again, studentised; interval by inversion",
@@ -174,7 +176,16 @@ class Means:
         sums = np.bincount(self.cells.cluster, part)[codes]
         variance = float((sums**2).sum()) * len(codes) / max(len(codes) - 1, 1)
         df = 0.0 if self.fit is None else min(self.fit.one(1).df, float(len(codes) - 1))
-        return Told(float(value), math.sqrt(variance), df)
+        return Told(float(value), math.sqrt(variance) * self.more, df)
+
+    @cached_property
+    def more(self) -> float:
+        """By how much errors grow where customers come again: of the design `customer`, both clusterings beside that of
+        windows alone; 1 of others."""
+        if self._setting.plan.design != "customer" or self.values is None or self.fit is None:
+            return 1.0
+        alone = self.fit.one(1).se
+        return max(1.0, self.difference().se / alone) if alone > 0 else 1.0
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -234,7 +245,13 @@ def method_of(setting: Setting) -> str:
 def smallest_p(setting: Setting) -> float:
     """Below which no test by lots can come: two of the lots, each the other's mirror, are the farthest."""
     arms, whole = setting.lots
-    return 2 / len(arms) if whole else 1 / len(arms)
+    few = arms.shape[1] <= MOST_COUNTED and not whole
+    return max(2 / len(np.unique(arms, axis=0)) if whole or few else 0.0, 1 / len(arms))
+
+
+def more_by_customers(setting: Setting, outcome: Outcome) -> float:
+    """`Means.more` of all contacts that count."""
+    return Means(setting, outcome).more
 
 
 def redrawn(setting: Setting, outcome: Outcome) -> Redrawn:

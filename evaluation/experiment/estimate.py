@@ -31,6 +31,8 @@ class Estimate:
     """At every moment, for any number of looks."""
     rule: str
     """Of the plan: which of the two decides."""
+    lift: Path | None = None
+    """The relative difference at every moment; None: nobody asked."""
 
     @property
     def low(self) -> float:

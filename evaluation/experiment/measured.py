@@ -92,7 +92,7 @@ def read(
         return found, None
     from evaluation.experiment.measured_blocks import measured_blocks
 
-    return found, measured_blocks(plan, schedule, log, folder)
+    return found, measured_blocks(plan, schedule, log, folder, found.data_end if at is None else at)
 
 
 @dataclass(frozen=True)

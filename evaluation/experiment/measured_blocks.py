@@ -25,9 +25,14 @@ Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
 
-def measured_blocks(plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | Path) -> pd.DataFrame:
+def measured_blocks(
+    plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | Path, until: int | None = None
+) -> pd.DataFrame:
     """A row a cell and metric: unit, begins_at, metric, n and s (their ratio is the metric), early_n and early_s (the
-    same of the wash-out's minutes). Raises DataError where nobody works in the plan's time.
+    same of the wash-out's minutes).
+
+    until: the moment up to which things are known, µs UTC; None: the plan's end. Raises DataError where nobody works in
+    the plan's time.
 
     Of `occupancy` n is hours on shift, s hours in hand; of `gini_load` n is hours on shift, s the Gini coefficient of
     CSAs' occupancy times that.
@@ -37,6 +42,7 @@ def measured_blocks(plan: Plan, schedule: pd.DataFrame, log: Log, folder: str | 
     rows: list[tuple[str, int, str, float, float, float, float]] = []
     wash = int(plan.wash_out_minutes * 60 * SECOND)
     for unit, begins, ends, who in track(_cells(plan, spans, log), "occupancy by block", unit="block"):
+        ends = ends if until is None else max(min(ends, until), begins)
         cut = min(begins + wash, ends)
         on = [_within(shifts, who, *part) for part in ((cut, ends), (begins, cut))]
         at_work = [_within(busy, who, *part) for part in ((cut, ends), (begins, cut))]
@@ -68,7 +74,7 @@ def _cells(plan: Plan, spans: Spans, log: Log) -> list[tuple[str, int, int, Long
     return found
 
 
-class _Time:
+class Spent:
     """Time that each CSA has spent in some disjoint intervals until any moment."""
 
     def __init__(self, csa: Longs, starts: Longs, ends: Longs, many: int) -> None:
@@ -98,11 +104,11 @@ class _Time:
         return found
 
 
-def _within(time: _Time, who: Longs, begins: int, ends: int) -> Doubles:
+def _within(time: Spent, who: Longs, begins: int, ends: int) -> Doubles:
     return time.until(who, ends) - time.until(who, begins)
 
 
-def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[_Time, _Time]:
+def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[Spent, Spent]:
     """Shifts, and contacts in hand, in the plan's time."""
     from evaluation.simulate.replay_staff import shifts_of
     from evaluation.simulate.replay_window import window_of
@@ -118,8 +124,8 @@ def _intervals(plan: Plan, log: Log, folder: str | Path) -> tuple[_Time, _Time]:
     until = np.where(moves.ended_at == NEVER, np.minimum(told, max(last, begins)), moves.ended_at)
     kept = (until > begins) & (moves.assigned_at < ends)
     starts, stops = (begins + (each * SECOND).astype(np.int64) for each in (shifts.starts, shifts.ends))
-    on = _Time(shifts.csa.astype(np.int64), starts, stops, many)
-    return on, _Time(moves.csa[kept].astype(np.int64), moves.assigned_at[kept], until[kept], many)
+    on = Spent(shifts.csa.astype(np.int64), starts, stops, many)
+    return on, Spent(moves.csa[kept].astype(np.int64), moves.assigned_at[kept], until[kept], many)
 
 
 def _gini(work: Doubles, on: Doubles) -> float:

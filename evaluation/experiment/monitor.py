@@ -14,13 +14,12 @@ being tightest at the information that the plan asked for.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.experiment.effects import Means, Setting
+from evaluation.experiment.effects import Setting, more_by_customers
 from evaluation.experiment.outcomes import Outcome
 from evaluation.experiment.stats.sequential import best_rho, times_standard_error_t
 from twotower.clock import DAY
@@ -57,10 +56,11 @@ class Path:
         return None if self.crossed is None else int(self.known_at[self.crossed])
 
 
-def path(setting: Setting, outcome: Outcome, alpha: float, shift: float = 0.0) -> Path:
+def path(setting: Setting, outcome: Outcome, alpha: float, shift: float = 0.0, lift: bool = False) -> Path:
     """The sequence of one metric, at the end of every block (`cluster`: of every day).
 
-    shift: of the control's mean, is taken from the treatment's (a margin that is relative to it).
+    shift: of the control's mean, is taken from the treatment's (a margin that is relative to it); lift: of the relative
+    difference m₁ / m₀ − 1, by the delta method as in `stats.sequential.relative_lift`, but by what was drawn.
     """
     cells = setting.cells
     looks, moments = _as_known(setting, outcome)
@@ -71,25 +71,27 @@ def path(setting: Setting, outcome: Outcome, alpha: float, shift: float = 0.0) -
     n = moments[:, :, 0]
     theta, centre = _thetas(moments.sum(axis=1))
     y = moments[:, :, 1] - theta[:, None] * (moments[:, :, 2] - centre[:, None] * n)
-    value, part, squares, weights = np.zeros(len(looks)), np.zeros_like(n), np.zeros(len(looks)), np.zeros_like(n)
-    cells_in = np.full(len(looks), np.inf)
+    means, parts, weights, there = [], [], np.zeros_like(n), np.full(len(looks), np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for which, sign in ((treated, 1.0), (~treated, -(1.0 + shift))):
+        for which in (~treated, treated):
             count = (n * which).sum(axis=1)
-            mean = (y * which).sum(axis=1) / count
-            value += sign * mean
-            part += sign * which * (y - mean[:, None] * n) / count[:, None]
+            means.append((y * which).sum(axis=1) / count)
+            parts.append(which * (y - means[-1][:, None] * n) / count[:, None])
             weights += (n * which / count[:, None]) ** 2
-            cells_in = np.minimum(cells_in, ((n > 0) * which).sum(axis=1))
-        squares = weights.sum(axis=1)
+            there = np.minimum(there, ((n > 0) * which).sum(axis=1))
+        scale = means[0] if lift else np.ones(len(looks))
+        slope = means[1] / means[0] if lift else np.full(len(looks), 1.0 + shift)
+        value = means[1] / scale - 1 if lift else means[1] - slope * means[0]
+        part = (parts[1] - slope[:, None] * parts[0]) / scale[:, None]
     se, df = _errors(cells.cluster, n, part, weights)
-    se = se * _more(setting, outcome)
-    clock, rho = _clock(setting, alpha, se, squares)
-    enough = (cells_in > 1) & np.isfinite(se) & (se > 0)
+    se = se * more_by_customers(setting, outcome)
+    # The information is of the difference, in its own units, whatever is asked of it.
+    clock, rho = _clock(setting, alpha, se * np.abs(scale), weights.sum(axis=1))
+    enough = (there > 1) & np.isfinite(se) & (se > 0)
     reach = times_standard_error_t(clock, np.where(enough, df, 0.0), rho, alpha)
     half = np.where(enough, se, 1.0) * reach
     low, high = np.where(enough, value - half, -np.inf), np.where(enough, value + half, np.inf)
-    value = np.where(cells_in > 0, value, np.nan)
+    value = np.where(there > 0, value, np.nan)
     return Path(outcome.metric, looks, value, se, low, high, alpha)
 
 
@@ -140,17 +142,6 @@ def _errors(cluster: Longs, n: Doubles, part: Doubles, weights: Doubles) -> tupl
         variance = (sums**2).sum(axis=1) * clusters / np.maximum(clusters - 1, 1)
         df = weight.sum(axis=1) ** 2 / (weight**2).sum(axis=1) - 1 - singles
     return np.sqrt(variance), df
-
-
-def _more(setting: Setting, outcome: Outcome) -> float:
-    """By how much errors grow where customers come again: of the design `customer`, both clusterings beside windows
-    alone."""
-    if setting.plan.design != "customer" or outcome.values is None:
-        return 1.0
-    means = Means(setting, outcome)
-    both = means.difference().se
-    alone = math.nan if means.fit is None else means.fit.one(1).se
-    return max(1.0, both / alone) if math.isfinite(both) and alone > 0 else 1.0
 
 
 def _clock(setting: Setting, alpha: float, se: Doubles, squares: Doubles) -> tuple[Doubles, float]:

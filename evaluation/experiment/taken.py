@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.experiment.effects import Setting
+from evaluation.experiment.effects import Setting, more_by_customers
 from evaluation.experiment.outcomes import Outcome
 from evaluation.experiment.stats.linear import Told
 from evaluation.experiment.stats.multiple import Jackknifed, jackknife
@@ -28,6 +28,8 @@ from evaluation.experiment.through_time import Asked
 Doubles = npt.NDArray[np.float64]
 
 FIFTHS = 5
+EXACT = 1e-12
+"""Below it a part is nothing but rounding."""
 PRIOR = 20.0
 """Contacts at the mean that every CSA is given, where rates come from the experiment's control."""
 
@@ -74,6 +76,7 @@ def taken(setting: Setting, outcome: Outcome) -> Taken | None:
     parts = [cells.total(rows), cells.total(rows, values[rows]), cells.total(rows_taken)]
     parts += [cells.total(rows_taken, each) for each in (values[rows_taken], q, best)]
     found = jackknife(np.stack(parts, axis=1), cells.arm, cells.cluster, _split)
+    found = found.wider(more_by_customers(setting, outcome))
     alpha = setting.plan.primary.alpha
     shares = [np.bincount(fifth[csa[rows_taken[arm == a]]], minlength=FIFTHS) for a in (0, 1)]
     shares = [one / one.sum() for one in shares]
@@ -120,5 +123,7 @@ def _fifths(rate: Doubles, csa: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _asked(found: Jackknifed, place: int, alpha: float) -> Asked:
     told: Told = found.told(place)
+    if told.se < EXACT and abs(told.value) < EXACT:
+        return Asked(0.0, 0.0, 0.0, 1.0)
     low, high = told.interval(alpha)
     return Asked(told.value, low, high, told.p())

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.experiment.effects import Means, Setting
+from evaluation.experiment.effects import Means, Setting, more_by_customers
 from evaluation.experiment.outcomes import Outcome
 from evaluation.experiment.stats.linear import Told, fit
 from twotower.clock import DAY, SECOND
@@ -77,7 +77,7 @@ class CarryOver:
 def novelty(setting: Setting, outcome: Outcome) -> Novelty:
     """Effects by stretch, and the slope in a week."""
     cells, alpha = setting.cells, setting.plan.primary.alpha
-    begin, end = int(cells.begins.min()), int(cells.ends.max())
+    begin, end = int(cells.begins.min()), cells.until
     many = int(np.clip((end - begin) / DAY / LEAST_DAYS, 1, PERIODS))
     edges = np.linspace(begin, end, many + 1)
     stretches = []
@@ -96,7 +96,10 @@ def _slope(setting: Setting, outcome: Outcome, alpha: float) -> Asked | None:
     x = np.stack([np.ones(len(of)), arm, weeks, arm * weeks], axis=1)
     cluster = np.unique(cells.cluster[of], return_inverse=True)[1].astype(np.int64)
     found = fit(x, s / n, n, cluster)
-    return None if found is None else _asked(found.one(3), alpha)
+    if found is None:
+        return None
+    told = found.one(3)
+    return _asked(Told(told.value, told.se * more_by_customers(setting, outcome), told.df), alpha)
 
 
 def _in_weeks(setting: Setting, outcome: Outcome) -> tuple[Longs, Doubles, Doubles, Doubles]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.experiment.effects import Setting
+from evaluation.experiment.effects import Setting, more_by_customers
 from evaluation.experiment.outcomes import outcome_of
 from evaluation.experiment.plan import Prices
 from evaluation.experiment.stats.linear import Told
@@ -74,11 +74,11 @@ def value(setting: Setting) -> Value | None:
     measured = [name for name in PARTS if _both_arms(setting, columns[name])]
     if not measured:
         return None
-    sums, covariate = [], setting.column("covariate")
-    for name in measured:
-        outcome = outcome_of(cells, name, columns[name], covariate)
-        sums += [outcome.n, outcome.s]
+    covariate = setting.column("covariate")
+    outcomes = [outcome_of(cells, name, columns[name], covariate) for name in measured]
+    sums = [each for one in outcomes for each in (one.n, one.s)]
     found = jackknife(np.stack(sums, axis=1), cells.arm, cells.cluster, _differences)
+    found = found.wider(max(more_by_customers(setting, one) for one in outcomes))
     handle = 0.0
     if "handle_minutes" in measured:
         n, s = cells.sums(columns["handle_minutes"])
@@ -94,7 +94,7 @@ def value(setting: Setting) -> Value | None:
         parts.append(Part(name, float(found.value[i]), one.value, *one.interval(alpha)))
     low, high = whole.interval(alpha)
     positive = whole.below(0.0) if whole.se > 0 else float(whole.value > 0)
-    days = (int(cells.ends.max()) - int(cells.begins.min())) / DAY
+    days = (cells.until - int(cells.begins.min())) / DAY
     a_year = float((cells.of >= 0).sum()) / days * YEAR
     absent = tuple(name for name in PARTS if name not in measured)
     return Value(prices.currency, tuple(parts), whole.value, low, high, positive, a_year, absent)

@@ -88,6 +88,10 @@ class Jackknifed:
     """(M, M)"""
     df: float
 
+    def wider(self, times: float) -> Jackknifed:
+        """With errors so many times as large."""
+        return Jackknifed(self.value, self.covariance * times**2, self.df)
+
     def told(self, place: int) -> Told:
         """One of them."""
         return Told(float(self.value[place]), float(np.sqrt(self.covariance[place, place])), self.df)

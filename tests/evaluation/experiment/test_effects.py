@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.experiment.effects import CR2, RANDOMISED, TWO_WAY, Means, effect, method_of, setting_of
+from evaluation.experiment.analyse import analyse
+from evaluation.experiment.effects import CR2, RANDOMISED, TWO_WAY, Means, effect, method_of, setting_of, smallest_p
 from evaluation.experiment.estimate import estimate
 from evaluation.experiment.outcomes import outcome_of
 from evaluation.experiment.spans import spans_of
@@ -43,6 +44,13 @@ def test_the_effect_is_found_and_its_interval_is_about_right(design):
     assert values.mean() == pytest.approx(0.05, abs=3 * values.std() / math.sqrt(12))
     assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.6)
     assert sum(one.low <= 0.05 <= one.high for one in found) >= 10
+
+
+def test_lots_that_are_alone_and_few_are_counted():
+    """Three days of blocks of twelve hours, three of each arm: twenty lots, so no p is below a tenth."""
+    few = setting(make(plan_of(balance="none", ends="2026-03-05T00:00:00Z", block_hours=12.0)))
+    assert smallest_p(few) == pytest.approx(2 / 20)
+    assert method_of(few) == CR2
 
 
 def test_means_are_over_contacts_that_count():
@@ -197,3 +205,20 @@ def test_an_experiment_is_estimated_in_well_under_a_third_of_a_second():
         estimate(made.plan, made.schedule, made.frame)
         best = min(best, time.process_time() - begun)
     assert best < 0.3
+
+
+def test_categories_and_numbers_as_ids_say_the_same():
+    """Frames that simulations make do not write names out."""
+    made = make(plan_of(), World(contacts=3000, effect=0.05))
+    names = ("unit", "csa_id", "policy", "language", "intent", "tenure", "load")
+    coded = made.changed(**{name: made.frame[name].astype("category") for name in names})
+    coded = coded.changed(
+        contact_id=np.arange(3000), customer_id=made.frame["customer_id"].str[1:].astype(int), intent=pd.Categorical(
+            made.frame["intent"].where(made.frame["intent"] != "i0", None)
+        )
+    )  # fmt: skip
+    one, two = (analyse(each.plan, each.schedule, each.frame, draws=200) for each in (made, coded))
+    assert two.refusals == ()
+    assert two.found.estimate.effect == one.found.estimate.effect
+    assert two.found.taken == one.found.taken
+    assert {band.value for band in two.found.bands if band.kind == "intent"} >= {"(none)", "i1"}

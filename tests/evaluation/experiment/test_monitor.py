@@ -102,11 +102,10 @@ def test_a_margin_that_is_relative_is_taken_from_the_controls_mean():
 
 @pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
 def test_with_no_effect_it_rarely_leaves_out_zero_though_contacts_hang_together(design):
-    """Forty experiments of no effect, looked at after every block or day; 5 % are allowed, five of forty are 3
-    sigma."""
-    world = World(contacts=2000, shock=0.08, customers=400, customer_spread=0.1)
+    """Thirty experiments of no effect, looked at after every block or day; 5 % are allowed, five are 3 sigma."""
+    world = World(contacts=1500, shock=0.08, customers=400, customer_spread=0.1)
     crossed = 0
-    for seed in range(40):
+    for seed in range(30):
         made = make(plan_of(design), world, seed)
         of = setting(made)
         crossed += path(of, of.outcome("resolved"), 0.05).crossed is not None
@@ -120,3 +119,16 @@ def test_nobody_known_is_no_look():
     assert len(found.value) == 0
     assert found.crossed is None
     assert found.crossed_at is None
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_the_lift_is_the_effect_over_the_controls_mean(design):
+    made = make(plan_of(design), World(contacts=4000, effect=0.1))
+    of = setting(made)
+    outcome = of.outcome("resolved")
+    plain, lift = path(of, outcome, 0.05), path(of, outcome, 0.05, lift=True)
+    m0, m1 = outcome.means(of.cells.arm)
+    assert lift.value[-1] == pytest.approx(m1 / m0 - 1, abs=1e-3)
+    # The delta method: the treatment's part over m₀, the control's by m₁ / m₀ more.
+    assert plain.se[-1] / m0 < lift.se[-1] < plain.se[-1] * m1 / m0**2
+    assert ((lift.low > 0) == (plain.low > 0)).mean() > 0.9

@@ -1,0 +1,263 @@
+"""What refuses an answer: one line, the worst place named, and no number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from evaluation.experiment.analyse import Analysis, analyse
+from evaluation.experiment.checks import of_data, policy_arms
+from evaluation.experiment.effects import setting_of
+from evaluation.experiment.spans import spans_of
+from tests.evaluation.experiment.made import Made, World, make, plan_of
+from twotower.clock import DAY, parse_time
+from twotower.errors import DataError
+
+
+def said_of(made: Made, **more) -> Analysis:
+    return analyse(made.plan, made.schedule, made.frame, draws=300, **more)
+
+
+def refused(made: Made, **more) -> str:
+    """The one refusal, after it is sure that nothing else was told."""
+    found = said_of(made, **more)
+    assert found.found is None
+    assert found.verdict.action == "no answer"
+    [line] = found.refusals
+    assert "\n" not in line
+    assert line in found.verdict.paragraph
+    return line
+
+
+def test_an_experiment_as_it_should_be_passes():
+    for design in ("switchback", "cluster", "customer"):
+        found = said_of(make(plan_of(design), World(contacts=3000)))
+        assert found.refusals == ()
+        assert found.found is not None
+
+
+# Sample ratio
+
+
+def test_a_treatment_that_loses_contacts_is_a_mismatch():
+    made = make(plan_of(), World(contacts=8000))
+    rng = np.random.default_rng(0)
+    line = refused(made.rows((made.frame["arm"] == 0) | (rng.random(8000) < 0.8)))
+    assert line.startswith("sample-ratio mismatch: ")
+    assert "by the lots" in line
+
+
+def test_blocks_of_different_traffic_are_no_mismatch():
+    """Contacts as if each had been drawn would refuse most honest switchbacks; lots refuse one in a thousand."""
+    naive = 0
+    for seed in range(20):
+        made = make(plan_of(block_hours=12.0, balance="none"), World(contacts=4000), seed)
+        setting = setting_of(made.plan, spans_of(made.plan, made.schedule), made.frame, draws=300)
+        ratio = next(one for one in of_data(setting, {}) if one.name == "sample ratio")
+        assert ratio.status == "passed"
+        naive += stats.binomtest(int((made.frame["arm"] == 1).sum()), 4000, 0.5).pvalue < 0.001
+    assert naive > 5
+
+
+def test_customers_who_are_lost_are_a_mismatch():
+    made = make(plan_of("customer"), World(contacts=6000, customers=4000))
+    rng = np.random.default_rng(0)
+    line = refused(made.rows((made.frame["arm"] == 0) | (rng.random(6000) < 0.6)))
+    assert line.startswith("sample-ratio mismatch: ")
+    assert "of customers in the treatment, 50.0% expected" in line
+
+
+def test_the_share_that_is_expected_is_the_plans():
+    made = make(plan_of("customer", share=0.3), World(customers=4000))
+    assert said_of(made).refusals == ()
+
+
+def test_a_customer_in_both_arms_is_refused():
+    made = make(plan_of("customer"))
+    both = made.changed(customer_id=np.where(np.arange(len(made.frame)) % 10 == 0, "k0", made.frame["customer_id"]))
+    assert refused(both).startswith("1 customers were in both arms")
+
+
+# The schedule
+
+
+def wrong_policy(made: Made, kept: np.ndarray) -> Made:
+    """Hand-overs of some contacts by the other arm's policy."""
+    policy = np.where(made.frame["arm"] == 1, "fifo", "bundle-7")
+    return made.changed(policy=np.where(kept, policy, made.frame["policy"]))
+
+
+def test_a_schedule_that_was_not_followed_names_the_worst_block():
+    made = make(plan_of())
+    worst = made.frame["block"] == 40
+    some = np.random.default_rng(0).random(len(made.frame)) < 0.03
+    line = refused(wrong_policy(made, (worst | some).to_numpy()))
+    when = made.frame.loc[worst, "arrived_at"].min()
+    block = pd.Timestamp(parse_time(made.plan.begins) + int((when.value / 1e3 - parse_time(made.plan.begins)) //
+                         (4 * 3600e6)) * 4 * 3_600_000_000, unit="us")  # fmt: skip
+    assert line.startswith("the schedule was not followed: ")
+    assert "at most 2.00% tolerated; worst is centre from " + block.strftime("%Y-%m-%dT%H:%M:%SZ") in line
+
+
+def test_one_block_that_was_surely_not_followed_is_enough():
+    made = make(plan_of(), World(contacts=8000))
+    big = made.frame[~made.frame["washed"]]["block"].value_counts().index[0]
+    some = (made.frame["block"] == big) & (np.arange(len(made.frame)) % 3 == 0)
+    assert some.mean() < 0.02
+    assert "the schedule was not followed" in refused(wrong_policy(made, some.to_numpy()))
+
+
+def test_what_the_plan_tolerates_passes():
+    made = make(plan_of(not_followed=0.08))
+    some = np.random.default_rng(0).random(len(made.frame)) < 0.05
+    assert said_of(wrong_policy(made, some)).refusals == ()
+
+
+def test_hand_overs_in_the_wash_out_may_be_of_either_policy():
+    made = make(plan_of())
+    assert said_of(wrong_policy(made, made.frame["washed"].to_numpy())).refusals == ()
+
+
+def test_policies_that_nobody_planned_are_refused():
+    made = make(plan_of())
+    line = refused(made.changed(policy="a person"))
+    assert line.startswith("no hand-over in arm 'queue' is by fifo; there are a person; correct")
+    half = made.changed(policy=np.where(made.frame["arm"] == 1, "bundle-8", "a person"))
+    assert refused(half) == line
+
+
+def test_no_policies_at_all_cannot_be_checked_and_that_is_said():
+    found = said_of(make(plan_of()).changed(policy=None))
+    assert found.refusals == ()
+    assert any(one.status == "note" and "cannot be checked" in one.said for one in found.checks)
+
+
+def test_few_policies_are_said():
+    made = make(plan_of())
+    few = made.changed(policy=made.frame["policy"].where(np.arange(len(made.frame)) % 4 == 0, "a person"))
+    found = said_of(few)
+    assert any(one.name == "policies" and "25%" in one.said for one in found.checks)
+
+
+def test_csas_of_the_other_pool_are_not_followed_whatever_the_policy():
+    made = make(plan_of("customer"))
+    pool = made.schedule.set_index(["begins_at", "arm"])["unit"]
+    first = made.frame["arrived_at"].dt.floor("D")
+    other = [
+        pool.loc[(day, "queue" if arm else "matched")].iloc[0]
+        for day, arm in zip(first, made.frame["arm"], strict=True)
+    ]
+    tenth = np.arange(len(made.frame)) % 10 == 0
+    assert "10.00% of hand-overs by the other arm" in refused(
+        made.changed(csa_id=np.where(tenth, other, made.frame["csa_id"]))
+    )
+
+
+def test_the_longest_beginning_of_a_policys_name_counts():
+    plan = plan_of(control={"name": "a", "policies": ["bundle"]}, treatment={"name": "b", "policies": ["bundle-new"]})
+    names = np.array(["bundle", "bundle-old", "bundle-new-3", "fifo", None], object)
+    assert policy_arms(plan, names).tolist() == [0, 0, 1, -1, -1]
+
+
+# Arms
+
+
+def test_a_missing_arm_is_refused():
+    made = make(plan_of())
+    assert "arm 'matched' has not a contact that counts" in refused(made.rows(made.frame["arm"] == 0))
+    alone = made.schedule[made.schedule["arm"] == "queue"].assign(pair=-1)
+    found = analyse(made.plan, alone, made.frame)
+    assert "arm 'matched' has no span at all" in " ".join(found.refusals)
+
+
+@pytest.mark.parametrize(("design", "word"), [("switchback", "block"), ("cluster", "cluster")])
+def test_an_arm_of_a_single_cluster_is_refused(design, word):
+    made = make(plan_of(design, balance="none"))
+    treated = made.schedule.index[made.schedule["arm"] == "matched"]
+    one = made.schedule.drop(treated[1:]).reset_index(drop=True)
+    found = analyse(made.plan, one, made.frame)
+    assert f"arm 'matched' has a single {word}, so chance cannot be told from effect" in found.refusals
+
+
+def test_pools_of_a_single_window_are_refused():
+    made = make(plan_of("customer"))
+    one = made.schedule[made.schedule["begins_at"] == made.schedule["begins_at"].min()]
+    found = analyse(made.plan, one, made.frame)
+    assert any("a single window" in line for line in found.refusals)
+
+
+def test_spans_that_overlap_are_refused():
+    made = make(plan_of())
+    longer = made.schedule.assign(ends_at=made.schedule["ends_at"] + pd.Timedelta(minutes=1))
+    found = analyse(made.plan, longer, made.frame)
+    assert found.found is None
+    assert any("overlaps" in line for line in found.refusals)
+
+
+# Outcomes
+
+
+def test_a_metric_that_is_absent_in_one_arm_is_refused():
+    made = make(plan_of(guardrails=[{"metric": "csat", "better": "higher", "margin": 0.1}]))
+    rated = made.changed(csat=np.where(made.frame["arm"] == 0, 4.0, np.nan))
+    assert refused(rated) == "csat is known in less than two cells of arm 'matched'"
+
+
+def test_a_primary_metric_that_nobody_measured_is_refused():
+    assert refused(make(plan_of()).changed(resolved=np.nan)) == "resolved is known in less than two cells of either arm"
+
+
+def test_a_guardrail_that_nobody_measured_is_said_and_cannot_be_held():
+    made = make(plan_of(guardrails=[{"metric": "csat", "better": "higher", "margin": 0.1}]), World(effect=0.15))
+    found = said_of(made)
+    assert found.found is not None
+    assert found.found.guards[0].state == "not measured"
+    assert found.verdict.action != "ship"
+
+
+def test_outcomes_that_are_known_more_often_in_one_arm_are_said():
+    made = make(plan_of())
+    known = np.random.default_rng(0).random(len(made.frame)) < np.where(made.frame["arm"] == 1, 0.95, 0.6)
+    found = said_of(made.changed(resolved=np.where(known, made.frame["resolved"], np.nan)))
+    [note] = [one for one in found.checks if one.status == "note"]
+    assert "resolved is known of +3" in note.said
+
+
+# Time
+
+
+def test_a_fixed_experiment_is_not_looked_at_before_its_end():
+    made = make(plan_of(stopping={"rule": "fixed"}))
+    line = refused(made, at=parse_time("2026-03-09T00:00:00Z"))
+    assert line == (
+        "a look at 2026-03-09T00:00:00Z comes before the first one allowed, 2026-03-16T00:00:00Z (the rule is fixed); "
+        "wait"
+    )
+
+
+def test_nobody_looks_before_the_first_look():
+    made = make(plan_of(stopping={"first_look": "2026-03-10T00:00:00Z"}))
+    assert "(first_look); wait" in refused(made, at=parse_time("2026-03-09T00:00:00Z"))
+    assert said_of(made, at=parse_time("2026-03-10T00:00:00Z")).refusals == ()
+
+
+def test_data_that_end_before_the_plan_are_refused():
+    made = make(plan_of())
+    early = made.rows(made.frame["arrived_at"] < pd.Timestamp("2026-03-12T00:00:00Z"))
+    line = refused(early)
+    assert line.startswith("data end at 2026-03-11T")
+    assert "more than a day before 2026-03-16T00:00:00Z; give newer tables, or --at for an interim look" in line
+    assert said_of(early, at=parse_time("2026-03-12T00:00:00Z")).refusals == ()
+
+
+def test_data_that_end_within_a_day_of_the_plan_are_whole():
+    made = make(plan_of())
+    assert said_of(made, data_end=parse_time(made.plan.ends) - DAY + 1).refusals == ()
+
+
+def test_a_frame_without_a_column_is_an_error():
+    made = make(plan_of())
+    with pytest.raises(DataError, match="frame: column washed is missing; expected bool"):
+        analyse(made.plan, made.schedule, made.frame.drop(columns="washed"))
