@@ -158,7 +158,7 @@ def _biases(of: Designed) -> list[str]:
         said = (
             f"A centre like yours: {small.csas} CSAs, {small.handle_minutes:.1f} minutes a contact, "
             f"{small.resolved:.0%} resolved, CSAs differ by {small.spread:.2f} log-odds from one kind of contact to "
-            "another; first come, first served against the best pair of what is believed."
+            "another; first come, first served against the pair that is believed to resolve the most a minute."
         )
         body = of.biases
         found += [*_paragraphs([said]), svg(lambda figure: pictures.draw_bias(figure, body), 11, 3.4)]

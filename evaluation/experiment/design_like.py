@@ -18,7 +18,7 @@ from evaluation.experiment.design_options import at_work
 from evaluation.experiment.design_spec import Shown
 from evaluation.experiment.simulated import Testbed
 from evaluation.simulate.centre import HOUR, Centre, Patience
-from evaluation.simulate.policies import fifo, greedy
+from evaluation.simulate.policies import fifo, p_mu
 from evaluation.simulate.scenario import believed
 
 Longs = npt.NDArray[np.int64]
@@ -28,8 +28,6 @@ LEAST_CSAS, MOST_CSAS = 10, 40
 RESOLVED, SPREAD, HANDLE_MINUTES = 0.7, 0.8, 8.0
 """Where the history does not say."""
 MOST_SPREAD, MOST_PATIENCE_MINUTES = 1.5, 30.0
-AGE_PER_S = 2e-4
-"""Resolutions that a second's wait is worth to the matcher."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _patience(history: History) -> float | None:
 
 
 def bed_of(of: Like, load: float, asked: Shown, seed: int) -> Testbed:
-    """At a load, the queue against the best pair of what is believed."""
+    """At a load, the queue against the pair that is believed to resolve the most a second: it is better and faster."""
     random = np.random.default_rng((seed, 97))
     log_odds = np.log(of.resolved / (1 - of.resolved))
     success = 1 / (1 + np.exp(-(log_odds + of.spread * random.standard_normal((CLASSES, of.csas)))))
@@ -99,4 +97,4 @@ def bed_of(of: Like, load: float, asked: Shown, seed: int) -> Testbed:
         np.ones((CLASSES, asked.days * 24)), 60.0 * of.handle_minutes * pace, success, HOUR, patience=(patience,),
     ).at_load(load)  # fmt: skip
     known = believed(centre, asked.belief_error, seed)
-    return Testbed(centre, fifo(), greedy(known, AGE_PER_S), seed=seed)
+    return Testbed(centre, fifo(), p_mu(centre, known), seed=seed)
