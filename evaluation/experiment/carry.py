@@ -1,8 +1,11 @@
 """What is left of an arm after it ended: how long a switchback must wait before it counts, and what it misses anyway.
 
 Notable: an exponential is fitted to what was measured, left(t) = start · exp(−t / tau) of the effect t minutes after a
-change, and the design reads the fit: a wash-out of w minutes in blocks of L minutes misses, on average over contacts
-that count, what is left of the arm before, where that was another one; of blocks before that with half the chance each.
+change, in either arm. Both arms have something of the other then, so the difference of arms misses twice that; and
+where blocks are short the centre is never wholly in the state of one arm. With a = exp(−L / tau), blocks of L minutes,
+each arm by a coin, and a wash-out of w minutes after changes, the share that is missed is
+
+    start · ((1 − a/2) ∫_w^L exp(−t/tau) dt + a/2 ∫_0^L exp(−t/tau) dt) / (L − w/2).
 """
 
 from __future__ import annotations
@@ -19,13 +22,11 @@ TAUS = np.geomspace(0.5, 720.0, 200)
 """Minutes that are tried."""
 SEEN = 4.0
 """By how much the fit must be better than nothing at all (χ², one in twenty by chance), else nothing is left."""
-BLOCKS = 30
-"""Blocks back that may still be felt."""
 
 
 @dataclass(frozen=True)
 class Decay:
-    """left(t), t in minutes after a change of arm, as a share of the effect."""
+    """left(t), t in minutes after a change of arm: of the arm before, in either arm, as a share of the effect."""
 
     start: float
     tau: float
@@ -46,18 +47,14 @@ class Decay:
         return self.tau * math.log(self.start / share) if self.start > share else 0.0
 
     def missed(self, block_minutes: float, wash_minutes: float) -> float:
-        """Share of the effect that a switchback of such blocks does not see, each arm by a coin."""
+        """Share of the effect that a switchback of such blocks does not see."""
         if wash_minutes >= block_minutes:
             return 1.0
-
-        def area(low: float, high: float) -> float:
-            return self.start * self.tau * (math.exp(-low / self.tau) - math.exp(-high / self.tau))
-
-        # A contact in the block right after a change, or in one that follows on blocks of the same arm.
-        total = 0.5 * area(wash_minutes, block_minutes)
-        for back in range(1, BLOCKS):
-            total += 0.5 ** (back + 1) * area(back * block_minutes, (back + 1) * block_minutes)
-        return min(1.0, total / (block_minutes - 0.5 * wash_minutes))
+        ends = [math.exp(-minutes / self.tau) for minutes in (0.0, wash_minutes, block_minutes)]
+        # Right after a change, and where the arm stays but is not there yet.
+        changed = (1 - ends[2] / 2) * (ends[1] - ends[2])
+        stayed = ends[2] / 2 * (ends[0] - ends[2])
+        return min(1.0, self.start * self.tau * (changed + stayed) / (block_minutes - wash_minutes / 2))
 
 
 def fitted(minutes: Doubles, left: Doubles, half: Doubles, source: str) -> Decay:

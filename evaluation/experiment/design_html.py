@@ -79,11 +79,12 @@ CARRY = (
 )
 BIASED = (
     "Why not give every other contact to the new way? Because both arms would share the same people. The treatment "
-    "picks the CSAs who suit its contacts best, so the control is left with the others and does worse than it would "
-    "alone: the difference is too large, and part of it is only moved. And contacts of both arms wait for the same "
-    "CSAs: a treatment that is faster shortens the control's wait as well, and one that is slower lengthens it, so "
-    "the difference says nothing of the whole. Below, a simulated centre: the truth is everybody in the treatment "
-    "less everybody in the control, for the same contacts with the same luck."
+    "takes the CSAs who suit its contacts best, so the control is left with the others and does worse than it would "
+    "alone: the difference is too large, as part of it is only moved from one arm to the other. And contacts of both "
+    "arms wait for the same CSAs: a treatment that is faster shortens the control's wait as well, so what it gains in "
+    "time, and in people who do not give up, shows in both arms and not in their difference, which is too small. Which "
+    "of the two is stronger depends on how busy the centre is. Below, a simulated centre: the truth is everybody in "
+    "the treatment less everybody in the control, for the same contacts with the same luck."
 )
 GUARDED = (
     "A guardrail holds only where harm beyond its margin is ruled out. One that is unlikely to hold even if nothing "

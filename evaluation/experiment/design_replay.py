@@ -20,6 +20,7 @@ from evaluation.simulate.described import MINUTE, PatienceSpec
 from evaluation.simulate.policies import Rule, fifo, greedy
 from evaluation.simulate.replay import Replay, ReplaySpec, replay
 from twotower.clock import DAY, format_time
+from twotower.errors import ConfigError
 
 SCANNED = 16
 
@@ -39,7 +40,9 @@ class Replayed:
 
 
 def replayed(asked: design_spec.Replayed, plan: Plan, history: History, folder: str | Path) -> Replayed:
-    """The last days of the history. Raises what `replay` and the bundle raise."""
+    """The last days of the history. Raises ConfigError where it has fewer, and what `replay` and the bundle raise."""
+    if asked.days > history.days:
+        raise ConfigError(f"replay.days: {asked.days}; the history has {history.days} whole days")
     begins = history.ends - asked.days * DAY
     patience = None if asked.patience_minutes is None else PatienceSpec(mean_minutes=asked.patience_minutes)
     given = {"tables": str(folder), "from": format_time(begins), "to": format_time(history.ends),

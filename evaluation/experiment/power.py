@@ -43,19 +43,19 @@ class Precision:
     def power(self, effect: float, alpha: float, always: bool = False) -> float:
         """Chance that an effect (absolute) is found; always: by the confidence sequence at the end, a lower bound as it
         may have been found before."""
-        from scipy.stats import nct, t
+        from scipy.special import nctdtr, stdtrit
 
         if not (self.df > 0 and math.isfinite(self.se)):
             return 0.0
         shift = self.kept * abs(effect) / self.se
-        reach = self.reach(alpha) if always else float(t.ppf(1 - alpha / 2, self.df))
+        reach = self.reach(alpha) if always else float(stdtrit(self.df, 1 - alpha / 2))
         if not math.isfinite(reach):
             return 0.0
-        near = float(nct.sf(reach, self.df, shift))
-        if math.isnan(near):
+        within = float(nctdtr(self.df, shift, reach))
+        if math.isnan(within):
             return 1.0 if shift > reach else 0.0
         # The far side is so small that scipy does not always find it.
-        return min(1.0, near + float(np.nan_to_num(nct.cdf(-reach, self.df, shift))))
+        return min(1.0, 1 - within + float(np.nan_to_num(nctdtr(self.df, shift, -reach))))
 
     def smallest(self, power: float, alpha: float, always: bool = False) -> float:
         """The smallest effect (absolute) that is found with `power`; infinite where none is."""
@@ -70,7 +70,7 @@ class Precision:
             high *= 2
             if high > 1e6 * self.se:
                 return math.inf
-        return float(brentq(lambda effect: self.power(effect, alpha, always) - power, 0.0, high, xtol=1e-9 * high))
+        return float(brentq(lambda effect: self.power(effect, alpha, always) - power, 0.0, high, xtol=1e-6 * high))
 
     def reach(self, alpha: float) -> float:
         """Standard errors to either side of a confidence sequence at the end."""
@@ -80,12 +80,12 @@ class Precision:
 
     def held(self, margin: float, alpha: float, always: bool = False) -> float:
         """Chance that a guardrail of this margin (absolute) holds, one-sided at `alpha`, where nothing changes."""
-        from scipy.stats import t
+        from scipy.special import stdtr, stdtrit
 
         if not (self.df > 0 and math.isfinite(self.se) and self.se > 0):
             return 0.0
-        least = self.reach(2 * alpha) if always else float(t.ppf(1 - alpha, self.df))
-        return float(t.cdf(margin / self.se - least, self.df)) if math.isfinite(least) else 0.0
+        least = self.reach(2 * alpha) if always else float(stdtrit(self.df, 1 - alpha))
+        return float(stdtr(self.df, margin / self.se - least)) if math.isfinite(least) else 0.0
 
 
 def of_blocks(

@@ -2,8 +2,8 @@
 
 Notable: nothing is assumed of how blocks vary or hang together, as whole stretches of the history stand in for the
 experiment's time, from the same weekday on. Schedules are those that the plan could draw, minutes of the wash-out count
-as the schedule says, and the test is that of the analysis: lots drawn again for switchbacks, t for the others. Without an
-effect it says how often nothing would be found to be something.
+as the schedule says, and the test is that of the analysis: lots drawn again for switchbacks, t for the others. Without
+an effect it says how often nothing would be found to be something.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Met:
     days: int
 
 
-def customers(of: Met, plan: Plan, days: float, effect: float, many: int = 300) -> Tried:
+def customers(of: Met, plan: Plan, days: float, effect: float, many: int = 200) -> Tried:
     """Customers by coins and CSAs in pools: of the history, those contacts count whose customer and CSA are in the same
     arm, which is one in two; so that there are as many as the experiment will have, it is twice as long and its windows
     as well."""
@@ -176,7 +176,7 @@ def differences(
     The variance is Σ_g (Σ_{i in g} ± (s_i − m n_i) / N)² · G / (G − 1), degrees of freedom by Satterthwaite from the
     cells' weights, less the one of the mean.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     value, part = np.zeros(len(n)), np.zeros_like(n)
     weight = np.zeros_like(n)
@@ -193,7 +193,7 @@ def differences(
     groups = len(starts)
     se = np.sqrt((sums**2).sum(axis=1) * groups / max(groups - 1, 1))
     df = np.maximum(weights.sum(axis=1) ** 2 / np.maximum((weights**2).sum(axis=1), 1e-300) - 1, 1e-3)
-    least = t.ppf(1 - alpha / 2, df) if reach is None else np.full(len(n), reach)
+    least = stdtrit(df, 1 - alpha / 2) if reach is None else np.full(len(n), reach)
     return value, np.abs(value) > least * se
 
 

@@ -2,7 +2,7 @@
 world of its arm alone.
 
 Notable: common random numbers make the difference of the two worlds a number of each contact, so what is left is
-measured and not modelled. It is counted for both arms together: a contact of the treatment that gains less than it
+measured and not modelled. What is left is the mean of both arms: a contact of the treatment that gains less than it
 would in a centre of the treatment, and one of the control that gains something it should not.
 """
 
@@ -101,5 +101,6 @@ def _told(name: str, effect: Doubles, sums: Doubles, count: Doubles, minutes: Do
     whole = share(np.ones(n, np.bool_))
     without = np.array([share(np.arange(n) != r) for r in range(n)])
     half = 1.96 * np.sqrt((n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
-    decay = fitted(minutes, whole[:-1], half[:-1], SOURCE + name)
+    # The difference of arms misses what both have of each other; each has half of that.
+    decay = fitted(minutes, whole[:-1] / 2, half[:-1] / 2, SOURCE + name)
     return Carried(name, float(effect.mean()), decay, float(whole[-1]))

@@ -26,9 +26,9 @@ def centre(days: int = 14, load: float = 0.85, csas: int = 12, sites: int = 1, *
         "classes": tuple(classes),
         "csas": tuple(f"a{j:02}" for j in range(csas)),
         "rates": np.tile(np.outer(np.ones(len(classes)), HOURS), (1, days)),
-        "handle_s": np.where(can, 300.0, 0.0),
+        "handle_s": np.where(can, 600.0, 0.0),
         "success": np.where(can, success, 0.0),
-        "patience": (Patience("exponential", 400.0),),
+        "patience": (Patience("exponential", 800.0),),
         "language": tuple("en" for _ in classes),
     }
     return Centre(**(fields | more)).at_load(load)
