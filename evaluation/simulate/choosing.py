@@ -81,10 +81,11 @@ def oldest(world: World, state: State, kind: int, csa: int) -> int:
         if contact == NOBODY or state.contacts.barred[contact] != csa:
             return contact
         contact = state.contacts.after[contact]
-        if contact != NOBODY:
+        while contact != NOBODY:
             following = state.contacts.after[contact]
-            if give_up(state, contact):
-                contact = following
+            if not give_up(state, contact):
+                break
+            contact = following
     return NOBODY
 
 

@@ -82,7 +82,7 @@ def read(path: str | Path, kind: type[Spec], instead: Mapping[str, Any] | None =
     try:
         return kind.model_validate(found | dict(instead) if instead and isinstance(found, dict) else found)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_said(error, kind)}") from None
+        raise ConfigError(f"{path}: {said(error, kind)}") from None
 
 
 def scenario_of(spec: ScenarioSpec) -> Scenario:
@@ -121,18 +121,18 @@ def believed(centre: Centre, error: float, seed: int) -> npt.NDArray[np.float64]
     return np.asarray(1 / (1 + np.exp(-logit)))
 
 
-def _said(error: ValidationError, kind: type[BaseModel]) -> str:
+def said(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line; how many more there are."""
     all_of, first = error.errors(include_url=False), error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part not in (DESCRIBED, TABLES)) or "the file"
     if first["type"] == "extra_forbidden":
         known = _fields(kind)
         close = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
-        said = "no such field" + (f"; did you mean {close[0]}?" if close else "")
+        told = "no such field" + (f"; did you mean {close[0]}?" if close else "")
     else:
-        said = f"{first['msg']}; given was {str(first['input'])[:60]!r}"
+        told = f"{first['msg']}; given was {str(first['input'])[:60]!r}"
     more = f" ({len(all_of) - 1} more)" if len(all_of) > 1 else ""
-    return f"{where}: {said}{more}"
+    return f"{where}: {told}{more}"
 
 
 def _fields(kind: type[BaseModel]) -> list[str]:

@@ -11,7 +11,9 @@ from train.run import run_training
 from twotower.errors import ConfigError
 
 PLACE = Path(__file__).parents[2] / "configs"
-OTHERS = {"redaction", "utility", "simulate", "replay", "staffing", "frontier", "anonymousbank"}  # of other verbs
+OTHERS = {  # of other verbs
+    "redaction", "utility", "simulate", "experiment", "replay", "staffing", "frontier", "anonymousbank"
+}  # fmt: skip
 CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in OTHERS]
 
 

@@ -1,0 +1,273 @@
+"""An experiment, designed from a history: the plan, its schedule, and all that the plan was made from.
+
+Notable: everything is computed before the first contact, and twice where it can be: power by formula and by trying on
+the history's own blocks. The plan keeps what it was computed from (`Plan.expected`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.experiment import power_resampled
+from evaluation.experiment.carry import Decay
+from evaluation.experiment.design_blocks import Parts, Week, blocks_of, icc, parts_of, week_of
+from evaluation.experiment.design_choose import Choice, chosen
+from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary
+from evaluation.experiment.design_history import NO_UNIT, History, read_history
+from evaluation.experiment.design_like import Like, bed_of, like
+from evaluation.experiment.design_options import Option
+from evaluation.experiment.design_replay import Replayed, replayed
+from evaluation.experiment.design_spec import LEAST_DAYS, Asked
+from evaluation.experiment.plan import Plan
+from evaluation.experiment.power import Precision
+from evaluation.experiment.power_resampled import Tried
+from evaluation.experiment.relaxation import relaxation
+from evaluation.experiment.schedule import MONDAY, WEEK, draw
+from evaluation.experiment.simulated_bias import Bias, biases
+from evaluation.experiment.words import TITLES, change
+from twotower.clock import DAY, format_time, parse_time
+from twotower.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Doubles = npt.NDArray[np.float64]
+POINTS = 4
+"""Durations at which power is tried as well."""
+SHOWN_HOURS, SHOWN_WASH = 4.0, 30.0
+"""Of the switchback beside the A/B test in the small centre."""
+
+
+@dataclass(frozen=True)
+class Sure:
+    """How sure after so many days."""
+
+    days: float
+    contacts: float
+    fixed: float
+    """Power at one look at the end, by formula."""
+    always: float
+    """By a confidence sequence, at its end."""
+    smallest_fixed: float
+    smallest_always: float
+    tried: Tried | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the history says, for the reader."""
+
+    contacts: int
+    days: int
+    begins: int
+    ends: int
+    mean: float
+    parts: Parts
+    """In blocks of the design, or of 4 h."""
+    hours: float
+    week: Week
+    icc: dict[str, tuple[float, int]]
+    """By site, team, customer and CSA: intraclass correlation and groups."""
+    explained: float
+    """Share of a contact's variance that the covariate explains, from one half of the history to the other."""
+    gain: float
+    """Share of the switchback's variance that goes with it, the same way."""
+
+
+@dataclass(frozen=True)
+class Designed:
+    """All of it."""
+
+    asked: Asked
+    plan: Plan
+    schedule: pd.DataFrame
+    choice: Choice
+    precision: Precision
+    sure: tuple[Sure, ...]
+    decay: Decay | None
+    guards: tuple[Guarded, ...]
+    told: Told
+    like: Like | None
+    biases: tuple[Bias, ...]
+    replayed: Replayed | None
+    notes: tuple[str, ...]
+
+    @property
+    def at_end(self) -> Sure:
+        """After the days of the plan."""
+        return next(one for one in self.sure if one.days == self.choice.days)
+
+
+def designed(asked: Asked, folder: str | Path) -> Designed:
+    """Raises ConfigError and DataError, in one line, for what cannot be."""
+    history = read_history(folder, repeat_days=asked.repeat_days)
+    begins = _begins(asked, history)
+    y = history.metric(asked.metric)
+    adjusted, explained = history.adjusted(asked.metric)
+    decay, notes = _decay(asked, history)
+    choice = chosen(asked, history, decay, begins, explained)
+    rails = guardrails(asked, history, folder)
+    precision = choice.option.of_days(choice.days)
+    plan = _plan(asked, history, choice, precision, begins, rails)
+    schedule = draw(plan, choice.option.units)
+    sure = tuple(_sure(asked, history, choice, plan, days) for days in _points(asked, choice))
+    small, shown = _shown(asked, history, begins)
+    notes += [] if small is None else list(small.notes)
+    again = None if asked.replay is None else replayed(asked.replay, plan, history, folder)
+    return Designed(
+        asked, plan, schedule, choice, precision, sure, decay,
+        guarded(asked, history, choice.option, choice.days, begins, rails),
+        _told(history, y, adjusted, explained, choice.option), small, shown, again, tuple(notes),
+    )  # fmt: skip
+
+
+def _begins(asked: Asked, history: History) -> int:
+    """Raises ConfigError for a beginning before the data end."""
+    if asked.begins is None:
+        day = history.data_end + DAY
+        return -(-(day - MONDAY) // WEEK) * WEEK + MONDAY
+    begins = parse_time(asked.begins, "begins")
+    if begins <= history.data_end:
+        raise ConfigError(
+            f"begins: {asked.begins} is before the data end, {format_time(history.data_end)}; an experiment is planned "
+            "before its first contact"
+        )
+    return begins
+
+
+def _decay(asked: Asked, history: History) -> tuple[Decay | None, list[str]]:
+    """What is left of a change, by the log; where that cannot be seen, only with a wash-out that is given."""
+    if asked.design not in ("auto", "switchback"):
+        return None, []
+    try:
+        return relaxation(history), []
+    except ConfigError as error:
+        if asked.wash_out_minutes == "auto":
+            raise
+        return None, [f"carry-over is not known: {error}"]
+
+
+def _plan(
+    asked: Asked, history: History, choice: Choice, precision: Precision, begins: int, rails: tuple[object, ...]
+) -> Plan:
+    option, title = choice.option, TITLES[asked.metric]
+    word = "raises" if asked.direction == "higher" else "lowers"
+    said = asked.hypothesis or (
+        f"{asked.treatment.name} {word} {title} by {change(asked.metric, asked.effect)} or more against "
+        f"{asked.control.name}"
+    )
+    ends = begins + round(choice.days * DAY)
+    always = asked.stopping == "always_valid"
+    expected = {
+        "contacts": precision.contacts, "level": float(np.nanmean(history.metric(asked.metric))),
+        "standard_error": precision.se, "degrees_of_freedom": precision.df,
+        "power": precision.power(asked.effect, asked.alpha, always),
+        "smallest_effect_found": precision.smallest(asked.power, asked.alpha, always),
+        "missed_by_carry_over": option.missed, "days_of_history": float(history.days),
+    }  # fmt: skip
+    given = {
+        "name": asked.name, "hypothesis": said, "design": option.design, "unit": option.unit,
+        "begins": format_time(begins), "ends": format_time(ends), "control": asked.control,
+        "treatment": asked.treatment, "block_hours": option.block_hours,
+        "wash_out_minutes": option.wash_out_minutes, "seed": asked.seed, "pauses": asked.pauses,
+        "most_in_a_row": asked.most_in_a_row if option.design == "switchback" else None,
+        "primary": {"metric": asked.metric, "better": asked.direction, "smallest_effect": asked.effect,
+                    "alpha": asked.alpha, "power": asked.power},
+        "guardrails": rails, "secondary": secondary(asked, history, rails), "fdr": asked.fdr,  # type: ignore[arg-type]
+        "history_days": asked.history_days, "repeat_days": asked.repeat_days, "mature_days": asked.mature_days,
+        "stopping": {"rule": asked.stopping}, "prices": asked.prices,
+        "expected": {name: float(f"{value:.6g}") for name, value in expected.items() if np.isfinite(value)},
+    }  # fmt: skip
+    try:
+        return Plan.model_validate(given)
+    except ValueError as error:
+        raise ConfigError(f"the plan cannot be: {error}") from None
+
+
+def _points(asked: Asked, choice: Choice) -> list[float]:
+    """Whole weeks up to the most, and the plan's days."""
+    weeks = np.arange(LEAST_DAYS, max(asked.most_days, choice.days) + 1e-9, 7.0)
+    return sorted({*weeks.tolist(), choice.days})
+
+
+def _sure(asked: Asked, history: History, choice: Choice, plan: Plan, days: float) -> Sure:
+    of = choice.option.of_days(days)
+    weeks = _points(asked, choice)
+    every = max(1, len(weeks) // POINTS)
+    tried = None
+    if days == choice.days or weeks.index(days) % every == 0:
+        tried = _tried(asked, history, choice.option, plan, days)
+    return Sure(
+        days, of.contacts, of.power(asked.effect, asked.alpha), of.power(asked.effect, asked.alpha, True),
+        of.smallest(asked.power, asked.alpha), of.smallest(asked.power, asked.alpha, True), tried,
+    )  # fmt: skip
+
+
+def _tried(asked: Asked, history: History, option: Option, plan: Plan, days: float) -> Tried:
+    """One look at the end, on the history's own contacts, of a plan of so many days."""
+    ends = format_time(parse_time(plan.begins) + round(days * DAY))
+    of = plan.model_copy(update={"ends": ends, "pauses": ()})
+    y = history.metric(asked.metric)
+    if option.design == "switchback":
+        blocks = blocks_of(history, y, option.block_hours or 24.0, option.wash_out_minutes)
+        return power_resampled.switchback(blocks, of, asked.effect, 1 - option.missed)
+    known = ~np.isnan(y)
+    if option.design == "cluster":
+        units = history.units[option.unit]
+        daily = _daily(history, y, units.code, units.names, option)
+        return power_resampled.clusters(daily, of, option.units, asked.effect)
+    rows = known & (history.csa >= 0) & (history.customer >= 0)
+    since = (history.arrived[rows] - history.begins) / DAY
+    met = power_resampled.Met(since, y[rows], history.customer[rows], history.csa[rows], history.days)
+    return power_resampled.customers(met, of, days, asked.effect)
+
+
+def _daily(
+    history: History, y: Doubles, code: npt.NDArray[np.int64], names: tuple[str, ...], option: Option
+) -> tuple[Doubles, Doubles]:
+    """Contacts and sums (D, C) by day and unit, columns in alphabetical order."""
+    columns = sorted(option.units)
+    place = np.array([columns.index(name) if name in columns else -1 for name in names] + [-1])
+    column = place[np.where(code == NO_UNIT, len(names), code)]
+    rows = ~np.isnan(y) & (column >= 0)
+    at = (history.arrived[rows] - history.begins) // DAY * len(columns) + column[rows]
+    shape = (history.days, len(columns))
+    n = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    s: Doubles = np.bincount(at, y[rows], shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    return n, s
+
+
+def _told(history: History, y: Doubles, adjusted: Doubles, explained: float, option: Option) -> Told:
+    hours = option.block_hours if option.design == "switchback" and option.block_hours else 4.0
+    late = ~np.isnan(adjusted)
+    raw, less = (parts_of(blocks_of(history, np.where(late, values, np.nan), hours)) for values in (y, adjusted))
+    n = blocks_of(history, np.where(late, y, np.nan), hours).weekly
+    variances = [float((n**2 * one.between + n * one.within).sum()) for one in (raw, less)]
+    gain = 1 - variances[1] / variances[0] if variances[0] > 0 else 0.0
+    groups = {name: units.code for name, units in history.units.items()}
+    groups |= {"customer": history.customer, "csa": history.csa}
+    return Told(
+        len(history), history.days, history.begins, history.ends, float(np.nanmean(y)),
+        parts_of(blocks_of(history, y, hours)), hours, week_of(history, y),
+        {name: icc(y, codes) for name, codes in groups.items()}, explained, gain,
+    )  # fmt: skip
+
+
+def _shown(asked: Asked, history: History, begins: int) -> tuple[Like | None, tuple[Bias, ...]]:
+    """The small centre in which an A/B test of contacts is held against the truth."""
+    if asked.show is None:
+        return None, ()
+    small = like(history)
+    plan = Plan.model_validate(
+        {"name": "shown", "hypothesis": "", "design": "switchback", "unit": "centre", "begins": format_time(begins),
+         "ends": format_time(begins + asked.show.days * DAY), "control": {"name": "queue", "policies": ["queue"]},
+         "treatment": {"name": "matcher", "policies": ["matcher"]}, "block_hours": SHOWN_HOURS,
+         "wash_out_minutes": SHOWN_WASH, "primary": {"smallest_effect": 0.01}}
+    )  # fmt: skip
+    beds = [(load, bed_of(small, load, asked.show, asked.seed)) for load in asked.show.loads]
+    return small, biases(beds, [plan], asked.show.replications)

@@ -1,0 +1,219 @@
+"""Which design is chosen, for how long, and what cannot be is said in one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from evaluation.experiment.carry import Decay
+from evaluation.experiment.design_choose import chosen
+from evaluation.experiment.design_guards import guarded, guardrails, secondary
+from evaluation.experiment.design_options import LEAST_CLUSTERS, cluster, customer, hours_asked
+from evaluation.experiment.design_spec import Asked
+from evaluation.experiment.plan import Guardrail
+from tests.evaluation.experiment.pasts import BEGINS, past
+from twotower.clock import DAY
+from twotower.errors import ConfigError
+
+LATER = BEGINS + 70 * DAY
+HISTORY = past(56, 800, csa_sd=0.05)
+SITES = past(56, 800, sites=12)
+NONE = np.zeros(0)
+
+
+def asked(**more) -> Asked:
+    """Three points of resolution."""
+    return Asked.model_validate({"effect": 0.03, "show": None, **more})
+
+
+def forgets(tau: float) -> Decay:
+    """All of the arm before is left at first."""
+    return Decay(1.0, tau, NONE, NONE, NONE, "log")
+
+
+def choose(history=HISTORY, decay=None, **more):
+    """What is chosen."""
+    return chosen(asked(**more), history, decay, LATER, 0.0)
+
+
+def test_a_switchback_is_taken_where_nothing_speaks_against_it():
+    found = choose()
+    assert found.option.design == "switchback"
+    assert found.days in (14.0, 21.0, 28.0)
+    assert [one.design for one in found.options] == ["switchback", "cluster", "customer"]
+    assert found.why[0].startswith("switchback: the whole centre changes its arm")
+    assert any(line.startswith("not cluster: csas.parquet, column") for line in found.why)
+    assert any(line.startswith("not customer: ") for line in found.why)
+
+
+def test_days_are_the_fewest_whole_weeks_that_find_the_effect():
+    found, ask = choose(), asked()
+    assert found.option.power(ask, found.days) >= 0.8
+    assert found.option.power(ask, found.days - 7) < 0.8 or found.days == 14
+    assert choose(effect=0.015).days > found.days
+    assert choose(stopping="always_valid").days > found.days
+    assert choose(power=0.95).days >= found.days
+    assert choose(alpha=0.01).days >= found.days
+
+
+def test_days_that_are_given_are_kept():
+    assert choose(days=35).days == 35
+    assert choose(days=10, effect=0.1).days == 10
+
+
+def test_sites_apart_are_taken_where_a_centre_never_forgets():
+    found = choose(SITES, forgets(3000.0), effect=0.08)
+    assert found.option.design == "cluster"
+    assert any("not switchback: what the arm before leaves would hide" in line for line in found.why)
+    assert len(found.option.units) == 12
+    # Where demand crosses sites, clusters are no way out either.
+    crossing = past(56, 800, sites=12, apart=0.4)
+    assert "sites share demand" in " ".join(choose(crossing, design="cluster", effect=0.08).why)
+
+
+def test_a_longer_memory_asks_for_longer_blocks():
+    short, long = choose(decay=forgets(5.0)).option, choose(decay=forgets(60.0)).option
+    for one, tau in ((short, 5.0), (long, 60.0)):
+        assert one.missed <= 0.05
+        assert one.missed == pytest.approx(forgets(tau).missed(60 * one.block_hours, one.wash_out_minutes))
+        assert one.wash_out_minutes <= 30 * one.block_hours
+    assert long.block_hours + long.wash_out_minutes / 60 > short.block_hours + short.wash_out_minutes / 60
+    given = choose(decay=forgets(60.0), block_hours=2, wash_out_minutes=15, design="switchback").option
+    assert (given.block_hours, given.wash_out_minutes) == (2.0, 15.0)
+    assert "would hide" in given.against[0]
+
+
+def test_no_other_block_or_wash_out_finds_it_sooner():
+    found, ask = choose(decay=forgets(20.0), effect=0.015), asked(effect=0.015)
+    allowed = [one for one in found.grid if not one.against and not one.impossible]
+    assert len(allowed) > 10
+    assert found.days == min(one.days(ask) or np.inf for one in allowed)
+    most = max(one.power(ask, found.days) for one in allowed)
+    assert found.option.power(ask, found.days) >= most - 0.01
+
+
+def test_an_effect_too_small_for_any_duration_says_what_can_be_found():
+    least = r"the smallest that is found with a power of 80% is \+\d\.\d\d points \(switchback\)"
+    with pytest.raises(
+        ConfigError, match=rf"effect: \+0.10 points is too small for any duration up to 84 days: {least}"
+    ):
+        choose(effect=0.001)
+    with pytest.raises(
+        ConfigError, match=rf"effect: \+1.50 points is too small for 14 days: {least}; \d+ days find it"
+    ):
+        choose(effect=0.015, days=14)
+    with pytest.raises(ConfigError, match=rf"effect: \+0.10 points is too small for 14 days: {least}$"):
+        choose(effect=0.001, days=14)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"effect": 0.5}, "effect: 0.5 is too large: resolution is 70.1 % now and cannot rise by more than 0.299"),
+        ({"effect": 50.0, "metric": "wait_s"}, "effect: 50 is too large: wait is .* now and cannot fall by more than"),
+        ({"days": 0.25, "effect": 0.2, "block_hours": 4}, "days: 0.25 days hold 1.5 blocks of 4 h; 4 or more are"),
+        ({"block_hours": 5}, "block_hours: 5; a part of a day or whole days expected"),
+        ({"block_hours": 1, "wash_out_minutes": 60}, "a wash-out of 60 minutes leaves nothing of blocks of 1 h"),
+        ({"metric": "csat"}, "metric csat: no contact before the experiment has it"),
+        ({"metric": "occupancy"}, "metric occupancy: no single contact has it"),
+        ({"design": "cluster", "unit": "site"}, "design cluster: cluster: csas.parquet, column site: nobody has one"),
+        ({"design": "cluster"}, "design cluster: cluster: csas.parquet, column site: nobody has one"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(more, said):
+    if "wash_out_minutes" in more:
+        more["design"] = "switchback"
+    with pytest.raises(ConfigError, match=said) as told:
+        choose(**more)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("sites", [1, 2, 3])
+def test_an_arm_of_a_single_cluster_is_refused(sites):
+    with pytest.raises(
+        ConfigError, match=f"{sites} sites with contacts give an arm .* {LEAST_CLUSTERS} or more are needed"
+    ):
+        choose(past(56, 300, sites=sites), design="cluster", unit="site")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"days": 0}, "days: 0; more than 0 expected"),
+        ({"days": -7}, "days: -7; more than 0 expected"),
+        ({"block_hours": -1}, "block_hours: -1; more than 0 expected"),
+        ({"most_days": 0}, "most_days: 0; more than 0 expected"),
+        ({"effect": 0}, "greater than 0"),
+        ({"effect": -0.1}, "greater than 0"),
+        ({"alpha": 1}, "less than 1"),
+        ({"design": "ab"}, "'auto', 'switchback', 'cluster' or 'customer'"),
+        ({"metric": "happiness"}, "'resolved', 'abandoned'"),
+        ({"wash_out_minutes": -5}, "greater than or equal to 0"),
+        ({"stopping": "never"}, "'fixed' or 'always_valid'"),
+        ({"colour": 1}, "Extra inputs"),
+    ],
+)
+def test_numbers_and_names_that_cannot_be_are_refused(more, said):
+    with pytest.raises(ValidationError, match=said):
+        asked(**more)
+
+
+def test_block_lengths_fit_a_day():
+    assert hours_asked(asked(block_hours=3)) == (3.0,)
+    assert hours_asked(asked(block_hours=48)) == (48.0,)
+    assert len(hours_asked(asked())) == 8
+
+
+def test_customers_and_their_reasons():
+    option = customer(asked(), HISTORY, "resolved")
+    assert option.impossible is None
+    assert "centres of half the size" in " ".join(option.against)
+    unknown = replace(HISTORY, customer=np.full(len(HISTORY), -1))
+    assert customer(asked(), unknown, "resolved").impossible is not None
+    some = replace(HISTORY, customer=np.where(np.arange(len(HISTORY)) % 2, -1, HISTORY.customer))
+    assert "only 50% of contacts name their customer" in " ".join(customer(asked(), some, "resolved").against)
+    few = past(56, 300, csas=8)
+    assert "CSAs at work in each pool" in " ".join(customer(asked(), few, "resolved").against)
+    assert set(option.units) == set(HISTORY.csas)
+
+
+def test_units_without_contacts_are_left_out():
+    of = SITES.units["site"]
+    gone = replace(SITES, units={"site": replace(of, code=np.where(of.code < 3, -1, of.code))})
+    assert len(cluster(asked(), gone, "resolved", "site").units) == 9
+
+
+def test_guardrails_are_those_that_the_history_has(tmp_path):
+    found = guardrails(asked(), HISTORY, tmp_path)
+    assert [one.metric for one in found] == ["wait_s", "abandoned"]
+    (tmp_path / "shifts.parquet").touch()
+    assert [one.metric for one in guardrails(asked(metric="wait_s", effect=5), HISTORY, tmp_path)] == [
+        "abandoned", "occupancy", "gini_load"
+    ]  # fmt: skip
+    own = Guardrail(metric="repeat", better="lower", margin=0.01)
+    assert guardrails(asked(guardrails=[own]), HISTORY, tmp_path) == (own,)
+    assert secondary(asked(), HISTORY, found) == ("repeat", "handle_minutes", "transferred")
+    assert secondary(asked(secondary=["csat"]), HISTORY, found) == ("csat",)
+
+
+def test_a_guardrail_says_whether_it_can_hold():
+    choice = choose()
+    rails = (
+        Guardrail(metric="abandoned", better="lower", margin=0.05),
+        Guardrail(metric="abandoned", better="lower", margin=0.0005),
+        Guardrail(metric="wait_s", better="lower", margin=0.1, relative=True),
+        Guardrail(metric="occupancy", better="lower", margin=0.02),
+    )
+    wide, narrow, wait, busy = guarded(asked(), HISTORY, choice.option, choice.days, LATER, rails)
+    assert wide.held > 0.99
+    assert narrow.held < 0.2
+    assert wide.smallest == pytest.approx(narrow.smallest)
+    assert wide.level == pytest.approx(0.05, abs=0.01)
+    assert 0.0005 < wide.smallest < 0.05
+    assert wait.level == pytest.approx(40, rel=0.05)
+    assert np.isnan(busy.held)
+    later = guarded(asked(stopping="always_valid"), HISTORY, choice.option, choice.days, LATER, rails[:1])[0]
+    assert later.smallest > wide.smallest
