@@ -208,6 +208,23 @@ def test_attributes_by_the_map(place: Place) -> None:
     assert ended["known_at"] == micros(460)  # when the record was last updated: outcomes may come late
 
 
+def test_what_no_column_takes_is_listed(place: Place) -> None:
+    mapping = with_map(attributes={"intent": "why"})
+    records = [
+        ONE | {"Attributes": {"why": "x", "path": "1"}},
+        contact("c2", 900, ADA, Attributes={"path": 2, "other": ""}),
+    ]
+    done = place.connect(*records, mapping=mapping, tolerate=1.0)
+    assert done.outcome.unused == {"attribute other": 1, "attribute path": 2}
+    assert "no column takes: attribute other (1), attribute path (2)" in done.outcome.text()
+
+
+def test_names_that_no_column_takes_are_counted_together_from_some_on(place: Place) -> None:
+    done = place.connect(ONE | {"Attributes": {f"a{n}": "x" for n in range(300)}})
+    assert len(done.outcome.unused) == 201
+    assert done.outcome.unused["others"] == 100
+
+
 def test_an_attribute_that_cannot_be_costs_itself(place: Place) -> None:
     mapping = with_map(attributes={"csat": "stars"})
     done = place.connect(ONE | {"Attributes": {"stars": "seven"}}, mapping=mapping)
