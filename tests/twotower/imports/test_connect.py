@@ -126,6 +126,14 @@ def test_who_gave_up_in_the_queue(place: Place) -> None:
     assert {row["contact_id"]: row["abandoned_at"] for row in done.rows("contacts")} == {"c1": None, "c2": micros(1400)}
 
 
+def test_a_survey_behind_who_gave_up_moves_nothing(place: Place) -> None:
+    """The flow that runs after the customer left is a record of its own, which ends later."""
+    survey = contact("s", 1400, None, Queue=None, InitialContactId="c2", PreviousContactId="c2",
+                     InitiationMethod="DISCONNECT")  # fmt: skip
+    done = place.connect(ONE, contact("c2", 1000, None, NextContactId="s"), survey)
+    assert [row["abandoned_at"] for row in done.rows("contacts")] == [None, micros(1400)]
+
+
 OUTSIDE = {"TransferredToEndpoint": {"Address": "+18002430000", "Type": "TELEPHONE_NUMBER"}}
 
 
