@@ -88,6 +88,8 @@ class Connect(JsonFormat):
             for name, field in self._options.attributes.items()
         }
 
+        self._taken = {name for field in self._options.attributes.values() for name in field.names}
+
     def is_record(self, value: dict[str, Any], page: str | None) -> bool:
         """A contact record, or a transcript."""
         return is_contact(value) or is_transcript(value)
@@ -205,7 +207,11 @@ class Connect(JsonFormat):
         if words:
             found["intent_text"] = "\n".join(words)
             self.notes.add(GUESSED, TASK, place)
-        get = partial(_attribute, part(value, "Attributes"), details)
+        attributes = part(value, "Attributes")
+        for name in attributes:
+            if name not in self._taken:
+                self.not_used(f"attribute {name}")
+        get = partial(_attribute, attributes, details)
         for name, converter in self._attributes.items():
             try:
                 one = converter.value(get)

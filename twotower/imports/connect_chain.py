@@ -266,10 +266,16 @@ class Chains:
             found[-1].known_at = max(time for time in times if time is not None)
 
     def _abandoned(self, legs: list[Leg], case: Case) -> None:
-        last = legs[-1]
+        waited = [leg for leg in legs if leg.method != "DISCONNECT"] or legs  # without the flow that runs afterwards
+        last, after = waited[-1], {leg.contact_id for leg in legs if leg.method == "DISCONNECT"}
         if any(leg.csa_id is not None or leg.agent_at is not None for leg in legs):
             return  # somebody was met, of whom the records do not tell enough
-        if last.reason in GIVEN_UP and last.disconnected is not None and last.next is None and not last.outside:
+        if (
+            last.reason in GIVEN_UP
+            and last.disconnected is not None
+            and last.next in {None, *after}
+            and not last.outside
+        ):
             case.abandoned_at = max(int(last.disconnected), case.arrived_at)
         else:
             self._notes.add(GUESSED, "queued contacts that met no agent and were not given up by the customer: "

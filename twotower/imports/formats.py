@@ -20,6 +20,10 @@ from twotower.imports.sources import SourceFile, Stream
 from twotower.imports.spill import Spill
 from twotower.imports.times import Times, Unread
 
+UNUSED = "unused "
+"""Before the names of counts of what no column takes."""
+MOST_UNUSED = 200
+
 
 class Damaged(Exception):
     """A record cannot be used; the text says why, without a value of it."""
@@ -62,6 +66,14 @@ class Format(ABC):
     def notes(self) -> Notes:
         """Where everything is noted."""
         return self.spill.notes
+
+    def not_used(self, what: str) -> None:
+        """Counts something that a record tells and no column takes; names beyond `MOST_UNUSED` together."""
+        key = f"{UNUSED}{what}"
+        if key not in self.spill.counts:
+            known = sum(1 for name in self.spill.counts if name.startswith(UNUSED))
+            key = key if known < MOST_UNUSED else f"{UNUSED}others"
+        self.spill.counts[key] += 1
 
     @abstractmethod
     def read(self, file: SourceFile, cursor: Any) -> Iterator[Step]:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from twotower.imports.formats import UNUSED
 from twotower.imports.notes import DAMAGED, Notes
 from twotower.imports.spill import Spill
 from twotower.tables.summary import describe
@@ -33,6 +34,8 @@ class Outcome:
     notes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     masked: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, int] = field(default_factory=dict)
+    """What records (of rows: files) tell and no column takes."""
     filled: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows with a value, by table and column; under "" all rows."""
     checked: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +51,8 @@ class Outcome:
         self.notes, self.text_of_notes, self.damaged = notes.data(), notes.text(), notes.total(DAMAGED)
         counts = dict(sorted(spill.counts.items()))
         self.masked = {key.removeprefix("masked "): n for key, n in counts.items() if key.startswith("masked ")}
-        self.counts = {key: n for key, n in counts.items() if not key.startswith("masked ")}
+        self.unused = {key.removeprefix(UNUSED): n for key, n in counts.items() if key.startswith(UNUSED)}
+        self.counts = {key: n for key, n in counts.items() if not key.startswith(("masked ", UNUSED))}
 
     @property
     def records(self) -> int:
@@ -73,6 +77,7 @@ class Outcome:
             "damaged": self.damaged,
             "mapped": self.columns(),
             "notes": self.notes,
+            "unused": self.unused,
             "masked": self.masked,
             "tables": self.checked,
         }
@@ -117,6 +122,8 @@ class Outcome:
             ),
         ]
         lines += [self.text_of_notes] if self.text_of_notes else []
+        if self.unused:
+            lines.append("no column takes: " + ", ".join(f"{name} ({n:,})" for name, n in self.unused.items()))
         if self.masked:
             lines.append("masked: " + ", ".join(f"{n:,} {kind}" for kind, n in self.masked.items()))
         lines += [describe(self.checked), f"no problems in {self.output}"]

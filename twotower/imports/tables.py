@@ -86,6 +86,13 @@ class Rows(Format):
         if not tables:
             self.notes.add(LEFT_OUT, "files that the map names for no table", file.name)
             return
+        if cursor is None:
+            taken = {
+                name for table in tables for field in mapping.tables[table].columns.values() for name in field.names
+            }
+            for name in header_of(file, mapping.delimiter, mapping.encoding):
+                if name not in taken:
+                    self.not_used(f"column {name}")
         for row in rows_of(file, cursor, mapping.delimiter, mapping.encoding, self.settings.largest):
             self._place = Place(file.name, row.line)
             self.spill.counts["records"] += 1

@@ -91,6 +91,8 @@ class Zendesk(JsonFormat):
             for name, field in self._options.fields.items()
         }
 
+        self._taken = {name for field in self._options.fields.values() for name in field.names}
+
     def is_record(self, value: dict[str, Any], page: str | None) -> bool:
         """Anything that is read."""
         return (page in PAGES and "id" in value) or kind_of(value) is not None
@@ -169,6 +171,9 @@ class Zendesk(JsonFormat):
         custom = value.get("custom_fields")
         custom = custom if isinstance(custom, list) else value.get("fields")
         by_id = {_id(one.get("id")): one.get("value") for one in _objects(custom)}
+        for name, one in by_id.items():
+            if one is not None and name not in self._taken:
+                self.not_used(f"field {name}")
         get = partial(_field_value, value, by_id)
         for name, converter in self._fields.items():
             try:

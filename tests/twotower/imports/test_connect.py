@@ -126,6 +126,14 @@ def test_who_gave_up_in_the_queue(place: Place) -> None:
     assert {row["contact_id"]: row["abandoned_at"] for row in done.rows("contacts")} == {"c1": None, "c2": micros(1400)}
 
 
+def test_a_survey_behind_who_gave_up_moves_nothing(place: Place) -> None:
+    """The flow that runs after the customer left is a record of its own, which ends later."""
+    survey = contact("s", 1400, None, Queue=None, InitialContactId="c2", PreviousContactId="c2",
+                     InitiationMethod="DISCONNECT")  # fmt: skip
+    done = place.connect(ONE, contact("c2", 1000, None, NextContactId="s"), survey)
+    assert [row["abandoned_at"] for row in done.rows("contacts")] == [None, micros(1400)]
+
+
 OUTSIDE = {"TransferredToEndpoint": {"Address": "+18002430000", "Type": "TELEPHONE_NUMBER"}}
 
 
@@ -206,6 +214,23 @@ def test_attributes_by_the_map(place: Place) -> None:
     ended = done.one("interactions")
     assert (ended["resolved"], ended["csat"], ended["handle_time_s"]) == (True, 4.2, 130.0)
     assert ended["known_at"] == micros(460)  # when the record was last updated: outcomes may come late
+
+
+def test_what_no_column_takes_is_listed(place: Place) -> None:
+    mapping = with_map(attributes={"intent": "why"})
+    records = [
+        ONE | {"Attributes": {"why": "x", "path": "1"}},
+        contact("c2", 900, ADA, Attributes={"path": 2, "other": ""}),
+    ]
+    done = place.connect(*records, mapping=mapping, tolerate=1.0)
+    assert done.outcome.unused == {"attribute other": 1, "attribute path": 2}
+    assert "no column takes: attribute other (1), attribute path (2)" in done.outcome.text()
+
+
+def test_names_that_no_column_takes_are_counted_together_from_some_on(place: Place) -> None:
+    done = place.connect(ONE | {"Attributes": {f"a{n}": "x" for n in range(300)}})
+    assert len(done.outcome.unused) == 201
+    assert done.outcome.unused["others"] == 100
 
 
 def test_an_attribute_that_cannot_be_costs_itself(place: Place) -> None:

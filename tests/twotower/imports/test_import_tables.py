@@ -70,6 +70,7 @@ def test_rows_of_one_contact_are_its_hand_overs(place: Place) -> None:
     done = place.run(MAP)
     assert [row["csa_id"] for row in done.rows("interactions")] == ["ada", "bob"]
     assert done.one()["queue"] == "cards"
+    assert done.outcome.unused == {}
     assert done.notes("left out") == {"interactions: further rows of the same hand-over": 2}
     assert done.notes("guessed")["contacts that are told in several ways: the first counts"] == 1
 
@@ -175,6 +176,11 @@ def test_pseudonyms_stay_as_they_are(place: Place) -> None:
     columns = COLUMNS["contacts"] | {"customer_id": {"from": "phone", "hash": "no"}}
     done = place.run(MAP | {"tables": MAP["tables"] | {"contacts": {"columns": columns}}}, secret=None)
     assert done.one()["customer_id"] == "customer-17"
+
+
+def test_columns_that_no_table_takes_are_listed(place: Place) -> None:
+    place.put("calls.csv", csv(ROW).replace("\n", ",7\n").replace("stars,7", "stars,mood"))
+    assert place.run(MAP).outcome.unused == {"column mood": 1}
 
 
 def test_ids_out_of_file_and_row(place: Place) -> None:

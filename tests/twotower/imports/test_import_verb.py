@@ -53,6 +53,17 @@ def test_zendesk_as_json(place: Place, verb: Verb, capsys: pytest.CaptureFixture
     assert written == {key: value for key, value in told.items() if key not in ("source", "output", "rate")}
 
 
+def test_a_bar_is_shown_to_a_person(
+    place: Place, verb: Verb, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("records.json", lines(GOOD))
+    monkeypatch.setattr("twotower.progress.visible", lambda: True)
+    assert verb("connect", place.source, "--output", place.output) == 0
+    shown = capsys.readouterr().err
+    for stage in ("reading", "bringing together", "making contacts", "writing"):
+        assert stage in shown
+
+
 def test_a_damaged_record_is_named_and_the_others_are_there(
     place: Place, verb: Verb, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,6 +261,9 @@ def test_custom_fields_by_the_map(place: Place) -> None:
     assert (done.one()["intent"], done.one()["language"]) == ("billing", "fr")
     row = done.one("interactions")
     assert (row["handle_time_s"], row["csat"], row["resolved"]) == (240.0, 5.0, True)
+    assert done.outcome.unused == {}
+    place.output = place.folder / "other"
+    assert imported(place, told, METRICS).outcome.unused == {"field 27642": 1, "field 5": 1, "field 6": 1}
 
 
 def test_nobody_had_it(place: Place) -> None:
