@@ -121,7 +121,7 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     again = None if asked.replay is None else replayed(asked.replay, plan, history, folder)
     return Designed(
         asked, plan, schedule, choice, precision, sure, decay,
-        guarded(asked, history, choice.option, choice.days, begins, rails),
+        guarded(asked, history, choice.option, choice.days, begins, rails, folder),
         _told(history, y, adjusted, explained, choice.option), small, shown, again, tuple(notes),
     )  # fmt: skip
 

@@ -43,7 +43,8 @@ def html_report(of: Designed) -> str:
     """The page."""
     plan = of.plan
     body = [f"<h1>{escape(heading(of))}</h1>", *_paragraphs(in_short(of)), _named(plan_rows(of))]
-    body += ["<h2>Why this design</h2>", *_lines(of.choice.why), _table(option_rows(of))]
+    options = [row[:-1] for row in option_rows(of)]
+    body += ["<h2>Why this design</h2>", *_lines(of.choice.why), table(options[0], options[1:], plan.design)]
     body += ["<h2>How long</h2>", svg(lambda figure: pictures.draw_power(figure, of), 11, 3.6), _table(sure_rows(of))]
     body += _paragraphs([checked(of), LONG])
     if of.choice.grid:
@@ -196,7 +197,8 @@ def _table(rows: Rows) -> str:
 
 
 def _named(rows: Rows) -> str:
-    return table(["", ""], rows)
+    """What is prose and no number, to the left."""
+    return "<p>" + "<br>".join(f"<b>{escape(name)}</b>: {escape(value)}" for name, value in rows) + "</p>"
 
 
 def _paragraphs(lines: list[str]) -> list[str]:

@@ -199,7 +199,7 @@ def test_guardrails_are_those_that_the_history_has(tmp_path):
     assert secondary(asked(secondary=["csat"]), HISTORY, found) == ("csat",)
 
 
-def test_a_guardrail_says_whether_it_can_hold():
+def test_a_guardrail_says_whether_it_can_hold(tmp_path):
     choice = choose()
     rails = (
         Guardrail(metric="abandoned", better="lower", margin=0.05),
@@ -207,7 +207,7 @@ def test_a_guardrail_says_whether_it_can_hold():
         Guardrail(metric="wait_s", better="lower", margin=0.1, relative=True),
         Guardrail(metric="occupancy", better="lower", margin=0.02),
     )
-    wide, narrow, wait, busy = guarded(asked(), HISTORY, choice.option, choice.days, LATER, rails)
+    wide, narrow, wait, busy = guarded(asked(), HISTORY, choice.option, choice.days, LATER, rails, tmp_path)
     assert wide.held > 0.99
     assert narrow.held < 0.2
     assert wide.smallest == pytest.approx(narrow.smallest)
@@ -215,5 +215,6 @@ def test_a_guardrail_says_whether_it_can_hold():
     assert 0.0005 < wide.smallest < 0.05
     assert wait.level == pytest.approx(40, rel=0.05)
     assert np.isnan(busy.held)
-    later = guarded(asked(stopping="always_valid"), HISTORY, choice.option, choice.days, LATER, rails[:1])[0]
+    always = asked(stopping="always_valid")
+    later = guarded(always, HISTORY, choice.option, choice.days, LATER, rails[:1], tmp_path)[0]
     assert later.smallest > wide.smallest

@@ -97,6 +97,10 @@ def test_the_same_question_has_the_same_answer(made, planned, capsys):
     assert data["sure"][0]["days"] == 14
     assert data["biases"][0]["way"] == "contact"
     assert data["carry_over"]["tau"] > 0
+    busy = {one["metric"]: one for one in data["guardrails"]}["occupancy"]
+    assert 0 < busy["now"] < 1
+    assert 0 <= busy["held"] <= 1
+    assert 0 < busy["smallest"] < 0.5
 
 
 def test_json_says_it_all_for_machines(made, tmp_path, capsys):
