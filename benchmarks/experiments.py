@@ -131,11 +131,11 @@ def matcher(centre: Centre, setup: Setup) -> Rule:
     return greedy(known, AGE_PER_S, name="matcher")
 
 
-def history_of(setup: Setup, days: int) -> History:
+def history_of(setup: Setup, days: int, number: int = HISTORY) -> History:
     """What a user would have: so many days of the queue alone."""
     bed = bed_of(replace(setup, error=None), days)
-    of = arrived(bed, HISTORY)
-    past = seen(bed.centre, alone(bed, of, 0, HISTORY), days * 24 * HOUR)
+    of = arrived(bed, number)
+    past = seen(bed.centre, alone(bed, of, 0, number), days * 24 * HOUR)
     ends = parse_time(BEGINS)
     begins = ends - days * DAY
     none = np.zeros(len(past), np.int64)
@@ -268,15 +268,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         found["designs"][f"switchback, {name}"] = summary(
             setup, run(setup, args.experiments, args.processes, args.lots)
         )
-    got = found["designs"]["switchback, effect"]
-    by_trying = switchback(
-        blocks_of(history, history.metric(METRIC), base.block_hours, base.wash_minutes), base.plan(), got["truth"]
-    )
-    found["power"] = {
-        "planned_for": wanted, "truth": got["truth"], "by_formula": promise.power(got["truth"], 0.05),
-        "by_trying": by_trying.found, "kept": got["rejected"], "se_planned": promise.se, "se_kept": got["se"],
-        "any_time_at_end": promise.power(got["truth"], 0.05, True), "any_time_kept": got["crossed"],
-    }  # fmt: skip
+    found["power"] = promised(base, found["designs"]["switchback, effect"], args)
     for design in WAYS[1:]:
         for name, error in (("A/A", None), ("effect", 0.4)):
             setup = replace(base, design=design, error=error)
@@ -284,6 +276,26 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     found["bias"] = bias(base, args)
     found["carried"] = left(base, args)
     return {**found, "days": args.days, "csas": CSAS, "contacts": len(history) / args.history_days * args.days}
+
+
+def promised(base: Setup, got: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """What plans made from several histories say of the power to find the effect that there was, and what was kept."""
+    rows = []
+    for number in range(args.histories):
+        history = history_of(base, args.history_days, HISTORY + 2 + number)
+        plan = planned(base, history)
+        blocks = blocks_of(history, history.metric(METRIC), base.block_hours, base.wash_minutes)
+        tried = switchback(blocks, base.plan(), got["truth"])
+        rows.append(
+            [plan.power(got["truth"], 0.05), tried.found, plan.se, tried.se, plan.power(got["truth"], 0.05, True)]
+        )
+    mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1)
+    names = ("by_formula", "by_trying", "se_by_formula", "se_by_trying", "any_time_at_end")
+    return {
+        "truth": got["truth"], "histories": args.histories, "history_days": args.history_days,
+        **{name: {"mean": float(a), "sd": float(b)} for name, a, b in zip(names, mean, spread, strict=True)},
+        "kept": got["rejected"], "se_kept": got["se"], "any_time_kept": got["crossed"],
+    }  # fmt: skip
 
 
 def bias(base: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -325,10 +337,13 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"{name:22}{row['experiments']:>12,}{row['truth']:>+9.4f}{row['mean']:>+9.4f} "
                      f"±{row['mean_half']:.4f}{row['se']:>9.4f} {said}{row['seconds']:>7.3f}")  # fmt: skip
     of = found["power"]
-    lines += ["", f"power of the plan for {of['truth']:+.4f}: {of['by_formula']:.1%} by formula, {of['by_trying']:.1%} "
-              f"by trying on the history; kept {of['kept']['share']:.1%} ± {of['kept']['half']:.1%}", f"standard error "
-              f"planned {of['se_planned']:.5f}, kept {of['se_kept']:.5f}; at any time {of['any_time_at_end']:.1%} or "
-              f"more, kept {of['any_time_kept']['share']:.1%}", ""]  # fmt: skip
+    formula, tried, any_time = (of[name] for name in ("by_formula", "by_trying", "any_time_at_end"))
+    lines += ["", f"power for {of['truth']:+.4f}, by {of['histories']} histories of {of['history_days']} days: "
+              f"{formula['mean']:.1%} by formula (sd {formula['sd']:.1%}), {tried['mean']:.1%} by trying (sd "
+              f"{tried['sd']:.1%}); kept {of['kept']['share']:.1%} ± {of['kept']['half']:.1%}",
+              f"standard error {of['se_by_formula']['mean']:.5f} by formula, {of['se_by_trying']['mean']:.5f} by "
+              f"trying, kept {of['se_kept']:.5f}; at any time {any_time['mean']:.1%} or more, kept "
+              f"{of['any_time_kept']['share']:.1%}", ""]  # fmt: skip
     for row in found["bias"]:
         way = "A/B by contact" if row["way"] == BY_CONTACT else row["way"]
         lines.append(f"{row['rule']:10} load {row['load']:.2f} {row['metric']:10} {way:15} truth "
@@ -348,7 +363,8 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=100, help="of the switchback, A/A and with an effect (100)")
     parser.add_argument("--others", type=int, default=40, help="of each other design (40)")
     parser.add_argument("--replications", type=int, default=20, help="of biases and of what is left (20)")
-    parser.add_argument("--history-days", type=int, default=364, help="that the plan is made from (364)")
+    parser.add_argument("--history-days", type=int, default=182, help="that a plan is made from (182)")
+    parser.add_argument("--histories", type=int, default=12, help="from which plans are made (12)")
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--block-hours", type=float, default=4.0)
     parser.add_argument("--wash-out", type=float, default=20.0, help="minutes (20)")

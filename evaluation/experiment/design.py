@@ -6,7 +6,7 @@ the history's own blocks. The plan keeps what it was computed from (`Plan.expect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from evaluation.experiment.design_like import Like, bed_of, like
 from evaluation.experiment.design_options import Option
 from evaluation.experiment.design_replay import Replayed, replayed
 from evaluation.experiment.design_spec import LEAST_DAYS, Asked
-from evaluation.experiment.plan import Plan
+from evaluation.experiment.plan import Guardrail, Plan
 from evaluation.experiment.power import Precision
 from evaluation.experiment.power_resampled import Tried
 from evaluation.experiment.relaxation import relaxation
@@ -112,8 +112,8 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     decay, notes = _decay(asked, history)
     choice = chosen(asked, history, decay, begins, explained)
     rails = guardrails(asked, history, folder)
+    choice, plan = _settled(asked, history, choice, begins, rails)
     precision = choice.option.of_days(choice.days)
-    plan = _plan(asked, history, choice, precision, begins, rails)
     schedule = draw(plan, choice.option.units)
     sure = tuple(_sure(asked, history, choice, plan, days) for days in _points(asked, choice))
     small, shown = _shown(asked, history, begins)
@@ -153,7 +153,7 @@ def _decay(asked: Asked, history: History) -> tuple[Decay | None, list[str]]:
 
 
 def _plan(
-    asked: Asked, history: History, choice: Choice, precision: Precision, begins: int, rails: tuple[object, ...]
+    asked: Asked, history: History, choice: Choice, precision: Precision, begins: int, rails: tuple[Guardrail, ...]
 ) -> Plan:
     option, title = choice.option, TITLES[asked.metric]
     word = "raises" if asked.direction == "higher" else "lowers"
@@ -178,7 +178,7 @@ def _plan(
         "most_in_a_row": asked.most_in_a_row if option.design == "switchback" else None,
         "primary": {"metric": asked.metric, "better": asked.direction, "smallest_effect": asked.effect,
                     "alpha": asked.alpha, "power": asked.power},
-        "guardrails": rails, "secondary": secondary(asked, history, rails), "fdr": asked.fdr,  # type: ignore[arg-type]
+        "guardrails": rails, "secondary": secondary(asked, history, rails), "fdr": asked.fdr,
         "history_days": asked.history_days, "repeat_days": asked.repeat_days, "mature_days": asked.mature_days,
         "stopping": {"rule": asked.stopping}, "prices": asked.prices,
         "expected": {name: float(f"{value:.6g}") for name, value in expected.items() if np.isfinite(value)},
@@ -187,6 +187,23 @@ def _plan(
         return Plan.model_validate(given)
     except ValueError as error:
         raise ConfigError(f"the plan cannot be: {error}") from None
+
+
+def _settled(
+    asked: Asked, history: History, choice: Choice, begins: int, rails: tuple[Guardrail, ...]
+) -> tuple[Choice, Plan]:
+    """With as many more weeks as trying asks for: where it surely finds the effect less often than is asked for, the
+    formula promised too much. Days that are given stay."""
+    while True:
+        plan = _plan(asked, history, choice, choice.option.of_days(choice.days), begins, rails)
+        if asked.days != "auto" or asked.stopping != "fixed" or choice.days + 7 > asked.most_days:
+            return choice, plan
+        tried = _tried(asked, history, choice.option, plan, choice.days)
+        if tried.found + tried.half >= asked.power:
+            return choice, plan
+        said = f"{choice.days:g} days find it in {tried.found:.0%} of experiments made of the history's own contacts"
+        why = (*choice.why, f"{said}, less often than by formula: a week more")
+        choice = replace(choice, days=choice.days + 7, why=why)
 
 
 def _points(asked: Asked, choice: Choice) -> list[float]:

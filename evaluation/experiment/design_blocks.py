@@ -10,7 +10,7 @@ so neither the week's pattern nor a slow trend counts. With contacts n and means
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,9 @@ class Parts:
     """Pairs of blocks that this was told from."""
     autocorrelation: tuple[float, ...]
     """Of block means beyond their slot, at 1, 2, … blocks."""
+    uneven: float = 1.0
+    """By how much the variance of a difference of pairs is larger than these parts make it, because a slot has not as
+    many contacts in each week: then what slots differ by does not cancel, and busy blocks weigh more."""
 
     @property
     def icc(self) -> float:
@@ -110,7 +113,23 @@ def parts_of(blocks: Blocks) -> Parts:
     between = 0.0
     if len(apart):
         between = float((weight * (apart**2 - within * (1 / a + 1 / b))).sum() / (2 * weight.sum()))
-    return Parts(max(between, 0.0), within, len(apart), _autocorrelation(mean, n, inside))
+    found = Parts(max(between, 0.0), within, len(apart), _autocorrelation(mean, n, inside))
+    return replace(found, uneven=_uneven(blocks, found))
+
+
+def _uneven(blocks: Blocks, parts: Parts) -> float:
+    """Squares of what pairs differ by in sums beyond the overall mean, over what blocks of usual size would; 1 at
+    least, as uneven weeks can only add."""
+    n, s, inside = blocks.n, blocks.s, blocks.inside
+    total = float(n[inside].sum())
+    if total <= 0:
+        return 1.0
+    beyond = s - float(s[inside].sum()) / total * n
+    both = inside[1:] & inside[:-1]
+    usual = np.broadcast_to(blocks.weekly, n.shape)[1:][both]
+    expected = 2 * float((usual**2 * parts.between + usual * parts.within).sum())
+    seen = float(((beyond[1:] - beyond[:-1])[both] ** 2).sum())
+    return max(1.0, seen / expected) if expected > 0 else 1.0
 
 
 def _autocorrelation(mean: Doubles, n: Doubles, inside: npt.NDArray[np.bool_]) -> tuple[float, ...]:

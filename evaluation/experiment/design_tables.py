@@ -133,6 +133,7 @@ def told_rows(of: Designed) -> Rows:
         ["variance of contacts within a block", f"{told.parts.within:.3g}"],
         ["intraclass correlation of blocks", f"{told.parts.icc:.4f} ({told.parts.pairs} pairs a week apart)"],
         ["autocorrelation of block means, 1, 2, … blocks", lags],
+        ["variance beyond that, as weeks are not alike in traffic", f"× {told.parts.uneven:.2f}"],
     ]  # fmt: skip
     for name, (share, groups) in told.icc.items():
         rows.append(

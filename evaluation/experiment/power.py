@@ -92,8 +92,8 @@ def of_blocks(
     blocks: Blocks, parts: Parts, begins: int, days: float, wash_minutes: float, kept: float = 1.0
 ) -> Precision:
     """A switchback of one unit, blocks in pairs, from `begins` (µs UTC) on. The difference of the arms' means over
-    contacts has the variance (2/N)² Σ_b (n_b² σ_b² + n_b σ_w²) over blocks; every second block begins with a change and
-    loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks."""
+    contacts has the variance (2/N)² Σ_b (n_b² σ_b² + n_b σ_w²) over blocks, times `uneven`; every second block begins
+    with a change and loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks."""
     step = round(blocks.hours * HOUR)
     many = max(1, round(days * 24 / blocks.hours))
     slot = (np.arange(many) + (begins - blocks.first) // step) % blocks.n.shape[1]
@@ -102,7 +102,7 @@ def of_blocks(
     total = float(n.sum())
     if total <= 0:
         return Precision(math.inf, 0.0, 0.0)
-    own = n**2 * parts.between + n * parts.within
+    own = parts.uneven * (n**2 * parts.between + n * parts.within)
     se = 2 / total * math.sqrt(float(own.sum()))
     pairs = float(own.sum()) ** 2 / float((own**2).sum()) / 2
     cells = total**2 / float((n**2).sum())

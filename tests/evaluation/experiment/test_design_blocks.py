@@ -68,6 +68,20 @@ def test_the_weeks_own_pattern_is_no_variance():
     assert parts_of(blocks_of(history, y, 4.0)).between < 0.0008
 
 
+def test_weeks_that_are_not_alike_in_traffic_add_variance():
+    """Slots of very different means whose contacts vary from week to week."""
+    history, rng = past(182, 1200), np.random.default_rng(6)
+    slot = (history.arrived - MONDAY) % WEEK // (4 * HOUR)
+    y = (rng.random(len(history)) < np.where(slot % 2, 0.95, 0.35)).astype(float)
+    even = parts_of(blocks_of(history, y, 4.0))
+    # By chance alone as many contacts more or less as Poisson has it, times how far slots are from the mean.
+    assert even.uneven == pytest.approx(1 + 0.3**2 / even.within, abs=0.15)
+    assert parts_of(blocks_of(history, history.metric("resolved"), 4.0)).uneven < 1.05
+    kept = rng.random(len(history)) < rng.uniform(0.1, 1.0, 2000)[(history.arrived - BEGINS) // (4 * HOUR)]
+    odd = parts_of(blocks_of(history, np.where(kept, y, np.nan), 4.0))
+    assert odd.uneven > even.uneven + 1
+
+
 def test_blocks_that_hang_together_are_seen_to():
     alone, together = past(112, 800, block_sd=0.1), past(112, 800, block_sd=0.1, block_hours=24.0)
     lag = [parts_of(blocks_of(one, one.metric("resolved"), 4.0)).autocorrelation[0] for one in (alone, together)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from evaluation.experiment.schedule import draw, redraws
 from evaluation.experiment.spans import spans_of
 from tests.evaluation.experiment.pasts import past
 from tests.evaluation.experiment.test_design_schedule import plan
-from twotower.clock import DAY, parse_time
+from twotower.clock import DAY, HOUR, parse_time
 
 ASKED = Asked(effect=0.03, show=None)
 
@@ -149,3 +151,16 @@ def test_trying_repeats():
     assert power_resampled.switchback(blocks, plan(14), 0.02) == power_resampled.switchback(blocks, plan(14), 0.02)
     choice = chosen(ASKED, history, None, parse_time("2026-03-02T00:00:00Z"), 0.0)
     assert choice.option.design == "switchback"
+
+
+def test_weeks_that_are_not_alike_are_in_the_formula_too():
+    history, rng = past(182, 1200), np.random.default_rng(6)
+    block = (history.arrived - history.begins) // (4 * HOUR)
+    y = (rng.random(len(history)) < np.where(block % 2, 0.95, 0.35)).astype(float)
+    kept = rng.random(len(history)) < rng.uniform(0.1, 1.0, int(block.max()) + 1)[block]
+    blocks = blocks_of(history, np.where(kept, y, np.nan), 4.0)
+    of, parts = plan(28), parts_of(blocks)
+    plain = power.of_blocks(blocks, replace(parts, uneven=1.0), parse_time(of.begins), 28, 0.0).se
+    tried = power_resampled.switchback(blocks, of, 0.0).se
+    assert tried > 1.3 * plain
+    assert power.of_blocks(blocks, parts, parse_time(of.begins), 28, 0.0).se == pytest.approx(tried, rel=0.12)
