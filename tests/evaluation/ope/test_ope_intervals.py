@@ -86,13 +86,13 @@ def test_no_weight_is_no_estimate() -> None:
 
 
 def test_both_intervals_cover() -> None:
-    """A small version of `benchmarks/ope.py`: 300 logs of 600 rounds, so ± 0.032 by chance (2.5 deviations)."""
+    """A small version of `benchmarks/ope.py`: 250 logs of 500 rounds, so ± 0.034 by chance (2.5 deviations)."""
     bandit, value = Bandit(), Bandit().true_value(400_000)
     made = [IPS(), SNIPS(), DR()]
     inside = np.zeros((2, len(made)))
-    for seed in range(300):
-        log = bandit.log(600, seed)
-        found, _ = estimates([one.terms(log) for one in made], [], None, draws=200, seed=seed)
+    for seed in range(250):
+        log = bandit.log(500, seed)
+        found, _ = estimates([one.terms(log) for one in made], [], None, draws=150, seed=seed)
         inside[0] += [one.low <= value <= one.high for one in found]
         inside[1] += [one.bootstrap.low <= value <= one.bootstrap.high for one in found]
-    assert (np.abs(inside / 300 - 0.95) < 0.032 + 0.01).all(), inside / 300
+    assert (np.abs(inside / 250 - 0.95) < 0.034 + 0.01).all(), inside / 250
