@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +13,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from tests.train.runs import FILES, OPTIONS, digests, train
+from tests.forked import ranks
+from tests.train.runs import FILES, digests, train
 from train import ceilings
 from train.ceilings import Ceilings, Rate
 from train.costs import Costs
@@ -30,15 +28,22 @@ GRADIENT = ("--trainer.max_epochs=1", "--model.solver=gradient", "--model.text_l
 SAMPLED = ("--trainer.max_epochs=4",)
 
 
+LITTLE = {"CPU_SIZES": (64,), "CPU_LEAST": 1 << 22, "SAMPLE_S": 1e-3, "TIMES_CACHE": 1}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Any:
     """Ceilings are measured on little; what they are is no matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ceilings, "CPU_SIZES", (64,))
-        patch.setattr(ceilings, "CPU_LEAST", 1 << 22)
-        patch.setattr(ceilings, "SAMPLE_S", 1e-3)
-        patch.setattr(ceilings, "TIMES_CACHE", 1)
+        for name, value in LITTLE.items():
+            patch.setattr(ceilings, name, value)
         yield
+
+
+def quick_train(data: Path, output: Path, *options: str) -> int:
+    """The same in a process of its own."""
+    vars(ceilings).update(LITTLE)
+    return train(data, output, *options)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +156,11 @@ def test_the_table_is_printed_and_the_figures_are_in_the_report(centre, tmp_path
 
 def test_two_processes_are_profiled_in_the_first(open_centre, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "train", "--data", str(open_centre), "--output", str(run), *OPTIONS, "--profile"]
-    more = ["--trainer.max_epochs=1", "--data.batch_size=64", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("profile: ") == 1
+    more = ("--trainer.max_epochs=1", "--data.batch_size=64", "--trainer.devices=2", "--trainer.strategy=ddp")
+    store = f"--data.tokens={tmp_path / 'tokens'}"
+    both = ranks(2, quick_train, open_centre, run, "--profile", *more, store)
+    assert [done.status for done in both] == [0, 0], both[0].err + both[1].err
+    assert "".join(done.out for done in both).count("profile: ") == 1
     found = facts(run)
     assert found["processes"] == 2
     assert sum(row["share"] for row in found["parts"]["rows"]) == pytest.approx(1, abs=1e-9)
