@@ -36,11 +36,11 @@ def test_of_several_configurations_the_later_win(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
-def test_a_logger_writes_what_was_measured(name, centre, tmp_path, monkeypatch):
+def test_a_logger_writes_what_was_measured(name, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = next(c for c in CONFIGS if c.stem == name)
     options = ["--trainer.max_epochs=1", "--data.towers.view_dim=0", "--data.towers.members=1"]
-    assert run_training(centre, tmp_path / "run", None, [config], options) is not None
+    assert run_training(tiny, tmp_path / "run", None, [config], options) is not None
     written = [p for p in tmp_path.rglob("*") if p.name.startswith("events.out") or p.name == "mlflow.db"]
     assert written
     assert all(p.stat().st_size > 0 for p in written)

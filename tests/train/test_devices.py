@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from tests.forked import ranks
 from tests.train.quiet import quietly
-from tests.train.runs import FILES, OPTIONS, digests, short, train, work_of
+from tests.train.runs import FILES, OPTIONS, digests, short, work_of
 from train.batches import Step
 from train.module import MatcherModule
 from twotower.cli import main
@@ -96,8 +96,8 @@ def test_two_processes_learn_what_one_learns(case, request, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_mixed_precision_trains_with_clipped_gradients(precision, centre, tmp_path):
-    assert train(centre, tmp_path / "run", f"--trainer.precision={precision}", "--trainer.max_epochs=1") == 0
+def test_mixed_precision_trains_with_clipped_gradients(precision, tiny, tmp_path):
+    assert short(tiny, tmp_path / "run", f"--trainer.precision={precision}", "--trainer.max_epochs=1") == 0
     assert "sigmoid" in (tmp_path / "run" / "run.json").read_text()
 
 
@@ -109,11 +109,11 @@ def elsewhere(strategy: SingleDeviceStrategy, empty_init: bool | None = None) ->
 
 
 @pytest.mark.parametrize("options", [(), ("--model.solver=gradient",)], ids=["sampling", "gradient"])
-def test_a_model_is_built_on_the_host_whatever_device_it_will_train_on(options, centre, tmp_path, monkeypatch):
-    short = ("--trainer.max_epochs=1", "--data.batch_size=1024", *options)
-    assert train(centre, tmp_path / "plain", *short) == 0
+def test_a_model_is_built_on_the_host_whatever_device_it_will_train_on(options, tiny, tmp_path, monkeypatch):
+    once = ("--trainer.max_epochs=1", *options)
+    assert short(tiny, tmp_path / "plain", *once) == 0
     monkeypatch.setattr(SingleDeviceStrategy, "tensor_init_context", elsewhere)
-    assert train(centre, tmp_path / "run", *short) == 0
+    assert short(tiny, tmp_path / "run", *once) == 0
     assert digests(tmp_path / "run") == digests(tmp_path / "plain")
 
 
