@@ -49,21 +49,27 @@ def export_towers(model: TwoTower, schema: FeatureSchema, folder: Path, halve: b
     Raises ExportError, one line, where an output of a graph is further than `TOLERANCE` in cosine from torch's, or
     `ROUNDED` with halved tables.
     """
+    for part in ("contact_tower", "csa_tower"):
+        export_tower(part, model, schema, folder, halve)
+
+
+def export_tower(part: str, model: TwoTower, schema: FeatureSchema, folder: Path, halve: bool = True) -> None:
+    """The same with one of them, `contact_tower` or `csa_tower`."""
     model.eval()
     _spell_out(model)
-    for part, tower, inputs, outputs in (
-        ("contact_tower", model.contact_tower, CONTACT_INPUTS, CONTACT_OUTPUTS),
-        ("csa_tower", model.csa_tower, CSA_INPUTS, CSA_OUTPUTS),
-    ):
-        path = folder / f"{part}.onnx"
-        to_onnx(tower, path, _example(model, schema, part, batch=3, length=9), outputs)
-        for limit in (TOLERANCE, ROUNDED) if halve else (TOLERANCE,):
-            if limit == ROUNDED:
-                onnx.save(halve_tables(onnx.load(path)), path)
-            session = open_session(path, inputs, outputs)
-            for batch in PARITY_BATCHES:
-                feeds = _example(model, schema, part, batch, length=5 + batch)
-                check_parity(part, session, tower, feeds, outputs, limit)
+    tower, inputs, outputs = {
+        "contact_tower": (model.contact_tower, CONTACT_INPUTS, CONTACT_OUTPUTS),
+        "csa_tower": (model.csa_tower, CSA_INPUTS, CSA_OUTPUTS),
+    }[part]
+    path = folder / f"{part}.onnx"
+    to_onnx(tower, path, _example(model, schema, part, batch=3, length=9), outputs)
+    for limit in (TOLERANCE, ROUNDED) if halve else (TOLERANCE,):
+        if limit == ROUNDED:
+            onnx.save(halve_tables(onnx.load(path)), path)
+        session = open_session(path, inputs, outputs)
+        for batch in PARITY_BATCHES:
+            feeds = _example(model, schema, part, batch, length=5 + batch)
+            check_parity(part, session, tower, feeds, outputs, limit)
 
 
 def to_onnx(tower: nn.Module, path: Path, feeds: Arrays, outputs: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 SURROGATES = range(0xD800, 0xE000)
@@ -30,8 +31,15 @@ class Characters:
     isolated: tuple[tuple[str, str], ...]
 
 
-def read_characters(backend: Any) -> Characters:
-    """What the normaliser and the splitter of a `tokenizers.Tokenizer` do to every character."""
+@lru_cache(maxsize=2)
+def read_characters(tokenizer: str) -> Characters:
+    """What the normaliser and the splitter of a tokenizer, as JSON of `tokenizers`, do to every character.
+
+    Asking takes seconds, so the last answers are given again: nobody may change them.
+    """
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_str(tokenizer)
     treated: dict[str, str] = {}
     for part in _chunks():
         normal = _normalised(backend.normalizer, part)

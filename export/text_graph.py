@@ -54,8 +54,8 @@ class Pieces:
         """Take a tokenizer apart. Raises Unsupported for another than BERT's kind."""
         import tokenizers
 
-        backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
-        told = json.loads(tokenizer.to_json())
+        text = tokenizer.to_json()
+        backend, told = tokenizers.Tokenizer.from_str(text), json.loads(text)
         model, added = told["model"], told["added_tokens"]
         kinds = [(told[part] or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
         if kinds != ["BertNormalizer", "BertPreTokenizer", "WordPiece"]:
@@ -68,7 +68,7 @@ class Pieces:
             raise Unsupported("the tokenizer has added tokens that are not found as they stand")
         return cls(
             vocabulary=model["vocab"],
-            characters=read_characters(backend),
+            characters=read_characters(text),
             special={one["content"]: one["id"] for one in added},
             **_frame(backend),
             unknown=model["unk_token"],

@@ -19,7 +19,7 @@ import torch
 from export import bundle as module
 from export import reduced, text_tower
 from export.bundle import export_bundle
-from export.onnx import export_towers
+from export.onnx import export_tower
 from export.reduced import kept
 from export.run import ExportError
 from export.text_tower import FILE, HEARD, SAMPLES, feeds, open_text, write_text_tower
@@ -70,7 +70,7 @@ def exported(
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "encoder").mkdir()
     model, _ = towers(schema, request.param, folder / "encoder")
-    export_towers(model, schema, folder, halve=False)  # what that rounds is shown in test_onnx.py
+    export_tower("contact_tower", model, schema, folder, halve=False)  # what that rounds is shown in test_onnx.py
     write_text_tower(folder, Tokenizer.load(SOURCE, MOST), schema, ["refund please", "my parcel never came"])
     return model, folder
 

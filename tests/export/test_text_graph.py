@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from export.run import ExportError
+from export.text_characters import read_characters
 from export.text_graph import Pieces, Unsupported
 from export.text_tower import SAMPLES, check_tokens, feeds, open_text, tokens_graph
 from twotower.text.tokens import Tokenizer, compose_text
@@ -39,6 +41,7 @@ PIECE = st.one_of(
 TEXT = st.lists(PIECE, max_size=12).map("".join)
 
 
+@cache
 def tokenizer(most: int = MOST, path: Path = SOURCE) -> Tokenizer:
     return Tokenizer.load(path, most)
 
@@ -134,4 +137,5 @@ def test_another_tokenizer_is_told(tmp_path: Path, change: dict[str, Any], why: 
 
 
 def test_the_same_tokenizer_gives_the_same_bytes(pieces: Pieces) -> None:
+    read_characters.cache_clear()
     assert tokens_graph(pieces).SerializeToString() == tokens_graph(Pieces.of(tokenizer())).SerializeToString()

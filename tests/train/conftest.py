@@ -28,10 +28,20 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def open_centre(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """800 contacts that whoever liked took: successes only, no eligible lists."""
-    folder = tmp_path_factory.mktemp("centres") / "open"
-    generate(Settings(contacts=800, csas=12, languages=("en",), seed=4, days=28, resolved_only=True), folder)
-    contacts = pq.read_table(folder / "contacts.parquet")
-    pq.write_table(contacts.drop_columns(["eligible"]), folder / "contacts.parquet")
+    return without_lists(800, tmp_path_factory.mktemp("centres") / "open")
+
+
+@pytest.fixture(scope="session")
+def tiny_open(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 300 contacts: 24 steps an epoch, for tests of how runs go."""
+    return without_lists(300, tmp_path_factory.mktemp("centres") / "tiny-open")
+
+
+def without_lists(contacts: int, folder: Path) -> Path:
+    """So many contacts that whoever liked took, in a folder."""
+    generate(Settings(contacts=contacts, csas=12, languages=("en",), seed=4, days=28, resolved_only=True), folder)
+    table = pq.read_table(folder / "contacts.parquet")
+    pq.write_table(table.drop_columns(["eligible"]), folder / "contacts.parquet")
     return folder
 
 

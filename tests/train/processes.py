@@ -8,13 +8,22 @@ CPython ends the thread there and then, and C++ aborts the whole process (about 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import distributed
+from torch import distributed, multiprocessing
+
+from tests.forked import start_server
+
+
+def start(function: Callable[[int, str], None], count: int, place: str | Path) -> None:
+    """`function(rank, place)` in `count` processes, forked from the server of `tests.forked`; returns when all are
+    done. Raises where one of them fails."""
+    start_server()
+    multiprocessing.start_processes(function, (str(place),), nprocs=count, start_method="forkserver")
 
 
 @contextmanager

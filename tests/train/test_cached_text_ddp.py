@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.train.cached import WIDTH, Device, Encode, bert, cached, one_by_one, words
-from tests.train.processes import one_of
+from tests.train.processes import one_of, start
 from twotower.towers.backbones import Words
 
 CASES = {"read again": 60, "kept": 10_000, "no text on one": 60, "no room on one": 10_000}
@@ -81,7 +81,7 @@ def process(rank: int, place: str) -> None:
 def found(tmp_path_factory) -> list[dict[str, dict[str, dict[str, Tensor]]]]:
     """What each process found, by case."""
     place = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(process, (str(place),), nprocs=2)
+    start(process, 2, place)
     return [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,9 +81,10 @@ def test_lightnings_own_are_allowed(tmp_path, option):
 
 
 @pytest.mark.parametrize(("name", "logger"), [("tensorboard", "TensorBoardLogger"), ("mlflow", "MLFlowLogger")])
-def test_the_loggers_of_the_configurations_are_allowed(tmp_path, monkeypatch, name, logger):
+def test_the_loggers_of_the_configurations_are_allowed(tmp_path, monkeypatch, empty_mlflow, name, logger):
     monkeypatch.chdir(tmp_path)
     # A database of its own: MLflow remembers what it opened by a relative name.
+    shutil.copyfile(empty_mlflow, tmp_path / "own.db")
     place = [f"--trainer.logger.init_args.tracking_uri=sqlite:///{tmp_path}/own.db"] if name == "mlflow" else []
     cli = build_cli([CONFIGS / f"{name}.yaml"], tmp_path, None, tmp_path / "work", place)
     assert type(cli.trainer.logger).__name__ == logger

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.forked import call
 from tests.train.runs import OPTIONS, SHORT, digests, short, work_of
 from train import interrupted, run
 from train.checkpoints import read, write
@@ -106,21 +109,23 @@ def test_a_killed_run_goes_on_from_the_middle_of_an_epoch(tiny, whole, tmp_path,
     assert continued(tiny, tmp_path / "run", kind, whole[kind], saving) == 2 * steps - (epoch * steps + 4)
 
 
+def killed_in(step: int, data: Path, output: Path, *options: str) -> int:
+    """A run in a process that SIGKILL ends in a step."""
+    whole, steps = MatcherModule.training_step, itertools.count()
+
+    def counted(*given: Any) -> Tensor | None:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*given)
+
+    MatcherModule.training_step = counted  # type: ignore[method-assign]
+    return short(data, output, *options)
+
+
 def test_a_process_that_is_killed_is_continued(tiny, whole, tmp_path):
     """By SIGKILL, in the sixth step."""
-    code = (
-        "import os, signal, sys; from train.module import MatcherModule; from twotower.cli import main\n"
-        "whole, steps = MatcherModule.training_step, iter(range(100))\n"
-        "def step(*given):\n"
-        "    if next(steps) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return whole(*given)\n"
-        "MatcherModule.training_step = step\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    words = ["train", "--data", str(tiny), "--output", str(tmp_path / "run"), *OPTIONS, *SHORT, *KINDS["gradient"]]
-    command = [sys.executable, "-c", code, *words, "--saving.steps=3"]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL
+    done = call(killed_in, 5, tiny, tmp_path / "run", *KINDS["gradient"], "--saving.steps=3")
+    assert done.status == -signal.SIGKILL, done.err
     assert continued(tiny, tmp_path / "run", "gradient", whole["gradient"], "--saving.steps=3") == 14 - 3
 
 
@@ -307,6 +312,12 @@ def test_what_a_killed_process_left_half_written_goes(tiny, tmp_path):
     assert [p.name for p in work_of(tmp_path / "run").iterdir()] == ["fingerprint"]
 
 
+def driven(script: str, words: list[str]) -> None:
+    """A script as if it were this process's: Lightning starts it for the second one as it finds it here."""
+    sys.argv = [script, *words]
+    runpy.run_path(script, run_name="__main__")
+
+
 def test_two_processes_agree_on_the_step(tiny, tmp_path):
     """The signal reaches the second alone; the first says so, once, and the checkpoint is of a step that both did."""
     code = (
@@ -322,13 +333,12 @@ def test_two_processes_agree_on_the_step(tiny, tmp_path):
     (tmp_path / "driver.py").write_text(code)
     words = ["--data", str(tiny), "--output", str(tmp_path / "run"), *OPTIONS, *SHORT, *KINDS["gradient"]]
     distributed = ["--data.batch_size=16", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = [sys.executable, str(tmp_path / "driver.py"), *words, *distributed]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 143, done.stderr
-    assert done.stderr.count("stopped by SIGTERM after step") == 1
-    assert "Traceback" not in done.stderr
-    step = int(done.stderr.split("stopped by SIGTERM after step ")[1].split()[0])
+    place = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = call(driven, str(tmp_path / "driver.py"), [*words, *distributed], **place)
+    assert done.status == 143, done.err
+    assert done.err.count("stopped by SIGTERM after step") == 1
+    assert "Traceback" not in done.err
+    step = int(done.err.split("stopped by SIGTERM after step ")[1].split()[0])
     assert read(work_of(tmp_path / "run") / "last.ckpt")["global_step"] == step + 1
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
-from tests.train.processes import one_of
+from tests.train.processes import one_of, start
 from tests.train.test_posterior import CSAS, run, world
 from train.posterior import CHAIN, PosteriorSampler
 
@@ -36,8 +36,14 @@ def process(rank: int, place: str) -> None:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> list[dict[str, Tensor]]:
     place = tmp_path_factory.mktemp("shards")
-    multiprocessing.spawn(process, (str(place),), nprocs=3)
+    start(process, 3, place)
     return [torch.load(place / f"{rank}.pt", weights_only=True) for rank in range(3)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Tensor]:
+    """The chain of one process."""
+    return chains((0, 1))
 
 
 def test_parts_share_the_hand_overs_and_all_csas() -> None:
@@ -55,14 +61,12 @@ def test_every_process_stands_where_the_others_stand(shards) -> None:
         assert all(torch.equal(value, other[name]) for name, value in shards[0].items())
 
 
-def test_means_are_those_of_one_process(shards) -> None:
-    alone = chains((0, 1))
+def test_means_are_those_of_one_process(shards, alone) -> None:
     for name in CHAIN:
         assert torch.allclose(shards[0][name], alone[name], atol=1e-5), name
 
 
-def test_the_posterior_means_are_those_of_one_process(shards) -> None:
-    alone = chains((0, 1))
+def test_the_posterior_means_are_those_of_one_process(shards, alone) -> None:
     gap, size = shards[0]["mean vectors"] - alone["mean vectors"], alone["mean vectors"].std()
     assert float(gap.std() / size) < 0.15  # two seeds of one process differ as much
     assert not torch.equal(shards[0]["after skills"], alone["after skills"])

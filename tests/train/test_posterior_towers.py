@@ -145,7 +145,7 @@ def test_sampled_towers_are_saved_and_loaded_with_their_topics(sampled: Sampled,
             assert torch.equal(mine, its)
 
 
-def test_sampling_is_refused_where_it_cannot_be(open_centre: Path, tmp_path: Path) -> None:
+def test_sampling_is_refused_where_it_cannot_be(tiny_open: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.solver sampling: needs .* use --model\.solver gradient"):
-        run_training(open_centre, tmp_path / "run", options=["--model.solver=sampling"])
+        run_training(tiny_open, tmp_path / "run", options=["--model.solver=sampling"])
     assert not (tmp_path / "run").exists()

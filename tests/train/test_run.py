@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import load_file
 
-from tests.train.runs import FILES, digests, interrupted, train, work_of
+from tests.train.runs import FILES, SHORT, digests, interrupted, short, work_of
 from train.encode import encode
 from train.prepare import TrainingSet
 from twotower.features.registry import DEFAULT
@@ -20,10 +20,10 @@ from twotower.towers.two_tower import TwoTower
 
 
 @pytest.fixture(scope="module")
-def trained(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on the centre."""
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
     run: Path = tmp_path_factory.mktemp("runs") / "run"
-    assert train(centre, run) == 0
+    assert short(tiny, run) == 0
     return run
 
 
@@ -38,7 +38,7 @@ def test_a_run_says_what_it_was_made_of(trained):
     assert facts["objective"] == "sigmoid"
     assert facts["backbone"] == "static"
     assert facts["families"] == in_order(DEFAULT)
-    assert (facts["data"]["contacts"], facts["data"]["csas"]) == (3000, 40)
+    assert (facts["data"]["contacts"], facts["data"]["csas"]) == (500, 12)
     assert 0.5 < facts["data"]["resolved_share"] < 0.9
     assert 0.4 < facts["metrics"]["val_auc"] < 1
     assert facts["window"]["from"] < facts["window"]["until"]
@@ -55,11 +55,11 @@ def test_the_weights_are_finite_and_the_join_ranks_by_success(trained):
 def test_no_customer_is_in_a_run(trained):
     with np.load(trained / "history.npz", allow_pickle=False) as history:
         assert "customer" not in history.files
-        assert len(history["csa"]) > 2000
+        assert len(history["csa"]) > 400
 
 
 @pytest.mark.parametrize(("solver", "times"), [("gradient", 1), ("sampling", 2)])
-def test_all_hand_overs_are_encoded_once_for_every_state_of_the_towers(centre, tmp_path, monkeypatch, solver, times):
+def test_all_hand_overs_are_encoded_once_for_every_state_of_the_towers(tiny, tmp_path, monkeypatch, solver, times):
     """A sampled profile takes in the validation window after the join was fitted before it."""
     sizes: list[int] = []
 
@@ -68,59 +68,62 @@ def test_all_hand_overs_are_encoded_once_for_every_state_of_the_towers(centre, t
         return encode(model, data, contacts)
 
     monkeypatch.setattr("train.join.encode", counted)
-    assert train(centre, tmp_path / "run", "--trainer.max_epochs=1", f"--model.solver={solver}") == 0
+    assert short(tiny, tmp_path / "run", "--trainer.max_epochs=1", f"--model.solver={solver}") == 0
     with np.load(tmp_path / "run" / "history.npz", allow_pickle=False) as history:
         handed_over = len(np.unique(history["contact_ids"]))
     assert sum(size >= handed_over for size in sizes) == times
 
 
-def test_the_same_command_gives_the_same_bytes(centre, trained, tmp_path):
-    assert train(centre, tmp_path / "run") == 0
+def test_the_same_command_gives_the_same_bytes(tiny, trained, tmp_path):
+    assert short(tiny, tmp_path / "run") == 0
     assert digests(tmp_path / "run") == digests(trained)
 
 
-def test_another_seed_gives_another_model(centre, trained, tmp_path):
-    assert train(centre, tmp_path / "run", "--seed_everything=1", "--trainer.max_epochs=1") == 0
+def test_another_seed_gives_another_model(tiny, trained, tmp_path):
+    assert short(tiny, tmp_path / "run", "--seed_everything=1", "--trainer.max_epochs=1") == 0
     assert digests(tmp_path / "run")["model.safetensors"] != digests(trained)["model.safetensors"]
 
 
 def test_an_interrupted_run_is_finished_by_its_command_to_the_same_bytes_and_by_no_other(
-    centre, trained, tmp_path, capsys, monkeypatch
+    tiny, trained, tmp_path, capsys, monkeypatch
 ):
     run = tmp_path / "run"
-    assert interrupted(centre, run, 14) != 0  # in the second epoch
+    assert interrupted(tiny, run, 14, *SHORT) != 0  # in the second epoch
     assert not run.exists()
     assert (work_of(run) / "last.ckpt").is_file()
     capsys.readouterr()
-    assert train(centre, run, "--data.batch_size=128") == 1
+    assert short(tiny, run, "--data.batch_size=128") == 1
     assert "an unfinished run on other data or options is there" in capsys.readouterr().err.splitlines()[-1]
     with monkeypatch.context() as patch:
         patch.setattr("train.run.version", lambda _: "0.0.1")
-        assert train(centre, run) == 1
+        assert short(tiny, run) == 1
     assert "or of another version" in capsys.readouterr().err.splitlines()[-1]
     (work_of(run) / "fingerprint").rename(tmp_path / "fingerprint")
-    assert train(centre, run) == 1
+    assert short(tiny, run) == 1
     assert "an unfinished run" in capsys.readouterr().err.splitlines()[-1]
     (tmp_path / "fingerprint").rename(work_of(run) / "fingerprint")
-    assert train(centre, run) == 0
+    assert short(tiny, run) == 0
     assert "(continued)" in capsys.readouterr().out
     assert digests(run) == digests(trained)
 
 
-def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(centre, trained, tmp_path):
+def test_a_run_interrupted_before_its_first_checkpoint_starts_anew(tiny, trained, tmp_path):
     run = tmp_path / "run"
-    assert interrupted(centre, run, 3) != 0
+    assert interrupted(tiny, run, 3, *SHORT) != 0
     assert not run.exists()
-    assert train(centre, run) == 0
+    assert short(tiny, run) == 0
     assert digests(run) == digests(trained)
 
 
-def test_a_run_goes_on_exactly_from_the_middle_of_an_epoch(centre, tmp_path):
-    # The latest checkpoint is the one that is kept: step 20 of 24, trained after the interruption.
+def test_a_run_goes_on_exactly_from_the_middle_of_an_epoch(tiny, tmp_path):
+    # Of twenty sweeps in two epochs; the last checkpoint is then that of sweep 15. The latest one is the one that is
+    # kept: of sweep 20, trained after the interruption.
     options = ("--checkpoint.every_n_train_steps=5", "--checkpoint.monitor=null", "--checkpoint.save_last=true")
-    assert train(centre, tmp_path / "whole", *options) == 0
+    assert short(tiny, tmp_path / "whole", *options) == 0
     run = tmp_path / "run"
-    assert interrupted(centre, run, 18, *options) != 0  # the last checkpoint is that of step 15; an epoch has 12
+    assert (
+        interrupted(tiny, run, 18, *SHORT, *options) != 0
+    )  # the last checkpoint is that of sweep 15; an epoch has ten
     assert (work_of(run) / "last.ckpt").is_file()
-    assert train(centre, run, *options) == 0
+    assert short(tiny, run, *options) == 0
     assert digests(run) == digests(tmp_path / "whole")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 
 from tests.train.drawn import assert_alike, gradients, memory_step, part_of, profile_step, towers
-from tests.train.processes import one_of
+from tests.train.processes import one_of, start
 from train.batches import MemoryBatch, ProfileBatch
 from train.objectives import base
 from train.objectives.corrected_softmax import CorrectedSoftmax
@@ -83,7 +83,7 @@ def process(rank: int, place: str) -> None:
 def averaged(tmp_path_factory) -> dict[str, dict[str, Tensor]]:
     """What two processes found, by case, objective and how many rows they took at a time."""
     place = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(process, (str(place),), nprocs=2)
+    start(process, 2, place)
     found: dict[str, dict[str, Tensor]] = torch.load(place / "found.pt", weights_only=True)
     return found
 

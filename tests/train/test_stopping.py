@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.runs import train, work_of
+from tests.train.runs import short, work_of
 from train import run
 from train.checkpoints import read
 from train.cli import MatcherCLI
@@ -45,22 +45,22 @@ def epochs(patch: pytest.MonkeyPatch, data: Path, output: Path, *options: str) -
     found: list[int] = []
     patch.setattr("train.module.validation_metrics", falling)
     patch.setattr(run, "write_run", write_run)
-    assert train(data, output, "--trainer.max_epochs=4", *options) == 0
+    assert short(data, output, "--trainer.max_epochs=4", *options) == 0
     return len(weights), found[0]
 
 
 def test_a_profile_goes_through_its_cycle_and_keeps_the_end(
-    monkeypatch: pytest.MonkeyPatch, centre: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
 ):
-    assert epochs(monkeypatch, centre, tmp_path / "run") == (4, 3)
+    assert epochs(monkeypatch, tiny, tmp_path / "run") == (4, 3)
 
 
-def test_a_named_patience_stops_it_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch, centre: Path, tmp_path: Path):
-    assert epochs(monkeypatch, centre, tmp_path / "run", "--early_stopping.patience=1") == (2, 0)
+def test_a_named_patience_stops_it_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path):
+    assert epochs(monkeypatch, tiny, tmp_path / "run", "--early_stopping.patience=1") == (2, 0)
 
 
 def test_a_run_that_was_interrupted_goes_on_from_its_last_epoch_and_not_from_its_best(
-    monkeypatch: pytest.MonkeyPatch, centre: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
 ):
     seen: list[int] = []
 
@@ -71,5 +71,5 @@ def test_a_run_that_was_interrupted_goes_on_from_its_last_epoch_and_not_from_its
         return {"val_rank": -float(len(seen))}
 
     monkeypatch.setattr("train.module.validation_metrics", falling)
-    assert train(centre, tmp_path / "run", "--trainer.max_epochs=5") != 0
+    assert short(tiny, tmp_path / "run", "--trainer.max_epochs=5") != 0
     assert read(work_of(tmp_path / "run") / "last.ckpt")["epoch"] == 2

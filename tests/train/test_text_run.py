@@ -38,18 +38,18 @@ def options(encoder, tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(open_centre, options, tmp_path_factory) -> Path:
+def whole(tiny_open, options, tmp_path_factory) -> Path:
     """A run that holds all of a step's graphs."""
     run: Path = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(open_centre, run, *options) == 0
+    assert train(tiny_open, run, *options) == 0
     return run
 
 
-def test_the_run_is_the_same_however_much_is_held_at_once(open_centre, whole, options, tmp_path, monkeypatch):
+def test_the_run_is_the_same_however_much_is_held_at_once(tiny_open, whole, options, tmp_path, monkeypatch):
     calls = []
     called = CachedText.__call__
     monkeypatch.setattr(CachedText, "__call__", lambda *given: (calls.append(given[0].cells), called(*given))[1])
-    assert train(open_centre, tmp_path / "run", *options, "--model.text_tokens=300") == 0
+    assert train(tiny_open, tmp_path / "run", *options, "--model.text_tokens=300") == 0
     assert set(calls) == {300}
     ours, theirs = (load_file(run / "model.safetensors") for run in (tmp_path / "run", whole))
     assert ours.keys() == theirs.keys()
@@ -72,17 +72,17 @@ def test_the_text_was_trained(whole, encoder):
     assert not any("pooler" in name for name in moved)
 
 
-def test_no_room_for_a_step_is_one_line(open_centre, options, tmp_path, monkeypatch, capsys):
+def test_no_room_for_a_step_is_one_line(tiny_open, options, tmp_path, monkeypatch, capsys):
     def no_room(self: MatcherModule, *given: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of")
 
     monkeypatch.setattr(MatcherModule, "training_step", no_room)
-    assert train(open_centre, tmp_path / "run", *options) == 1
+    assert train(tiny_open, tmp_path / "run", *options) == 1
     said = capsys.readouterr().err
     assert "CUDA out of memory: lower data.batch_size, data.memory_batch, data.memory_rows, data.sampled" in said
     assert len(said.strip().splitlines()) == 1
 
 
-def test_options_of_the_text_are_checked(open_centre, tmp_path, capsys):
-    assert train(open_centre, tmp_path / "run", "--model.text_tokens=0") == 1
+def test_options_of_the_text_are_checked(tiny_open, tmp_path, capsys):
+    assert train(tiny_open, tmp_path / "run", "--model.text_tokens=0") == 1
     assert "model.text_tokens 0: must be positive" in capsys.readouterr().err

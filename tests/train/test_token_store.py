@@ -21,8 +21,8 @@ from twotower.text.tokens import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def log(open_centre: Path) -> Log:
-    return Log.load(open_centre)
+def log(tiny_open: Path) -> Log:
+    return Log.load(tiny_open)
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def tokenizer() -> Tokenizer:
     return load_tokenizer(SMALL)
 
 
-@pytest.mark.parametrize("shards", [1, 3, 900])
+@pytest.mark.parametrize("shards", [1, 3, 320])
 def test_shards_together_are_the_tokens(log, tokenizer, shards, tmp_path, monkeypatch):
     """Also in more shards than there are contacts, and in several row groups."""
-    monkeypatch.setattr(token_store, "ROWS", 100)
+    monkeypatch.setattr(token_store, "ROWS", 40)
     whole = tokenizer.encode_corpus(texts_between(log, 0, len(log.contacts)))
     folder = tmp_path / digest(log, tokenizer)
     for shard in reversed(range(shards)):
@@ -66,18 +66,18 @@ def test_damaged_shards_are_refused(log, tokenizer, tmp_path):
     tokens_of(log, tokenizer, tmp_path)
     [shard] = tmp_path.rglob("*.parquet")
     pq.write_table(pq.read_table(shard).slice(1), shard)
-    with pytest.raises(DataError, match=r"tokens of 799 contacts, the log has 800; remove it"):
+    with pytest.raises(DataError, match=r"tokens of 299 contacts, the log has 300; remove it"):
         tokens_of(log, tokenizer, tmp_path)
     shard.write_bytes(b"PAR1")
     with pytest.raises(DataError, match="not a readable shard of tokens"):
         tokens_of(log, tokenizer, tmp_path)
 
 
-def test_a_run_with_kept_tokens_is_the_run(open_centre, tmp_path, monkeypatch):
+def test_a_run_with_kept_tokens_is_the_run(tiny_open, tmp_path, monkeypatch):
     options = ("--trainer.max_epochs=1", f"--data.tokens={tmp_path / 'tokens'}")
-    assert train(open_centre, tmp_path / "plain", options[0]) == 0
-    assert train(open_centre, tmp_path / "first", *options) == 0
+    assert train(tiny_open, tmp_path / "plain", options[0]) == 0
+    assert train(tiny_open, tmp_path / "first", *options) == 0
     monkeypatch.setattr(token_store, "write_shard", None)
-    assert train(open_centre, tmp_path / "second", *options) == 0
+    assert train(tiny_open, tmp_path / "second", *options) == 0
     assert digests(tmp_path / "plain") == digests(tmp_path / "first") == digests(tmp_path / "second")
     assert str(tmp_path) not in (tmp_path / "first" / "config.yaml").read_text()

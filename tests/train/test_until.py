@@ -9,27 +9,27 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.train.runs import cut, digests, train
+from tests.train.runs import cut, digests, short
 from twotower.bundle.manifest import Manifest
 from twotower.cli import main
 
-UNTIL = pd.Timestamp("2026-06-10T12:00:00Z")
+UNTIL = pd.Timestamp("2026-06-20T12:00:00Z")
 
 
 @pytest.fixture(scope="module")
-def bundles(centre: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def bundles(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """One trained with the option, one on the cut tables."""
     root = tmp_path_factory.mktemp("until")
-    short = ("--trainer.max_epochs=1",)
-    assert train(centre, root / "by-option", "--until", UNTIL.isoformat(), *short) == 0
-    assert train(cut(centre, root / "tables", UNTIL), root / "by-hand", *short) == 0
+    once = "--trainer.max_epochs=1"
+    assert short(tiny, root / "by-option", "--until", UNTIL.isoformat(), once) == 0
+    assert short(cut(tiny, root / "tables", UNTIL), root / "by-hand", once) == 0
     for name in ("by-option", "by-hand"):
         assert main(["export", str(root / name), "--output", str(root / f"{name}-bundle")]) == 0
     return root / "by-option", root / "by-hand"
 
 
-def test_the_cut_takes_something_of_everything(centre, tmp_path):
-    whole, rest = centre, cut(centre, tmp_path / "cut", UNTIL)
+def test_the_cut_takes_something_of_everything(tiny, tmp_path):
+    whole, rest = tiny, cut(tiny, tmp_path / "cut", UNTIL)
     lost = {
         f.stem: 1 - pq.read_metadata(f).num_rows / pq.read_metadata(whole / f.name).num_rows
         for f in rest.glob("*.parquet")

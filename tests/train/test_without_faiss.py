@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+from pathlib import Path
 
-from tests.train.runs import FILES, OPTIONS, digests
+from tests.forked import call
+from tests.train.runs import FILES, digests, short
+
+BLOCKED = ("faiss", "onnxruntime")
 
 
-def test_a_run_needs_no_faiss(open_centre, tmp_path):
-    code = (
-        "import sys; sys.modules.update({'faiss': None, 'onnxruntime': None})\n"  # to import either is an error now
-        "from twotower.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    arguments = ["train", "--data", str(open_centre), "--output", str(tmp_path / "run"), *OPTIONS]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--trainer.max_epochs=1"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+def blocked(data: Path, output: Path) -> int:
+    """A run in a process that has imported `train.run` and neither of both, and cannot any more."""
+    if found := [name for name in BLOCKED if name in sys.modules]:
+        sys.exit(f"{found}: imported by train.run, or by its tests")
+    sys.modules.update(dict.fromkeys(BLOCKED))  # type: ignore[arg-type]
+    return short(data, output, "--trainer.max_epochs=1")
+
+
+def test_a_run_needs_no_faiss(tiny, tmp_path):
+    done = call(blocked, tiny, tmp_path / "run")
+    assert done.status == 0, done.err
     assert set(digests(tmp_path / "run")) == FILES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ def asked(text: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+def place(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> str:
     """A registry with a model of three versions; the last one has no digest."""
     from mlflow.tracking import MlflowClient
 
-    uri = f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
+    file = shutil.copyfile(empty_mlflow, tmp_path_factory.mktemp("registry") / "mlflow.db")
+    uri = f"sqlite:///{file}"
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.create_registered_model("contact-matcher")
     for digest in (*DIGESTS, None):
