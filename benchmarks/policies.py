@@ -43,6 +43,7 @@ from twotower.files import atomic_write
 Singles = npt.NDArray[np.float32]
 FIFO, MINUTE = "FIFO, longest idle", 60.0
 PRICES = 0.5  # of the fluid model's: the whole of them holds people back for contacts that wait too long
+LOW = 0.25  # where promises hold people back already: with 0.5 contacts wait some seconds longer for hardly more
 SHOWN = ("resolved", "mean_wait_s", "p90_wait_s", "abandoned", "occupancy", "gini_load", "gini_hard")
 AGE = Waiting(per_s=0.02 / MINUTE)
 PROMISED = Waiting(per_s=0.02 / MINUTE, guarantee_s=4 * MINUTE)
@@ -63,7 +64,7 @@ def rules_of(of: Replay, known: dict[str, Singles], cap: float) -> tuple[Rule, .
         for what, asked in (
             ("sets without prices", Asked(AGE)),
             ("oracle" if name == "truth" else "sets", Asked(AGE, prices=PRICES)),
-            ("sets with promises", Asked(PROMISED, limits(cap), prices=PRICES)),
+            ("sets with promises", Asked(PROMISED, limits(cap), prices=LOW)),
         ):
             label = what if what == "oracle" else f"{what}, {name}"
             found.append(sets(of.centre, believed, asked, label, of.demand))
@@ -105,7 +106,7 @@ def curve(of: Replay, pairs: Singles, caps: list[float], replications: int, proc
     for label, waiting in (("", AGE), (", guarantee", PROMISED)):
         for cap in caps:
             name = f"cap {cap:.2f}{label}"
-            asked = Asked(waiting, limits(cap if cap < 1 else None), prices=PRICES)
+            asked = Asked(waiting, limits(cap if cap < 1 else None), prices=LOW)
             rules.append(sets(of.centre, believed, asked, name, of.demand))
             asked_of[name] = cap, bool(label)
     found = run(of, tuple(rules), replications, processes)

@@ -1,4 +1,5 @@
-"""The whole loop on a generated centre: generate, check, train, export, match, evaluate, simulate.
+"""The whole loop on a generated centre: generate, check, train, export, match, evaluate, simulate,
+and an experiment designed, run and read out.
 
 Notable: nothing here is the demo's own but the order. Every stage is the function behind its verb, with the defaults of
 the verb, so what the demo shows is what the command line does. Everything follows from the size and the seed; only the
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from evaluation.generate.centre import Summary
     from evaluation.ranking_run import Evaluation
     from evaluation.simulate.replicate import Comparison
+    from loop.experiment import Tried
 
 MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
+EXPERIMENT = "experiment"
 PEER_RUN, PEER = "peer-run", "in-batch-softmax"  # the folder's name is what the tables call it
 LOAD, REPLICATIONS = 0.25, 4  # of a centre with nights: more, and who comes then waits for the morning
 PATIENCE = 30.0  # minutes, a mean: in a generated log only who finds nobody for them gives up
@@ -42,7 +45,7 @@ class Demo:
     """What the demo made."""
 
     folder: Path
-    """Holds the centre, both runs, both bundles and the report."""
+    """Holds the centre, both runs, both bundles and the reports."""
     centre: Summary
     until: str
     """Arrival of the first test contact; training saw nothing that was known later."""
@@ -51,6 +54,7 @@ class Demo:
     bundle_id: str
     evaluation: Evaluation
     simulation: Comparison
+    experiment: Tried
     examples: list[Example]
     stages: Stages = field(compare=False)
 
@@ -83,9 +87,10 @@ def run_demo(
         shown = match(stages, folder)
         found = judge(stages, folder)
         played = simulate(stages, folder, until, seed)
+        tried = experiment(stages, folder, until, seed)
         said = {"contacts": contacts, "csas": csas, "seed": seed, "until": until, "bundle": bundle_id}
         (folder / MARKER).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    return Demo(Path(output), centre, until, facts, bundle_id, found, played, shown, stages)
+    return Demo(Path(output), centre, until, facts, bundle_id, found, played, tried, shown, stages)
 
 
 def make_centre(stages: Stages, folder: Path, contacts: int, csas: int, seed: int) -> tuple[Summary, str]:
@@ -179,6 +184,15 @@ def simulate(stages: Stages, folder: Path, until: str, seed: int) -> Comparison:
         found = compare(scenario.trial, scenario.replications)
         write_report(scenario.name, scenario.trial, found, folder / SIMULATION)
     return found
+
+
+def experiment(stages: Stages, folder: Path, until: str, seed: int) -> Tried:
+    """The bundle against the queue, on the test's own days, as a planned experiment would see it."""
+    from loop.experiment import try_experiment
+
+    return try_experiment(
+        stages, folder / CENTRE, folder / BUNDLE, folder / EXPERIMENT, until, seed, LOAD, PATIENCE
+    )  # fmt: skip
 
 
 @contextmanager

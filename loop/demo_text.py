@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten
+from textwrap import shorten, wrap
 from typing import Any
 
+from evaluation.experiment.analyse_text import json_report as experiment_report
 from evaluation.report_text import json_report as evaluation_report
 from evaluation.report_text import share, table
-from loop.demo import BUNDLE, CENTRE, PEER, REPORT, SIMULATION, Demo
+from loop.demo import BUNDLE, CENTRE, EXPERIMENT, PEER, REPORT, SIMULATION, Demo
 from loop.examples import Example
+from loop.experiment import ANALYSIS, PLAN, TABLES
 
 
 def text_report(done: Demo) -> str:
@@ -20,6 +22,7 @@ def text_report(done: Demo) -> str:
         parts += ["", *_example(number, one)]
     parts += ["", "First choices on the test, by their true probability of success:", uplift_table(done), ""]
     parts += ["The same bundle in a simulated centre that is busy, a day of the test:", policy_table(done), ""]
+    parts += ["An experiment, designed before the test, run on its days and read out:", experiment_said(done), ""]
     parts += [table([("stage", "took", "share"), *done.stages.rows()]), "", _where(done)]
     return "\n".join(parts)
 
@@ -57,6 +60,19 @@ def policy_table(done: Demo) -> str:
     return table(rows)
 
 
+def experiment_said(done: Demo) -> str:
+    """The verdict, and the truth that no real experiment shows."""
+    plan, tried = done.experiment.plan, done.experiment
+    (queue, matcher), (wait, longer) = (tried.rehearsed.truth[name] for name in ("resolved", "wait_s"))
+    lines = [f"{plan.hypothesis}; {plan.design}, {plan.begins} to {plan.ends}"]
+    lines += wrap(tried.analysis.verdict.paragraph, 118)
+    lines.append(
+        f"The truth, each policy alone on the same contacts: {100 * (matcher - queue):+.2f} points of resolution, "
+        f"{longer - wait:+.0f} s of wait"
+    )
+    return "\n".join(lines)
+
+
 def json_report(done: Demo) -> dict[str, Any]:
     """The same for machines, with the whole evaluation."""
     return {
@@ -72,6 +88,7 @@ def json_report(done: Demo) -> dict[str, Any]:
             name: {figure: done.simulation.of(name, figure).mean for figure in ("resolved", "mean_wait_s", "occupancy")}
             for name in done.simulation.names
         },
+        "experiment": {**experiment_report(done.experiment.analysis), "truth": done.experiment.rehearsed.truth},
         "seconds": {**done.stages.seconds, "total": done.stages.total},
     }
 
@@ -109,7 +126,11 @@ def _where(done: Demo) -> str:
         f"tables  {folder / CENTRE}\n"
         f"bundle  {folder / BUNDLE}  (id {done.bundle_id[:12]})\n"
         f"report  {folder / REPORT / 'report.html'}  (open it in a browser)\n"
-        f"        {folder / SIMULATION / 'report.html'}  (the simulated centre)"
+        f"        {folder / SIMULATION / 'report.html'}  (the simulated centre)\n"
+        f"        {folder / EXPERIMENT / PLAN / 'report.html'}  (the experiment's plan)\n"
+        f"        {folder / EXPERIMENT / ANALYSIS / 'report.html'}  (what it says)\n"
+        f"again   twotower experiment analyse --plan {folder / EXPERIMENT / PLAN / 'plan.yaml'} "
+        f"--data {folder / EXPERIMENT / TABLES}"
     )
 
 

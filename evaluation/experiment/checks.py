@@ -22,7 +22,7 @@ from evaluation.experiment.frame import CONTROL, TREATMENT
 from evaluation.experiment.outcomes import OF_CELLS, Outcome
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import Spans
-from twotower.clock import DAY, format_time, parse_time
+from twotower.clock import DAY, SECOND, format_time, parse_time
 
 Status = Literal["passed", "refused", "note"]
 
@@ -178,6 +178,8 @@ def _followed(setting: Setting) -> Iterator[Check]:
     whose = policy_arms(plan, policies)
     if plan.design == "customer":
         whose = _by_pool(setting, whose)
+    elif plan.design == "switchback":
+        whose = np.where(_in_time(setting), whose, -1)
     rows = np.flatnonzero(cells.counted & (whose >= 0))
     taken = np.flatnonzero(cells.counted & ~setting.frame["csa_id"].isna().to_numpy())
     if not len(rows) and all(name is None or name != name for name in policies[taken]):
@@ -197,6 +199,16 @@ def _followed(setting: Setting) -> Iterator[Check]:
         yield Check(
             "policies", "note", f"only {len(rows) / len(taken):.0%} of hand-overs say that an arm's policy chose"
         )
+
+
+def _in_time(setting: Setting) -> npt.NDArray[np.bool_]:
+    """(N,) taken while the arm still held in which they arrived. Who waits across a change is taken up by whichever
+    policy holds then, as it must be."""
+    frame, cells, spans = setting.frame, setting.cells, setting.spans
+    waited = np.nan_to_num(frame["wait_s"].to_numpy(np.float64)) * SECOND
+    span = spans.at(frame["unit"].to_numpy(object), cells.arrived + waited.astype(np.int64))
+    same: npt.NDArray[np.bool_] = (span >= 0) & (spans.arm[span] == cells.arm[cells.of])
+    return same
 
 
 def _as_planned(setting: Setting, rows: npt.NDArray[np.int64], whose: npt.NDArray[np.int8]) -> Check:

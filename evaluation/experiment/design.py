@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evaluation.experiment import power_resampled
 from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_blocks import Parts, Week, blocks_of, icc, parts_of, week_of
-from evaluation.experiment.design_choose import Choice, chosen
+from evaluation.experiment.design_choose import Choice, chosen, options_of, pick
 from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary
 from evaluation.experiment.design_history import NO_UNIT, History, read_history
 from evaluation.experiment.design_like import Like, bed_of, like
@@ -27,7 +27,7 @@ from evaluation.experiment.plan import Guardrail, Plan
 from evaluation.experiment.power import Precision
 from evaluation.experiment.power_resampled import Tried
 from evaluation.experiment.relaxation import relaxation
-from evaluation.experiment.schedule import MONDAY, WEEK, draw
+from evaluation.experiment.schedule import MONDAY, WEEK, balanced, draw
 from evaluation.experiment.simulated_bias import Bias, biases
 from evaluation.experiment.words import TITLES, change
 from twotower.clock import DAY, format_time, parse_time
@@ -105,7 +105,7 @@ class Designed:
 
 def designed(asked: Asked, folder: str | Path) -> Designed:
     """Raises ConfigError and DataError, in one line, for what cannot be."""
-    history = read_history(folder, repeat_days=asked.repeat_days)
+    history = _history(asked, folder)
     begins = _begins(asked, history)
     y = history.metric(asked.metric)
     adjusted, explained = history.adjusted(asked.metric)
@@ -113,6 +113,7 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     choice = chosen(asked, history, decay, begins, explained)
     rails = guardrails(asked, history, folder)
     choice, plan = _settled(asked, history, choice, begins, rails)
+    plan = _balanced(plan, history)
     precision = choice.option.of_days(choice.days)
     schedule = draw(plan, choice.option.units)
     sure = tuple(_sure(asked, history, choice, plan, days) for days in _points(asked, choice))
@@ -123,6 +124,25 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
         asked, plan, schedule, choice, precision, sure, decay,
         guarded(asked, history, choice.option, choice.days, begins, rails, folder),
         _told(history, y, adjusted, explained, choice.option), small, shown, again, tuple(notes),
+    )  # fmt: skip
+
+
+def least_effect(asked: Asked, folder: str | Path) -> float:
+    """The smallest effect that the design finds with its power in the days that are given; whatever `asked.effect` is.
+
+    Raises ConfigError for `days: auto`, and as `designed` does.
+    """
+    if asked.days == "auto":
+        raise ConfigError("days: auto; the smallest effect is that of so many days, so give a number")
+    history = _history(asked, folder)
+    explained, (decay, _) = history.adjusted(asked.metric)[1], _decay(asked, history)
+    options = options_of(asked, history, decay, _begins(asked, history), explained)[0]
+    return pick(options, asked).smallest(asked, float(asked.days))
+
+
+def _history(asked: Asked, folder: str | Path) -> History:
+    return read_history(
+        folder, None if asked.until is None else parse_time(asked.until, "until"), asked.repeat_days
     )  # fmt: skip
 
 
@@ -187,6 +207,15 @@ def _plan(
         return Plan.model_validate(given)
     except ValueError as error:
         raise ConfigError(f"the plan cannot be: {error}") from None
+
+
+def _balanced(plan: Plan, history: History) -> Plan:
+    """Of the design `customer`, with a salt by which both arms' customers called alike often."""
+    if plan.design != "customer" or not history.customers:
+        return plan
+    count = np.bincount(history.customer[history.customer >= 0], minlength=len(history.customers))
+    found, share = balanced(plan, history.customers, count)
+    return found.model_copy(update={"expected": plan.expected | {"share_of_past_contacts": float(f"{share:.6g}")}})
 
 
 def _settled(

@@ -43,6 +43,17 @@ def chosen(asked: Asked, history: History, decay: Decay | None, begins: int, exp
     a design that cannot be, and for an effect that no duration finds."""
     y = history.metric(asked.metric)
     check_effect(asked, float(np.nanmean(y)))
+    options, grid = options_of(asked, history, decay, begins, explained)
+    option = pick(options, asked)
+    days = _days(asked, option)
+    return Choice(option, days, tuple(options), grid, _why(asked, option, options, days))
+
+
+def options_of(
+    asked: Asked, history: History, decay: Decay | None, begins: int, explained: float
+) -> tuple[list[Option], tuple[Option, ...]]:
+    """One of each kind that is asked for, and all switchbacks that were priced."""
+    y = history.metric(asked.metric)
     grid: tuple[Option, ...] = ()
     options: list[Option] = []
     if asked.design in ("auto", "switchback"):
@@ -54,9 +65,7 @@ def chosen(asked: Asked, history: History, decay: Decay | None, begins: int, exp
         options.append(_of_units(found, asked))
     if asked.design in ("auto", "customer"):
         options.append(customer(asked, history, asked.metric, explained))
-    option = pick(options, asked)
-    days = _days(asked, option)
-    return Choice(option, days, tuple(options), grid, _why(asked, option, options, days))
+    return options, grid
 
 
 def check_effect(asked: Asked, mean: float) -> None:

@@ -24,7 +24,7 @@ from evaluation.experiment.outcomes import OF_CELLS
 from evaluation.experiment.plan import Guardrail, MetricName, Plan
 from evaluation.experiment.schedule import MONDAY, WEEK, draw
 from evaluation.experiment.spans import micros
-from twotower.clock import HOUR, format_time
+from twotower.clock import HOUR, format_time, parse_time
 from twotower.errors import ConfigError, DataError
 from twotower.tables.log import Log
 
@@ -83,9 +83,9 @@ def guarded(
 ) -> tuple[Guarded, ...]:  # fmt: skip
     """Of a switchback, by blocks; of other designs nothing is known beforehand."""
     hours = option.block_hours if option.design == "switchback" else None
-    cells = None
+    cells, until = None, None if asked.until is None else parse_time(asked.until, "until")
     if hours is not None and any(one.metric in OF_CELLS for one in of):
-        cells = _cells(history, hours, folder)
+        cells = _cells(history, hours, folder, until)
     found = []
     for one in of:
         blocks, level = _blocks(history, one, hours, cells)
@@ -115,7 +115,7 @@ def _blocks(
     return None if hours is None else blocks_of(history, y, hours), float(np.nanmean(y))
 
 
-def _cells(history: History, hours: float, folder: str | Path) -> pd.DataFrame | None:
+def _cells(history: History, hours: float, folder: str | Path, until: int | None) -> pd.DataFrame | None:
     """Occupancy and its spread in blocks of the last weeks, None where shifts do not say them."""
     from evaluation.experiment.measured_blocks import measured_blocks
 
@@ -126,7 +126,7 @@ def _cells(history: History, hours: float, folder: str | Path) -> pd.DataFrame |
          "treatment": {"name": "b", "policies": ["b"]}, "block_hours": hours, "primary": {"smallest_effect": 1.0}}
     )  # fmt: skip
     try:
-        return measured_blocks(plan, draw(plan, ("centre",)), Log.load(folder), folder)
+        return measured_blocks(plan, draw(plan, ("centre",)), Log.load(folder, until), folder)
     except (ConfigError, DataError):
         return None
 

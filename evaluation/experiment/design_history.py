@@ -67,6 +67,8 @@ class History:
     units: dict[str, Units]
     """By `site` and `team`, where the log has them."""
     csas: tuple[str, ...]
+    customers: tuple[str, ...] = ()
+    """Ids, by code; empty: not known."""
 
     def __len__(self) -> int:
         return len(self.arrived)
@@ -138,6 +140,7 @@ def read_history(folder: str | Path, until: int | None = None, repeat_days: floa
         begins, ends, last, arrived[rows], _left(log, of)[rows],
         {name: column[rows] for name, column in columns.items()}, log.contacts.customer[rows].astype(np.int64),
         of.csa[rows], groups, sizes, _units(log, of, rows, language), tuple(log.csas.ids.to_pylist()),
+        tuple(log.customer_ids.to_pylist()),
     )  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def rules(of: Designed) -> list[str]:
         f"{plan.history_days:g} days before {plan.begins} on.",
     ]
     if plan.design == "customer":
-        found.insert(1, "A customer's arm is a hash of the plan's seed and their id (`schedule.customer_arms`).")
+        found.insert(1, "A customer's arm is a hash of seed, salt and their id (`schedule.customer_arms`).")
     return found
 
 

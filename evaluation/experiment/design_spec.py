@@ -84,6 +84,8 @@ class Asked(Strict):
     """The least difference worth having, in the metric's units."""
     alpha: Inner = 0.05
     power: Inner = 0.8
+    until: Moment | None = None
+    """What was known then is all that there is; None: everything in the tables."""
     begins: Moment | None = None
     """None: the first Monday a day after the data end, at midnight UTC."""
     days: Positive | Auto = "auto"

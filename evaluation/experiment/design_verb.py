@@ -12,10 +12,10 @@ from twotower.cli import Report
 # Options, and whether they are needed, as `twotower.cli.check_action` takes them.
 OPTIONS = {
     "data": True, "output": False, "config": False, "design": False, "metric": False, "effect": False, "alpha": False,
-    "power": False, "begins": False, "days": False, "block-hours": False, "wash-out": False, "stopping": False,
-    "seed": False,
+    "power": False, "until": False, "begins": False, "days": False, "block-hours": False, "wash-out": False,
+    "stopping": False, "seed": False,
 }  # fmt: skip
-SAME = ("design", "metric", "effect", "alpha", "power", "begins", "days", "block_hours", "stopping", "seed")
+SAME = ("design", "metric", "effect", "alpha", "power", "until", "begins", "days", "block_hours", "stopping", "seed")
 FIELDS = {name: name for name in SAME} | {"wash_out": "wash_out_minutes"}
 """Of options, the fields of the file that they replace."""
 
@@ -30,6 +30,7 @@ def configure_design(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--effect", type=float, metavar="X", help="design: the least difference worth having")
     parser.add_argument("--alpha", type=float, metavar="P", help="design: false alarms, two-sided (default 0.05)")
     parser.add_argument("--power", type=float, metavar="P", help="design: chance to find the effect (default 0.8)")
+    parser.add_argument("--until", metavar="TIME", help="design: by what was known then; default: by all there is")
     parser.add_argument("--begins", metavar="TIME", help="design: default, the first Monday a day after the data end")
     parser.add_argument("--days", metavar="N", help="design: how long; auto (default): until the effect is found")
     parser.add_argument("--block-hours", metavar="H", help="design: how long an arm lasts; auto (default)")

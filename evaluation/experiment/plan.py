@@ -128,6 +128,8 @@ class Plan(Strict):
     pauses: tuple[Pause, ...] = ()
     """Blocks that meet one are left out."""
     seed: Annotated[int, Field(ge=0)] = 0
+    salt: Annotated[int, Field(ge=0)] = 0
+    """Customer: of the hash beside the seed, chosen so that the arms' customers called alike often in the past."""
     primary: Primary
     guardrails: tuple[Guardrail, ...] = ()
     secondary: tuple[MetricName, ...] = ()

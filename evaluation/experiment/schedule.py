@@ -9,8 +9,10 @@ day. Of a pair one block is of each arm, so that neither the week's pattern nor 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ WEEK, MINUTE = 7 * DAY, HOUR // 60
 MONDAY = 4 * DAY
 """The first Monday after 1970-01-01, from which weeks are counted."""
 ALONE = -1
+ALIKE, SALTS = 0.005, 200
+"""How far the treatment's share of customers' past contacts may be from the plan's, and salts that are tried."""
 MOST_TRIES = 1000
 SCHEDULES = 64
 """Drawn at once where some are refused."""
@@ -114,15 +118,34 @@ def blocks_of(plan: Plan) -> tuple[Longs, Longs]:
 
 
 def customer_arms(plan: Plan, customers: Iterable[str]) -> Bytes:
-    """The arm of each customer of a plan of the design `customer`, by a hash of the plan's seed and the customer's id:
-    whoever routes needs no list. A contact without a customer goes by its own id."""
+    """The arm of each customer of a plan of the design `customer`, by a hash of the plan's seed and salt and the
+    customer's id: whoever routes needs no list. A contact without a customer goes by its own id."""
     most = 1 << 64
-    salt = f"twotower experiment {plan.seed}\0".encode()
+    salt = f"twotower experiment {plan.seed}{f'.{plan.salt}' if plan.salt else ''}\0".encode()
     found = [
         int.from_bytes(hashlib.blake2b(salt + one.encode(), digest_size=8).digest(), "big") < plan.share * most
         for one in customers
     ]
     return np.where(np.array(found, np.bool_), TREATMENT, CONTROL).astype(np.int8)
+
+
+def balanced(plan: Plan, customers: Sequence[str], contacts: npt.NDArray[Any]) -> tuple[Plan, float]:
+    """The plan with the first salt by which the treatment's share of past contacts is within `ALIKE` of the plan's, the
+    nearest of `SALTS` where none is; and that share. contacts (K,): of each customer.
+
+    Few customers make many contacts. A pool whose customers call more waits longer in every window, which errors by
+    windows do not see; so lots that are as unlike are drawn again (rerandomisation, Morgan & Rubin 2012).
+    """
+    total = max(float(contacts.sum()), 1.0)
+    best, nearest = plan, math.inf
+    for salt in range(SALTS):
+        tried = plan.model_copy(update={"salt": salt})
+        share = float(contacts[customer_arms(tried, customers) == TREATMENT].sum()) / total
+        if abs(share - plan.share) < abs(nearest - plan.share):
+            best, nearest = tried, share
+        if abs(share - plan.share) <= ALIKE:
+            break
+    return best, nearest
 
 
 @dataclass(frozen=True)

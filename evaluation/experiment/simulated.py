@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from evaluation.experiment.frame import CONTROL, OUT
 from evaluation.experiment.plan import Plan
-from evaluation.experiment.schedule import Spans, draw, redraws, spans_of
+from evaluation.experiment.schedule import ALIKE, SALTS, Spans, draw, redraws, spans_of
 from evaluation.experiment.simulated_contacts import Seen, seen
 from evaluation.simulate.centre import HOUR, Centre
 from evaluation.simulate.demand import Demand, at, poisson
@@ -259,11 +259,19 @@ class Experiment:
         return found
 
     def _customers(self, of: Arrived, replication: int) -> Bytes:
-        """The arm of each row's customer, by a coin that stands for the hash (`customers.py`)."""
+        """The arm of each row's customer, by coins that stand for the hash; as `schedule.balanced`, drawn again until
+        the arms' customers are expected to come alike often."""
         rows = int(of.demand.row.max(initial=-1)) + 1
         found = np.zeros(rows, np.int8)
         if self.plan.design == "customer":
             random = np.random.default_rng((self.bed.seed, replication, 94))
-            coins: Any = random.random(int(of.customer.max(initial=0)) + 1) < self.plan.share
+            often = 1 / (np.arange(int(of.customer.max(initial=0)) + 1) + AGAIN)
+            if not self.bed.customers:
+                often = np.ones(len(often))
+            often /= often.sum()
+            for _ in range(SALTS):
+                coins = random.random(len(often)) < self.plan.share
+                if abs(often[coins].sum() - self.plan.share) <= ALIKE:
+                    break
             found[of.demand.row] = coins[of.customer]
         return found

@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation.experiment.plan import read_plan
 from evaluation.truth import Truth
-from loop.demo import BUNDLE, CENTRE, MARKER, PEER, REPORT, SIMULATION, Demo, run_demo
+from loop.demo import BUNDLE, CENTRE, EXPERIMENT, MARKER, PEER, REPORT, SIMULATION, Demo, run_demo
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
 from loop.verb import VERB, one_thread
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
-from twotower.cli import plain
+from twotower.cli import main, plain
 from twotower.clock import parse_time
 from twotower.errors import ConfigError, OutputError
 from twotower.scoring.join import Scored
@@ -29,12 +30,12 @@ QUICK = ("--trainer.max_epochs=1",)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("loop") / "demo", contacts=1000, csas=14, seed=1, options=QUICK)
+    return run_demo(tmp_path_factory.mktemp("loop") / "demo", contacts=1400, csas=14, seed=1, options=QUICK)
 
 
 def test_everything_lies_in_one_folder(demo: Demo) -> None:
     assert {path.name for path in demo.folder.iterdir()} == {
-        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, SIMULATION, MARKER,
+        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, SIMULATION, EXPERIMENT, MARKER,
     }  # fmt: skip
     assert [path.name for path in demo.folder.parent.iterdir()] == ["demo"]
     assert (demo.folder / REPORT / "report.html").is_file()
@@ -42,9 +43,9 @@ def test_everything_lies_in_one_folder(demo: Demo) -> None:
 
 def test_training_saw_nothing_of_the_test(demo: Demo) -> None:
     arrived = Log.load(demo.folder / CENTRE).contacts.arrived_at
-    assert parse_time(demo.until, "until") == arrived[-100]
+    assert parse_time(demo.until, "until") == arrived[-140]
     for bundle in (BUNDLE, PEER):
-        assert int(Matcher.load(demo.folder / bundle).bundle.manifest.window["until"]) <= arrived[-100]
+        assert int(Matcher.load(demo.folder / bundle).bundle.manifest.window["until"]) <= arrived[-140]
     assert not [line for line in demo.evaluation.warnings if "has seen" in line]
 
 
@@ -57,7 +58,7 @@ def test_the_model_stands_beside_the_naive_peer(demo: Demo) -> None:
     for name in (BUNDLE, PEER):
         assert f"{truth.captured[name].captured:.3f} [" in text
         assert f"{truth.of_ceiling(name):.3f}" in text
-    assert truth.captured[BUNDLE].contacts > 90
+    assert truth.captured[BUNDLE].contacts > 125
 
 
 def test_examples_are_what_the_router_would_say(demo: Demo) -> None:
@@ -66,7 +67,7 @@ def test_examples_are_what_the_router_would_say(demo: Demo) -> None:
     assert len(demo.examples) == 3
     for example in demo.examples:
         position = log.contacts.ids.to_pylist().index(example.contact_id)
-        assert position >= 900
+        assert position >= 1260
         scores = rolling.scores(np.array([position]))[0]
         best = [log.csas.ids[int(code)].as_py() for code in np.argsort(-scores, kind="stable")[:3]]
         assert [candidate.csa_id for candidate in example.candidates] == best
@@ -100,6 +101,8 @@ def test_the_report_says_where_everything_is_and_how_long_it_took(demo: Demo) ->
         "match",
         "evaluate",
         "simulate",
+        "design",
+        "experiment",
         "total",
     ):
         assert stage in text
@@ -119,8 +122,34 @@ def test_the_bundle_is_tried_in_a_simulated_centre(demo: Demo) -> None:
     assert "Who waits longer than" in (demo.folder / SIMULATION / "report.html").read_text()
 
 
+def test_it_ends_with_an_experiment_designed_and_read_out(demo: Demo) -> None:
+    tried, folder = demo.experiment, demo.folder / EXPERIMENT
+    assert {path.name for path in folder.iterdir()} == {"plan", "tables", "analysis"}
+    assert read_plan(folder / "plan" / "plan.yaml") == tried.plan
+    assert parse_time(tried.plan.begins) >= parse_time(demo.until)
+    assert tried.analysis.refusals == ()
+    assert tried.analysis.found is not None
+    before, after = tried.rehearsed.truth["resolved"]
+    assert 0.1 < before < 1
+    assert 0.1 < after < 1
+    text = text_report(demo)
+    assert f"{100 * (after - before):+.2f} points of resolution" in text
+    assert tried.analysis.verdict.paragraph in " ".join(text.split())
+    for page in ("plan", "analysis"):
+        assert str(folder / page / "report.html") in text
+        assert "<svg" in (folder / page / "report.html").read_text()
+
+
+def test_the_command_that_it_names_says_the_same(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = [line for line in text_report(demo).splitlines() if line.startswith("again ")]
+    words = line.split("twotower ")[1].split()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["verdict"] == json_report(demo)["experiment"]["verdict"]
+
+
 def test_the_same_seed_gives_the_same_bytes(demo: Demo, tmp_path: Path) -> None:
-    again = run_demo(tmp_path / "demo", contacts=1000, csas=14, seed=1, options=QUICK)
+    again = run_demo(tmp_path / "demo", contacts=1400, csas=14, seed=1, options=QUICK)
     assert again.bundle_id == demo.bundle_id
     files = [path.relative_to(demo.folder) for path in demo.folder.rglob("*") if path.is_file()]
     assert sorted(files) == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*") if path.is_file())

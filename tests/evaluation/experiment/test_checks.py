@@ -120,6 +120,20 @@ def test_hand_overs_in_the_wash_out_may_be_of_either_policy():
     assert said_of(wrong_policy(made, made.frame["washed"].to_numpy())).refusals == ()
 
 
+def test_who_waits_across_a_change_of_arm_is_taken_by_the_policy_that_holds_then():
+    made = make(plan_of())
+    begins = made.schedule["begins_at"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    arms = (made.schedule["arm"] == made.plan.treatment.name).to_numpy()
+    arrived = made.frame["arrived_at"].astype("int64").to_numpy()
+    block = np.searchsorted(begins, arrived, side="right") - 1
+    after = np.minimum(block + 1, len(begins) - 1)
+    late = (begins[after] - arrived < 30 * 60e6) & (arms[after] != arms[block])
+    assert 0.03 < late.mean() < 0.2
+    assert "the schedule was not followed" in refused(wrong_policy(made, late))
+    waited = made.changed(wait_s=np.where(late, 3600.0, made.frame["wait_s"]))
+    assert said_of(wrong_policy(waited, late)).refusals == ()
+
+
 def test_policies_that_nobody_planned_are_refused():
     made = make(plan_of())
     line = refused(made.changed(policy="a person"))

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from evaluation.experiment.frame import CONTROL, OUT, SCHEDULE, TREATMENT
 from evaluation.experiment.plan import Plan
-from evaluation.experiment.schedule import ALONE, blocks_of, customer_arms, draw, place, redraws, spans_of, units_of
+from evaluation.experiment.schedule import (
+    ALIKE,
+    ALONE,
+    balanced,
+    blocks_of,
+    customer_arms,
+    draw,
+    place,
+    redraws,
+    spans_of,
+    units_of,
+)
 from twotower.clock import DAY, HOUR, parse_time
 from twotower.errors import ConfigError
 
@@ -164,6 +175,20 @@ def test_customers_stay_in_their_arm_and_split_as_the_share_says():
     assert abs(found.mean() - 0.3) < 4 * np.sqrt(0.21 / 20000)
     other = customer_arms(plan(design="customer", unit="csa", share=0.3, balance="none", seed=1), ids)
     assert abs(np.corrcoef(found, other)[0, 1]) < 4 / np.sqrt(20000)
+
+
+def test_a_salt_gives_both_arms_customers_who_called_alike_often():
+    ids = [f"k{i}" for i in range(2000)]
+    often = np.round(20_000 / (np.arange(2000) + 20.0)).astype(np.int64)
+    apart = []
+    for seed in range(6):
+        of = plan(design="customer", unit="csa", seed=seed)
+        found, share = balanced(of, ids, often)
+        assert share == pytest.approx(often[customer_arms(found, ids) == 1].sum() / often.sum())
+        assert abs(share - 0.5) <= ALIKE
+        assert found.model_copy(update={"salt": 0}) == of
+        apart.append(abs(often[customer_arms(of, ids) == 1].sum() / often.sum() - 0.5))
+    assert max(apart) > 2 * ALIKE
 
 
 def test_blocks_that_meet_a_pause_are_left_out():
