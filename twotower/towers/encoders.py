@@ -77,7 +77,7 @@ def load_encoder(name: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         with local_folder(name) as folder:
             path = encoder_path(name) if folder is None else str(folder)

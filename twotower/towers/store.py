@@ -140,5 +140,5 @@ def _bare_transformer(facts: dict[str, Any], pad_id: int) -> Backbone:
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(**facts)
-    model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    model = AutoModel.from_config(config)
     return TransformerBackbone(model, int(config.hidden_size), pad_id)
