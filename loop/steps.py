@@ -56,6 +56,8 @@ class Step:
     """JSON: options and digests of what it reads beside `needs`."""
     skip: Callable[[Mapping[str, Done]], str | None] = lambda _: None
     """Why it is not to be done, by what came before; None: it is."""
+    anyway: bool = False
+    """It is done although one that it needs was left out."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,18 @@ class Steps:
                 raise ConfigError(f"step {step.name!r}: needs {missing[0]!r}, which does not come before it")
             known.add(step.name)
 
-    def run(self) -> dict[str, Done]:
+    def run(self, found: dict[str, Done] | None = None) -> dict[str, Done]:
         """All of them; those that were done with the same inputs are not done again. One process at a time: the caller
-        holds a lock. Raises what a step raises; what was done stays done."""
-        found: dict[str, Done] = {}
+        holds a lock. found: is filled, so that who catches what a step raises knows those before it. Raises what a step
+        raises; what was done stays done."""
+        found = {} if found is None else found
         self.folder.mkdir(parents=True, exist_ok=True)
         for partial in self.folder.glob(".*.partial-*"):
             shutil.rmtree(partial)  # of a process that died
         for step in self.steps:
             before = {name: found[name] for name in step.needs}
-            reason = next((f"{one.name} was left out" for one in before.values() if one.skipped is not None), None)
-            reason = reason or step.skip(before)
+            gone = [] if step.anyway else [f"{one.name} was left out" for one in before.values() if one.skipped]
+            reason = gone[0] if gone else step.skip(before)
             if reason is not None:
                 found[step.name] = Done(step.name, "", self.folder, {}, "", 0.0, skipped=reason)
             else:

@@ -57,8 +57,9 @@ class ReplaySpec(Strict):
     begin: Moment = Field(alias="from")
     end: Moment = Field(alias="to")
     """Contacts that arrived in [from, to); ISO 8601 with a time zone."""
-    outcomes: Literal["cross_fitted", "truth"] = "cross_fitted"
-    """`truth`: of a generated centre, by its truth.npz."""
+    outcomes: Literal["cross_fitted", "truth", "by_class"] = "cross_fitted"
+    """`truth`: of a generated centre, by its truth.npz; `by_class`: what was known of classes and CSAs, in no time: for
+    questions of waits, which outcomes have no part in."""
     load: Positive | None = None
     """Work offered for the time on shift: contacts are left out, or put in again, by chance until it is so."""
     interval_minutes: Positive = 30.0
@@ -120,7 +121,12 @@ def replay(spec: ReplaySpec) -> Replay:
     centre = _centre(spec, window, csa, np.where(able, times.mean_s, 0.0)[:, csa], times.sigma, shifts, places)
     centre = replace(centre, patience=of_class)
     notes = [*_notes(window, able, derived), *notes]
-    if spec.outcomes == "truth":
+    known = rates_before(window)[:, csa]
+    if spec.outcomes == "by_class":
+        share = np.clip(known[window.kind[window.rows]], 1e-6, 1 - 1e-6)
+        pairs = np.log(share / (1 - share)).astype(np.float32)
+        notes.append("outcomes: by class and CSA, as known before the window")
+    elif spec.outcomes == "truth":
         pairs = true_logits(spec.tables, window, csa)
         notes.append("outcomes: the generated centre's own truth")
     else:
@@ -128,7 +134,6 @@ def replay(spec: ReplaySpec) -> Replay:
         notes.append(quality.line())
     centre, demand, said = _at_load(spec, window, centre, patient, random)
     nothing = Vectors(np.zeros((0, 0), np.float32), np.zeros((len(csa), 0), np.float32))
-    known = rates_before(window)[:, csa]
     if spec.hard_share:
         can = centre.can[window.kind[window.rows]]
         centre, demand, known = split(centre, demand, known, hardest(pairs, can, spec.hard_share))

@@ -1,0 +1,289 @@
+"""Retraining as named steps: ingest, check, train, export, judge, value, waits, host, gate, register, promote.
+
+Notable: what a step is given is hashed by content, champion's digest included, so a run that was stopped, or is simply
+run again, does what is left and nothing else (`loop/steps.py`). The challenger sees nothing of the newest window, on
+which both are judged, and what was judged is what is promoted. Registering twice is registering once, and a promotion
+names whom it replaces; if that is another by then, nothing moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loop.gate.rules import Check, decided
+from loop.registry.registry import CHAMPION, Registry, Version
+from loop.retrain.merge import merge
+from loop.retrain.spec import RetrainSpec
+from loop.steps import Done, Given, Step, digest_of
+from twotower.bundle.bundle import Bundle
+from twotower.clock import DAY, format_time
+from twotower.errors import ConfigError, DataError
+
+Before = Mapping[str, Done]
+RULES = {"judge": ("ranking", "outcomes", "calibration", "bands"), "value": ("value",), "waits": ("waits",),
+         "host": ("size", "latency")}  # fmt: skip
+FIGURES = "figures.json"
+VERSION = version("twotower-matcher")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where everything comes from and goes to."""
+
+    data: Path
+    feedback: str | None
+    """A store's URL, or the folder of an export; None: nothing beside `data`."""
+    registry: Registry
+    until: int
+    """µs UTC: nothing that became known then or later."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Who is served now."""
+
+    version: Version
+    bundle: Bundle
+
+    @property
+    def folder(self) -> Path:
+        """Of the bundle."""
+        return self.bundle.path
+
+
+@dataclass(frozen=True)
+class Makers:
+    """How a run and a bundle are made; tests put others in their place."""
+
+    train: Callable[[Path, Path, str, RetrainSpec], Mapping[str, Any]]
+    """Tables, output, until, spec; returns facts."""
+    export: Callable[[Path, Path], Any]
+    """Run, output."""
+
+
+def trained(tables: Path, output: Path, until: str, spec: RetrainSpec) -> Mapping[str, Any]:
+    """`twotower train`, which goes on where it was stopped."""
+    from train.run import run_training
+
+    configs = [Path(one) for one in spec.train.configs]
+    done = run_training(tables, output, until, configs, [f"--seed_everything={spec.seed}", *spec.train.options])
+    return {} if done is None else {"objective": done.facts.get("objective"), "resumed": done.resumed}
+
+
+def exported(run: Path, output: Path) -> Any:
+    """`twotower export`."""
+    from export.bundle import export_bundle
+
+    return export_bundle(run, output)
+
+
+REAL = Makers(trained, exported)
+
+
+def champion_of(registry: Registry, cache: Path | None = None) -> Champion | None:
+    """Verified, on this machine; None: nobody is served. Raises BundleError, ConfigError."""
+    version = registry.alias(CHAMPION)
+    return None if version is None else Champion(version, registry.open(version.number, cache))
+
+
+def steps_of(sources: Sources, spec: RetrainSpec, champion: Champion | None, makers: Makers = REAL) -> list[Step]:
+    """All of them, in order. Raises ConfigError for files that cannot be read."""
+    start = sources.until - spec.window_days * DAY
+    against = {"champion": None if champion is None else champion.version.digest}
+    alone = (lambda _: "there is no champion to compare with") if champion is None else partial(_same, champion)
+    judged = {"start": start, "gate": spec.gate.model_dump(mode="json"), "seed": spec.seed, **against}
+    with_bundle = ("ingest", "export")
+    find: dict[str, Callable[[Given], Iterable[Check]]] = {
+        "judge": partial(_judge, champion, start, spec), "value": partial(_value, champion, start, spec),
+        "waits": partial(_waits, champion, sources.until, spec), "host": partial(_host, champion, start, spec),
+    }  # fmt: skip
+    return [
+        Step("ingest", partial(_ingest, sources), (), _read(sources)),
+        Step("check", _check, ("ingest",)),
+        Step(
+            "train", partial(_train, makers, start, spec), ("ingest", "check"),
+            {"start": start, "train": spec.train.model_dump(), "configs": _texts(spec.train.configs),
+             "seed": spec.seed, "version": VERSION},
+        ),
+        Step("export", partial(_export, makers), ("train",), {"version": VERSION}),
+        *(Step(name, partial(_checked, of), with_bundle, judged, alone) for name, of in find.items()),
+        Step("gate", partial(_gate, spec, champion), ("export", *find), {"first": spec.first, **against}, anyway=True),
+        Step("register", partial(_register, sources, champion), ("export", "gate"), {"registry": _place(sources)}),
+        Step(
+            "promote", partial(_promote, sources, spec, champion), ("register", "gate"),
+            {"alias": spec.alias, "registry": _place(sources), **against}, _kept_out,
+        ),
+    ]  # fmt: skip
+
+
+def _same(champion: Champion, before: Before) -> str | None:
+    same = before["export"].said["bundle"] == champion.version.digest
+    return "the new bundle is the champion's, to the bit" if same else None
+
+
+def _kept_out(before: Before) -> str | None:
+    return None if before["gate"].said["passed"] else "the gate kept the challenger out"
+
+
+def _place(sources: Sources) -> list[str]:
+    return [sources.registry.place, sources.registry.store.root, sources.registry.model]
+
+
+def _texts(files: Sequence[str]) -> list[str]:
+    try:
+        return [hashlib.sha256(Path(one).read_bytes()).hexdigest() for one in files]
+    except OSError as error:
+        raise ConfigError(f"train.configs: {error.filename}: {error.strerror}") from None
+
+
+def _read(sources: Sources) -> dict[str, Any]:
+    """What the tables are made from: folders by content; a store's rows until a moment are always the same."""
+    if not sources.data.is_dir():
+        raise ConfigError(f"--data {sources.data}: no such folder")
+    feedback = sources.feedback
+    if feedback is not None and "://" not in feedback:
+        if not Path(feedback).is_dir():
+            raise ConfigError(f"--feedback {feedback}: no such folder; name an export, or a store's URL")
+        feedback = digest_of(Path(feedback))
+    return {"data": digest_of(sources.data), "feedback": feedback, "until": sources.until}
+
+
+def _ingest(sources: Sources, given: Given) -> dict[str, Any]:
+    """Tables, feedback included, as they were known."""
+    folders = [sources.data]
+    if sources.feedback is not None:
+        if "://" in sources.feedback:
+            folders.append(_exported(sources, given.scratch / "feedback"))
+        else:
+            folders.append(Path(sources.feedback))
+    rows = merge(folders, given.folder, sources.until)
+    return {"rows": rows, "until": format_time(sources.until)}
+
+
+def _exported(sources: Sources, folder: Path) -> Path:
+    from serve.store.export import export
+    from serve.store.store import existing
+
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that died
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    csas = sources.data / "csas.parquet"
+    with existing(str(sources.feedback)) as engine:
+        export(engine, folder, until=sources.until, csas=csas if csas.is_file() else None)
+    return folder
+
+
+def _check(given: Given) -> dict[str, Any]:
+    from twotower.tables.check import check
+
+    findings, figures = check(given.before["ingest"].folder)
+    if len(findings):
+        lines = findings.text().splitlines()
+        more = f" ({len(findings)} in all; `twotower check` names them)" if len(findings) > 1 else ""
+        raise DataError(f"the tables break the contract: {lines[0]}{more}")
+    (given.folder / FIGURES).write_text(json.dumps(figures, indent=1, default=str) + "\n", encoding="utf-8")
+    return {"contacts": len_of(figures)}
+
+
+def len_of(figures: Mapping[str, Mapping[str, Any]]) -> int:
+    """Contacts that the check counted."""
+    return int(figures.get("contacts", {}).get("rows", 0))
+
+
+def _train(makers: Makers, start: int, spec: RetrainSpec, given: Given) -> Mapping[str, Any]:
+    """In the step's scratch, from whose checkpoints it goes on; a run that appeared there is whole."""
+    run = given.scratch / "run"
+    facts: Mapping[str, Any] = {}
+    if not run.is_dir():
+        facts = makers.train(given.before["ingest"].folder, run, format_time(start), spec)
+    shutil.copytree(run, given.folder / "run")
+    return {"objective": facts.get("objective")}
+
+
+def _export(makers: Makers, given: Given) -> dict[str, Any]:
+    makers.export(given.before["train"].folder / "run", given.folder / "bundle")
+    bundle = Bundle.open(given.folder / "bundle")
+    return {"bundle": bundle.manifest.id}
+
+
+def _checked(find: Callable[[Given], Iterable[Check]], given: Given) -> dict[str, Any]:
+    """Rules that one way of comparing decides, as JSON."""
+    found = [check.as_json() for check in find(given)]
+    return {"checks": found}
+
+
+def _both(champion: Champion | None, given: Given) -> tuple[Path, Path, Path]:
+    assert champion is not None  # noqa: S101 — steps that compare are left out without one
+    return champion.folder, given.before["export"].folder / "bundle", given.before["ingest"].folder
+
+
+def _judge(champion: Champion | None, start: int, spec: RetrainSpec, given: Given) -> Iterable[Check]:
+    from loop.gate.judged import checks, judged
+
+    one, other, tables = _both(champion, given)
+    return checks(judged(one, other, tables, start, spec.seed), spec.gate, spec.seed)
+
+
+def _value(champion: Champion | None, start: int, spec: RetrainSpec, given: Given) -> Iterable[Check]:
+    from loop.gate.valued import checks
+
+    return checks(*_both(champion, given), start, spec.gate, spec.seed)
+
+
+def _waits(champion: Champion | None, end: int, spec: RetrainSpec, given: Given) -> Iterable[Check]:
+    from loop.gate.waited import checks
+
+    return checks(*_both(champion, given), end, spec.gate, spec.seed)
+
+
+def _host(champion: Champion | None, start: int, spec: RetrainSpec, given: Given) -> Iterable[Check]:
+    from evaluation.simulate.replay_bundle import fields_of
+    from evaluation.simulate.replay_window import window_of
+    from loop.gate.served import CONTACTS, checks
+    from twotower.tables.log import Log
+
+    one, other, tables = _both(champion, given)
+    log = Log.load(tables)
+    last = int(log.contacts.arrived_at[-1]) + 1
+    return checks(one, other, fields_of(window_of(log, start, last))[:CONTACTS], spec.gate)
+
+
+def _gate(spec: RetrainSpec, champion: Champion | None, given: Given) -> dict[str, Any]:
+    """All rules together; without a champion what the file says of a first bundle."""
+    if champion is None:
+        passes = spec.first == "promote"
+        said = "there is no champion: the first bundle " + ("is promoted" if passes else "waits to be promoted by hand")
+        return {"passed": passes, "lines": [said], "checks": []}
+    if given.before["export"].said["bundle"] == champion.version.digest:
+        said = "the new bundle is the champion's, to the bit: there is nothing to decide"
+        return {"passed": False, "lines": [said], "checks": []}
+    rows = [row for name in RULES for row in given.before[name].said["checks"]]
+    decision = decided([Check(**row) for row in rows])
+    return {"passed": decision.passed, "lines": decision.lines(), "checks": rows}
+
+
+def _register(sources: Sources, champion: Champion | None, given: Given) -> dict[str, Any]:
+    """A version of its own for who was kept out as well, with what the gate said."""
+    passed = given.before["gate"].said["passed"]
+    tags = {"twotower.gate": "passed" if passed else "kept out", "twotower.until": format_time(sources.until)}
+    parent = None if champion is None else champion.version.number
+    made = sources.registry.register(given.before["export"].folder / "bundle", tags, parent)
+    return {"version": made.number, "bundle": made.digest}
+
+
+def _promote(sources: Sources, spec: RetrainSpec, champion: Champion | None, given: Given) -> dict[str, Any]:
+    number = int(given.before["register"].said["version"])
+    now = sources.registry.alias(spec.alias)
+    if now is None or now.number != number:  # else it was cut off after it had happened
+        if spec.alias == CHAMPION:
+            sources.registry.promote(number, CHAMPION, None if champion is None else champion.version.number)
+        else:
+            sources.registry.promote(number, spec.alias)
+    return {"alias": spec.alias, "version": number}
