@@ -27,7 +27,7 @@ KEYS = {
 
 STARTS = {"contacts": "arrived_at", "interactions": "assigned_at", "csas": "valid_from", "decisions": "decided_at"}
 LATER = {"contacts": ("abandoned_at",), "interactions": ("ended_at",), "csas": ("left_at",)}
-OUTCOMES = ("resolved", "csat", "quality_score", "handle_time_s", "transferred", "known_at")
+OUTCOMES = ("resolved", "csat", "quality_score", "handle_time_s", "transferred")
 
 
 def merge(folders: Sequence[Path], output: Path, until: int) -> dict[str, int]:
@@ -77,7 +77,8 @@ def _known(table: pa.Table, name: str, until: int) -> pa.Table:
 
 
 def _untold(table: pa.Table, moment: pa.Scalar) -> pa.Table:
-    """Hand-overs whose outcomes became known at a moment or later have none."""
+    """Hand-overs whose outcomes became known at a moment or later have none, but still say when: a null would be read
+    as known when they ended."""
     told = [table[name] for name in ("known_at", "ended_at") if name in table.column_names]
     if not told:
         return table
