@@ -19,7 +19,7 @@ from evaluation.experiment.estimate import Estimate, estimate_in
 from evaluation.experiment.frame import FRAME
 from evaluation.experiment.guards import Guard, Secondary, guard, secondary
 from evaluation.experiment.monitor import path
-from evaluation.experiment.outcomes import OF_CELLS, Outcome
+from evaluation.experiment.outcomes import OF_CELLS, OF_HANDOVERS, Outcome
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.sensitivity import Other, sensitivity
 from evaluation.experiment.spans import Spans, micros, spans_of
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWS = 5000
-OUTCOMES = ("resolved", "csat", "quality", "handle_minutes", "transferred")
-"""What is known `mature_days` after a contact."""
 SUSPECT = 0.01
 """p below which a reader is told of carry-over or of an effect that changes with time."""
 
@@ -151,7 +149,7 @@ def as_known(
     frame = frame.assign(arm=np.where(inside, frame["arm"].to_numpy(np.int8), np.int8(-1)))
     young = inside & (arrived > until - int(plan.mature_days * DAY))
     if plan.mature_days and young.any():
-        frame = frame.assign(**{name: frame[name].where(~young) for name in OUTCOMES})
+        frame = frame.assign(**{name: frame[name].where(~young) for name in OF_HANDOVERS})
         notes.append(
             f"{int(young.sum()):,} contacts are younger than {plan.mature_days:g} days: their outcomes count as not "
             "known"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from evaluation.experiment.effects import Means, Setting
 from evaluation.experiment.frame import CONTROL, TREATMENT
-from evaluation.experiment.outcomes import OF_CELLS, Outcome
+from evaluation.experiment.outcomes import OF_CELLS, Outcome, outcome_of
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import Spans
 from twotower.clock import DAY, SECOND, format_time, parse_time
@@ -28,8 +28,8 @@ Status = Literal["passed", "refused", "note"]
 
 MISMATCH = 0.001
 """p below which arms did not get the contacts they should (Fabijan et al. 2019, KDD)."""
-KNOWN_APART = 0.02
-"""Difference of the arms' shares of known outcomes from which one is told."""
+KNOWN_APART, TOO_FAR_APART = 0.02, 0.05
+"""Difference of the arms' shares of known outcomes from which one is told, and from which there is no answer."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ def _arms(setting: Setting) -> Iterator[Check]:
 def _measured(setting: Setting, outcomes: dict[str, Outcome]) -> Iterator[Check]:
     """Primary metric and guardrails are known in both arms; a guardrail that nobody measured at all is said
     elsewhere."""
-    plan, cells = setting.plan, setting.cells
+    plan = setting.plan
     for metric in dict.fromkeys((plan.primary.metric, *(guard.metric for guard in plan.guardrails))):
         if metric not in outcomes:
             continue
-        some = [int((outcomes[metric].n[cells.arm == a] > 0).sum()) for a in (CONTROL, TREATMENT)]
-        if metric != plan.primary.metric and not any(some):
+        some = setting.known_in(metric, outcomes[metric])
+        if metric != plan.primary.metric and not (outcomes[metric].n > 0).any():
             continue
         arms = ((CONTROL, plan.control.name), (TREATMENT, plan.treatment.name))
         less = [name for a, name in arms if some[a] < 2]
@@ -112,16 +112,33 @@ def _measured(setting: Setting, outcomes: dict[str, Outcome]) -> Iterator[Check]
 
 
 def _known_apart(setting: Setting, metric: str) -> Iterator[Check]:
-    """Outcomes that are known more often in one arm."""
-    from evaluation.experiment.outcomes import outcome_of
+    """Outcomes that are known more often in one arm: who is not known may differ, and no design undoes that.
 
-    known = (~np.isnan(setting.column(metric))).astype(np.float64)
-    if known.all():
+    Errors are the design's, and not less than those of as many contacts drawn one by one: few cells may agree by
+    chance.
+    """
+    could, known = setting.could(metric), ~np.isnan(setting.column(metric))
+    if known[could].all():
         return
-    told = Means(setting, outcome_of(setting.cells, metric, known)).difference()
-    if abs(told.value) > KNOWN_APART and told.p() < MISMATCH:
-        said = f"{metric} is known of {told.value:+.1%} more contacts of the treatment; what is not known may differ"
+    arm = setting.cells.arm[setting.cells.of]
+    n = np.array([(could & (arm == a)).sum() for a in (CONTROL, TREATMENT)])
+    many = np.array([(known & could & (arm == a)).sum() for a in (CONTROL, TREATMENT)])
+    told = Means(setting, outcome_of(setting.cells, metric, known.astype(np.float64)), could).difference()
+    pooled = many.sum() / n.sum()
+    least = math.sqrt(pooled * (1 - pooled) * float((1 / n).sum()))
+    p = replace(told, se=max(told.se, least)).p()
+    control, treatment = many / n
+    if abs(treatment - control) <= KNOWN_APART or p >= MISMATCH:
+        return
+    plan = setting.plan
+    said = (
+        f"{metric} is known of {control:.1%} of contacts in arm {plan.control.name!r} and of {treatment:.1%} in arm "
+        f"{plan.treatment.name!r} (p {p:.2g}); who is not known may differ"
+    )
+    if abs(treatment - control) <= TOO_FAR_APART:
         yield Check(f"{metric} known", "note", said)
+        return
+    yield Check(f"{metric} known", "refused", f"{said}; find out why, or set mature_days so that both arms are known")
 
 
 def _ratio(setting: Setting) -> Check:

@@ -231,12 +231,78 @@ def test_a_guardrail_that_nobody_measured_is_said_and_cannot_be_held():
     assert found.verdict.action != "ship"
 
 
-def test_outcomes_that_are_known_more_often_in_one_arm_are_said():
-    made = make(plan_of())
-    known = np.random.default_rng(0).random(len(made.frame)) < np.where(made.frame["arm"] == 1, 0.95, 0.6)
-    found = said_of(made.changed(resolved=np.where(known, made.frame["resolved"], np.nan)))
+def known_of(made: Made, control: float, treatment: float, metric: str = "resolved", seed: int = 0) -> Made:
+    """With a metric that is known of some shares of the arms' contacts, but of all who gave up."""
+    known = np.random.default_rng(seed).random(len(made.frame)) < np.where(made.frame["arm"] == 1, treatment, control)
+    return made.changed(**{metric: np.where(known | (made.frame["abandoned"] == 1), made.frame[metric], np.nan)})
+
+
+LOST = World(abandoned=(0.1, 0.1))
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_who_gave_up_does_not_make_an_outcome_known(design):
+    """Of who gave up it is written that nothing was resolved; of all others in the treatment nothing is."""
+    made = known_of(make(plan_of(design), LOST), 1.0, 0.0)
+    assert (made.frame.loc[made.frame["arm"] == 1, "resolved"] == 0).sum() > 100
+    assert refused(made) == "resolved is known in less than two cells of arm 'matched'"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_experiment_of_which_only_who_gave_up_is_known_is_refused():
+    made = make(plan_of(guardrails=[{"metric": "wait_s", "better": "lower", "margin": 10}]), LOST)
+    assert refused(known_of(made, 0.0, 0.0)) == "resolved is known in less than two cells of either arm"
+    nobody = made.changed(csa_id=None, policy=None, resolved=0.0, abandoned=1.0, handle_minutes=np.nan)
+    assert refused(nobody) == "resolved is known in less than two cells of either arm"
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_outcomes_that_are_known_much_more_often_in_one_arm_are_refused(design):
+    line = refused(known_of(make(plan_of(design), LOST), 0.6, 0.95))
+    assert line.startswith("resolved is known of 6")
+    assert "% of contacts in arm 'queue' and of 9" in line
+    assert line.endswith("who is not known may differ; find out why, or set mature_days so that both arms are known")
+
+
+def test_a_guardrail_that_is_known_much_more_often_in_one_arm_is_refused():
+    made = make(plan_of(guardrails=[{"metric": "csat", "better": "higher", "margin": 0.1}]))
+    assert "csat is known of" in refused(known_of(made.changed(csat=4.0 + made.frame["resolved"]), 0.5, 0.3, "csat"))
+
+
+def test_outcomes_that_are_known_a_little_more_often_in_one_arm_are_said():
+    found = said_of(known_of(make(plan_of(), World(contacts=12_000)), 0.99, 0.955))
+    assert found.found is not None
     [note] = [one for one in found.checks if one.status == "note"]
-    assert "resolved is known of +3" in note.said
+    assert "resolved is known of 98.7% of contacts in arm 'queue' and of 95.5% in arm 'matched'" in note.said
+
+
+def test_outcomes_that_are_unknown_by_chance_refuse_nothing():
+    """Few contacts, of which half are known, and cells that agree by chance."""
+    for seed in range(20):
+        made = make(plan_of("cluster"), World(contacts=200), seed)
+        found = analyse(made.plan, made.schedule, known_of(made, 0.5, 0.5, seed=seed).frame, draws=50)
+        assert found.refusals == ()
+
+
+def known_after(made: Made, days: float, look: int) -> Made:
+    """Outcomes of the treatment take so many days."""
+    late = (made.frame["arm"] == 1) & (made.frame["arrived_at"].astype("int64") > look - days * DAY)
+    return made.changed(resolved=made.frame["resolved"].where(~late))
+
+
+@pytest.mark.parametrize("look", ["2026-03-05T00:00:00Z", "2026-03-16T00:00:00Z"])
+def test_an_outcome_that_takes_a_day_longer_in_one_arm_refuses_nothing(look):
+    """What is not known is of few blocks then, whose arms were drawn."""
+    made = make(plan_of(), World(contacts=12_000))
+    assert said_of(known_after(made, 1.0, parse_time(look)), at=parse_time(look)).refusals == ()
+
+
+def test_an_outcome_that_takes_days_longer_in_one_arm_needs_days_for_both():
+    for mature, refusals in ((0.0, 1), (5.0, 0)):
+        made = make(plan_of(mature_days=mature), World(contacts=12_000))
+        found = said_of(known_after(made, 5.0, parse_time(made.plan.ends)), data_end=parse_time(made.plan.ends))
+        assert len(found.refusals) == refusals
+    assert found.found is not None
 
 
 # Time
