@@ -192,30 +192,79 @@ def _followed(setting: Setting) -> Iterator[Check]:
     """Whether hand-overs were chosen by their arm's policy."""
     cells, plan = setting.cells, setting.plan
     policies = setting.frame["policy"].to_numpy(object)
-    whose = policy_arms(plan, policies)
-    if plan.design == "customer":
-        whose = _by_pool(setting, whose)
-    elif plan.design == "switchback":
-        whose = np.where(_in_time(setting), whose, -1)
+    taken = cells.counted & ~setting.frame["csa_id"].isna().to_numpy()
+    told, whose = _told(policies), policy_arms(plan, policies)
+    in_time = _in_time(setting) if plan.design == "switchback" else np.ones(len(told), np.bool_)
+    named = np.flatnonzero(taken & told & in_time)
+    neither = named[whose[named] < 0]
+    whose = _by_pool(setting, whose) if plan.design == "customer" else np.where(in_time, whose, -1)
     rows = np.flatnonzero(cells.counted & (whose >= 0))
-    taken = np.flatnonzero(cells.counted & ~setting.frame["csa_id"].isna().to_numpy())
-    if not len(rows) and all(name is None or name != name for name in policies[taken]):
+    if not len(rows) and not len(named):
         yield Check("schedule followed", "note", "no hand-over says which policy chose, so it cannot be checked")
         return
     arm = cells.arm[cells.of[rows]]
     for a, asked in ((CONTROL, plan.control), (TREATMENT, plan.treatment)):
         if not (whose[rows[arm == a]] == a).any():
-            seen = sorted({str(name) for name in policies[taken[cells.arm[cells.of[taken]] == a]]})[:3]
-            said = (
-                f"no hand-over in arm {asked.name!r} is by {' or '.join(asked.policies)}; there are {', '.join(seen)}"
-            )
+            seen = _names(policies[named[cells.arm[cells.of[named]] == a]])
+            there = f"there are {seen}" if seen else "none there says which policy chose"
+            said = f"no hand-over in arm {asked.name!r} is by {' or '.join(asked.policies)}; {there}"
             yield Check("schedule followed", "refused", f"{said}; correct the arm's policies in the plan")
             return
     yield _as_planned(setting, rows, whose)
-    if len(rows) < 0.5 * len(taken):
+    yield _by_neither(setting, named, neither, _names(policies[neither]))
+    yield from _untold(setting, np.flatnonzero(taken), told)
+
+
+def _told(policies: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """(N,) that say which policy chose."""
+    import pandas as pd
+
+    told: npt.NDArray[np.bool_] = ~np.asarray(pd.isna(policies), np.bool_) & (policies != "")
+    return told
+
+
+def _names(policies: npt.NDArray[np.object_]) -> str:
+    """The first few."""
+    names = sorted({str(name) for name in policies})
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _by_neither(
+    setting: Setting, named: npt.NDArray[np.int64], neither: npt.NDArray[np.int64], names: str
+) -> Check:
+    """Hand-overs by policies that the plan gives to no arm, of each arm and in the worst cell: what chose there is not
+    what was asked about."""
+    cells, plan = setting.cells, setting.plan
+    many, bad, tolerated = cells.total(named), cells.total(neither), plan.not_followed
+    shares = [float(bad[cells.arm == a].sum() / max(many[cells.arm == a].sum(), 1)) for a in (CONTROL, TREATMENT)]
+    worst = _worst(many, bad, tolerated)
+    good = max(shares) <= tolerated and not _surely(many[worst], bad[worst], tolerated, len(many))
+    said = (
+        f"{shares[0]:.2%} of hand-overs in arm {plan.control.name!r} and {shares[1]:.2%} in arm "
+        f"{plan.treatment.name!r} are by policies of neither, at most {tolerated:.2%} tolerated"
+    )
+    block = f"there are {names}; {_place(setting, worst, many, bad)}; list in the plan what belongs to an arm"
+    return _check("policies of neither arm", good, said, f"{said}; {block}")
+
+
+def _untold(setting: Setting, taken: npt.NDArray[np.int64], told: npt.NDArray[np.bool_]) -> Iterator[Check]:
+    """Hand-overs that do not say which policy chose, so that nobody knows whether the schedule was followed."""
+    cells, plan = setting.cells, setting.plan
+    many, silent = cells.total(taken), cells.total(taken[~told[taken]])
+    shares = [float(silent[cells.arm == a].sum() / max(many[cells.arm == a].sum(), 1)) for a in (CONTROL, TREATMENT)]
+    if max(shares) > plan.not_followed:
         yield Check(
-            "policies", "note", f"only {len(rows) / len(taken):.0%} of hand-overs say that an arm's policy chose"
-        )
+            "policies", "note",
+            f"{shares[0]:.0%} of hand-overs in arm {plan.control.name!r} and {shares[1]:.0%} in arm "
+            f"{plan.treatment.name!r} do not say which policy chose, so of these it cannot be checked",
+        )  # fmt: skip
+
+
+def _place(setting: Setting, worst: int, many: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> str:
+    """The worst cell in words."""
+    cells = setting.cells
+    where = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
+    return f"worst is {where}: {bad[worst]:.0f} of {many[worst]:.0f}"
 
 
 def _in_time(setting: Setting) -> npt.NDArray[np.bool_]:
@@ -237,9 +286,8 @@ def _as_planned(setting: Setting, rows: npt.NDArray[np.int64], whose: npt.NDArra
     worst = _worst(many, bad, tolerated)
     good = share <= tolerated and not _surely(many[worst], bad[worst], tolerated, len(many))
     said = f"{share:.2%} of hand-overs by the other arm's policy, at most {tolerated:.2%} tolerated"
-    place = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
-    block = f"worst is {place}: {bad[worst]:.0f} of {many[worst]:.0f}"
-    return _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
+    place = _place(setting, worst, many, bad)
+    return _check("schedule followed", good, said, f"the schedule was not followed: {said}; {place}")
 
 
 def _by_pool(setting: Setting, whose: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

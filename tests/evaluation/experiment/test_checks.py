@@ -148,11 +148,51 @@ def test_no_policies_at_all_cannot_be_checked_and_that_is_said():
     assert any(one.status == "note" and "cannot be checked" in one.said for one in found.checks)
 
 
-def test_few_policies_are_said():
+def test_hand_overs_that_do_not_say_which_policy_chose_are_said():
     made = make(plan_of())
-    few = made.changed(policy=made.frame["policy"].where(np.arange(len(made.frame)) % 4 == 0, "a person"))
-    found = said_of(few)
-    assert any(one.name == "policies" and "25%" in one.said for one in found.checks)
+    few = said_of(made.changed(policy=made.frame["policy"].where(np.arange(len(made.frame)) % 4 == 0)))
+    [note] = [one for one in few.checks if one.name == "policies"]
+    assert note.status == "note"
+    assert "75% of hand-overs in arm 'queue' and 75% in arm 'matched' do not say which policy chose" in note.said
+    assert few.refusals == ()
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+@pytest.mark.parametrize(("share", "good"), [(0.9, False), (0.03, False), (0.01, True)])
+def test_hand_overs_of_one_arm_by_policies_of_neither_are_refused(design, share, good):
+    """The rest follows the schedule, so that none is by the other arm's policy."""
+    made = make(plan_of(design))
+    some = (np.random.default_rng(0).random(len(made.frame)) < share) & (made.frame["arm"] == 1)
+    manual = made.changed(policy=np.where(some, "manual", made.frame["policy"]))
+    if good:
+        assert said_of(manual).refusals == ()
+        return
+    line = refused(manual)
+    assert line.startswith("0.00% of hand-overs in arm 'queue' and ")
+    assert "are by policies of neither, at most 2.00% tolerated; there are manual; worst is " in line
+
+
+def test_a_block_that_a_policy_of_neither_arm_had_is_enough():
+    made = make(plan_of(), World(contacts=8000))
+    big = made.frame[~made.frame["washed"]]["block"].value_counts().index[0]
+    some = (made.frame["block"] == big) & (np.arange(len(made.frame)) % 3 == 0)
+    assert "there are manual" in refused(made.changed(policy=np.where(some, "manual", made.frame["policy"])))
+
+
+def test_a_policy_that_is_listed_with_its_arm_is_the_arms():
+    made = make(plan_of(treatment={"name": "matched", "policies": ["bundle", "manual"]}))
+    some = (np.arange(len(made.frame)) % 3 == 0) & (made.frame["arm"] == 1)
+    assert said_of(made.changed(policy=np.where(some, "manual", made.frame["policy"]))).refusals == ()
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, ""])
+def test_an_arm_that_does_not_say_which_policy_chose_is_refused_in_words(nothing):
+    made = make(plan_of())
+    policy = made.frame["policy"].astype(object).where(made.frame["arm"] == 1, nothing)
+    assert refused(made.changed(policy=policy)) == (
+        "no hand-over in arm 'queue' is by fifo; none there says which policy chose; correct the arm's policies in the "
+        "plan"
+    )
 
 
 def test_csas_of_the_other_pool_are_not_followed_whatever_the_policy():
