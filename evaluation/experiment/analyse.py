@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.experiment.bands import Band, bands
-from evaluation.experiment.checks import Check, of_data, of_schedule, of_time
+from evaluation.experiment.checks import Check, of_blocks, of_data, of_schedule, of_time
 from evaluation.experiment.effects import Setting, setting_of
 from evaluation.experiment.estimate import Estimate, estimate_in
 from evaluation.experiment.frame import FRAME
@@ -98,12 +98,13 @@ def analyse(
     data_end: int | None = None,
     notes: tuple[str, ...] = (),
     draws: int = DRAWS,
+    first: tuple[Check, ...] = (),
 ) -> Analysis:
     """Of a frame that tables or a simulation made.
 
     schedule, frame: columns of `frame.SCHEDULE` and `frame.FRAME`; blocks: metrics of cells (`measured_blocks`); at: an
     interim look, µs UTC, default the plan's end; data_end: until when things were written down, default the last
-    arrival. Raises DataError for a schedule or frame that is none.
+    arrival; first: checks that come before these. Raises DataError for a schedule or frame that is none.
     """
     absent = [name for name in FRAME if name not in frame]
     if absent:
@@ -111,11 +112,15 @@ def analyse(
     spans = spans_of(plan, schedule)
     ends = parse_time(plan.ends)
     look = ends if at is None else min(at, ends)
-    last = int(micros(frame["arrived_at"]).max()) if len(frame) else parse_time(plan.begins)
-    checks = [*of_schedule(plan, spans), *of_time(plan, look, last if data_end is None else data_end)]
+    arrived = micros(frame["arrived_at"])
+    if data_end is None:
+        data_end = int(arrived.max()) if len(frame) else parse_time(plan.begins)
+    checks = [*first, *of_schedule(plan, spans), *of_time(plan, look, data_end)]
+    if all(one.status != "refused" for one in checks):
+        checks += of_blocks(plan, spans, arrived, look, data_end)
     if any(one.status == "refused" for one in checks):
         return Analysis(plan, look, tuple(checks), notes, refused(checks), None)
-    known, spans, told = as_known(plan, spans, frame, look, last if data_end is None else data_end)
+    known, spans, told = as_known(plan, spans, frame, look, data_end)
     setting = setting_of(plan, spans, known, blocks, draws)
     outcomes = outcomes_of(setting)
     checks += of_data(setting, outcomes)

@@ -75,6 +75,45 @@ def of_time(plan: Plan, look: int, data_end: int) -> list[Check]:
     ]
 
 
+def of_blocks(plan: Plan, spans: Spans, arrived: npt.NDArray[np.int64], look: int, data_end: int) -> list[Check]:
+    """Whether the blocks are there that had ended at the look: one at least, and nothing of more than one after the
+    last record. Hours in which hardly anybody arrives are not missed: that nobody came must be less likely than 0.001.
+
+    arrived (N,): of contacts; all in µs UTC.
+    """
+    if plan.design == "cluster":
+        return []
+    begins, first = np.unique(spans.begins, return_index=True)
+    ends = spans.ends[first]
+    over = ends <= look
+    if not over.any():
+        when = f"the first of the schedule ends at {format_time(int(ends.min()))}"
+        said = f"no block had ended at {format_time(look)}, {when}; look later, or give the schedule of this plan"
+        return [Check("blocks", "refused", said)]
+    missed = np.flatnonzero(over & ((begins + ends) // 2 > data_end))
+    usual = np.array([_usual(arrived, max(int(begins[i]), data_end + 1), int(ends[i])) for i in missed])
+    missed = missed[usual > 0]
+    if math.exp(-usual.sum()) >= MISMATCH:
+        return [Check("blocks", "passed", "data reach into the last one")]
+    many = int((begins[missed] > data_end).sum())
+    block = "block" if len(missed) == 1 else "blocks"
+    said = (
+        f"nothing was written down after {format_time(data_end)}, so that {len(missed)} {block} from "
+        f"{format_time(int(begins[missed[0]]))} on {'is' if len(missed) == 1 else 'are'} missing or less than half there"
+    )
+    if many <= 1:
+        return [Check("blocks", "note", said)]
+    again = "" if plan.stopping.rule == "fixed" else ", or --at for an interim look"
+    return [Check("blocks", "refused", f"{said}; give newer tables{again}")]
+
+
+def _usual(arrived: npt.NDArray[np.int64], begins: int, ends: int) -> float:
+    """Contacts that arrive at such hours of that day of the week, or of any day before a week is over."""
+    before = begins - int(arrived.min(initial=begins))
+    every = 7 * DAY if before >= 7 * DAY else DAY
+    return float(((arrived - begins) % every < ends - begins).sum()) / max(before / every, 1.0)
+
+
 def of_data(setting: Setting, outcomes: dict[str, Outcome]) -> list[Check]:
     """Whether contacts are where the schedule puts them, and whether what decides was measured in both arms."""
     found = list(_arms(setting))

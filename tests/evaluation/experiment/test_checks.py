@@ -12,7 +12,7 @@ from evaluation.experiment.checks import of_data, policy_arms
 from evaluation.experiment.effects import setting_of
 from evaluation.experiment.spans import spans_of
 from tests.evaluation.experiment.made import Made, World, make, plan_of
-from twotower.clock import DAY, parse_time
+from twotower.clock import DAY, HOUR, format_time, parse_time
 from twotower.errors import DataError
 
 
@@ -372,9 +372,75 @@ def test_data_that_end_before_the_plan_are_refused():
     assert said_of(early, at=parse_time("2026-03-12T00:00:00Z")).refusals == ()
 
 
-def test_data_that_end_within_a_day_of_the_plan_are_whole():
+def until(made: Made, moment: int) -> Made:
+    """Nothing from after a moment, µs UTC."""
+    return made.rows((made.frame["arrived_at"].astype("int64") < moment).to_numpy())
+
+
+@pytest.mark.parametrize(("hours", "blocks"), [(23.5, 6), (9.0, 2)])
+def test_a_plan_whose_last_blocks_are_missing_is_refused(hours, blocks):
     made = make(plan_of())
-    assert said_of(made, data_end=parse_time(made.plan.ends) - DAY + 1).refusals == ()
+    end = parse_time(made.plan.ends) - int(hours * HOUR)
+    line = refused(until(made, end), data_end=end)
+    assert line.startswith(f"nothing was written down after {format_time(end)}, so that {blocks} blocks from 2026-03-1")
+    assert line.endswith("are missing or less than half there; give newer tables, or --at for an interim look")
+
+
+@pytest.mark.parametrize(
+    ("design", "hours", "said"),
+    [
+        ("switchback", 5.0, "1 block from 2026-03-15T20:00:00Z on is missing"),
+        ("switchback", 3.0, "1 block from 2026-03-15T20:00:00Z on is missing or less than half there"),
+        ("switchback", 1.0, None),
+        ("customer", 23.5, "1 block from 2026-03-15T00:00:00Z on is missing or less than half there"),
+        ("cluster", 23.5, None),
+    ],
+)
+def test_a_block_that_is_missing_at_the_end_is_said(design, hours, said):
+    made = make(plan_of(design))
+    end = parse_time(made.plan.ends) - int(hours * HOUR)
+    found = said_of(until(made, end), data_end=end)
+    assert found.refusals == ()
+    assert [said in one.said for one in found.checks if one.name == "blocks" and one.status == "note"] == [True] * (
+        said is not None
+    )
+
+
+def test_a_centre_that_is_closed_at_night_misses_nothing():
+    """Of blocks of two hours six end between eight in the evening and the plan's end at eight in the morning."""
+    made = make(plan_of(block_hours=2.0, ends="2026-03-16T08:00:00Z"))
+    hour = made.frame["arrived_at"].dt.hour
+    closed = made.rows(((hour >= 8) & (hour < 20)).to_numpy())
+    found = said_of(closed)
+    assert found.refusals == ()
+    assert not any(one.name == "blocks" and one.status == "note" for one in found.checks)
+    evening = parse_time("2026-03-15T15:30:00Z")
+    assert "so that 2 blocks from 2026-03-15T16:00:00Z on are missing" in refused(until(closed, evening))
+
+
+def test_a_centre_of_few_contacts_misses_nothing_where_nobody_came_by_chance():
+    made = make(plan_of(block_hours=1.0, wash_out_minutes=0.0), World(contacts=300))
+    evening = parse_time("2026-03-15T19:00:00Z")
+    assert said_of(until(made, evening), data_end=evening).refusals == ()
+
+
+@pytest.mark.parametrize("design", ["switchback", "customer"])
+def test_a_look_before_the_first_block_has_ended_is_refused(design):
+    made = make(plan_of(design))
+    line = refused(made, at=parse_time("2026-03-02T03:00:00Z"))
+    assert line.startswith("no block had ended at 2026-03-02T03:00:00Z, the first of the schedule ends at 2026-03-0")
+
+
+def test_a_schedule_of_another_time_is_refused():
+    made = make(plan_of())
+    year = pd.Timedelta(days=364)
+    later = made.schedule.assign(**{name: made.schedule[name] + year for name in ("begins_at", "ends_at")})
+    found = analyse(made.plan, later, made.frame)
+    assert found.found is None
+    assert found.refusals == (
+        "no block had ended at 2026-03-16T00:00:00Z, the first of the schedule ends at 2027-03-01T04:00:00Z; look "
+        "later, or give the schedule of this plan",
+    )
 
 
 def test_a_frame_without_a_column_is_an_error():
