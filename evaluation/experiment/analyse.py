@@ -27,6 +27,7 @@ from evaluation.experiment.taken import Taken, taken
 from evaluation.experiment.through_time import CarryOver, Novelty, carry_over, novelty
 from evaluation.experiment.value import Value, value
 from evaluation.experiment.verdict import Verdict, refused, verdict
+from evaluation.experiment.words import TITLES
 from twotower.clock import DAY, format_time, parse_time
 from twotower.errors import DataError
 
@@ -237,6 +238,9 @@ def _notes(found: Found, setting: Setting) -> list[str]:
             "most of the effect comes from better CSAs taking more of the contacts, not from better matches: it is "
             "bounded by their time"
         )
+    absent = [name for name in setting.plan.secondary if name not in {one.effect.metric for one in found.secondary}]
+    if absent:
+        notes.append(f"secondary metrics that nobody measured in both arms: {', '.join(TITLES[one] for one in absent)}")
     unknown = 1 - primary.contacts / max(int(setting.cells.counted.sum()), 1)
     if setting.plan.primary.metric not in OF_CELLS and unknown > 0.01:
         notes.append(f"{unknown:.0%} of contacts have no known {setting.plan.primary.metric} and are left out of it")

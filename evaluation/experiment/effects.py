@@ -67,10 +67,13 @@ class Effect:
     p: float
     alpha: float
     contacts: int
+    """Of metrics of cells, hours on shift."""
     clusters: int
     method: str
     explained: float = 0.0
     """Share of a contact's variance that the covariate explains."""
+    adjusted: bool = False
+    """Whether there was a covariate to adjust for."""
 
     @property
     def relative(self) -> float:
@@ -291,4 +294,5 @@ def effect(setting: Setting, outcome: Outcome, alpha: float) -> Effect:
     return Effect(
         outcome.metric, control, treatment, told.value, told.se, told.df, low, high, p, alpha,
         int(outcome.sums.n.sum() if outcome.values is None else outcome.n.sum()), clusters, method, outcome.explained,
+        outcome.theta != 0,
     )  # fmt: skip
