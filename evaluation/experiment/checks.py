@@ -268,9 +268,7 @@ def _names(policies: npt.NDArray[np.object_]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _by_neither(
-    setting: Setting, named: npt.NDArray[np.int64], neither: npt.NDArray[np.int64], names: str
-) -> Check:
+def _by_neither(setting: Setting, named: npt.NDArray[np.int64], neither: npt.NDArray[np.int64], names: str) -> Check:
     """Hand-overs by policies that the plan gives to no arm, of each arm and in the worst cell: what chose there is not
     what was asked about."""
     cells, plan = setting.cells, setting.plan

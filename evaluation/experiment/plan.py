@@ -82,7 +82,9 @@ class Guardrail(Strict):
     def _guards_harm(self) -> Guardrail:
         usual = "lower" if self.metric in LOWER else "higher"
         if self.better != usual and self.metric not in EITHER:
-            raise ValueError(f"better: {self.better}; {self.metric} is better when {usual}, so nothing would be guarded")
+            raise ValueError(
+                f"better: {self.better}; {self.metric} is better when {usual}, so nothing would be guarded"
+            )
         return self
 
 

@@ -93,7 +93,9 @@ def test_a_guardrail_is_held_falsely_no_more_often_than_its_level():
 
 
 def test_a_secondary_metric_that_is_known_only_of_who_gave_up_is_none():
-    made = make(plan_of(primary={"metric": "wait_s", "better": "lower", "smallest_effect": 5.0}), World(abandoned=(0.1, 0.1)))
+    made = make(
+        plan_of(primary={"metric": "wait_s", "better": "lower", "smallest_effect": 5.0}), World(abandoned=(0.1, 0.1))
+    )
     lost = made.frame["resolved"].where(made.frame["abandoned"] == 1)
     of = setting_of(
         made.plan.model_copy(update={"secondary": ("resolved", "repeat")}), spans_of(made.plan, made.schedule),

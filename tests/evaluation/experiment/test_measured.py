@@ -275,9 +275,17 @@ def test_data_without_a_contact_in_the_plans_time_are_refused(centre):
 @pytest.mark.parametrize(
     ("at", "error", "said"),
     [
-        ("2026-02-20T00:00:00Z", ConfigError, "^--at 2026-02-20T00:00:00Z: the experiment begins at 2026-03-02T00:00:00Z"),
+        (
+            "2026-02-20T00:00:00Z",
+            ConfigError,
+            "^--at 2026-02-20T00:00:00Z: the experiment begins at 2026-03-02T00:00:00Z",
+        ),
         ("2026-03-02T00:00:00Z", ConfigError, "nothing is known before; give a later --at"),
-        ("2026-03-02T00:00:01Z", DataError, "none arrived from 2026-03-02T00:00:00Z until --at 2026-03-02T00:00:01Z; give"),
+        (
+            "2026-03-02T00:00:01Z",
+            DataError,
+            "none arrived from 2026-03-02T00:00:00Z until --at 2026-03-02T00:00:01Z; give",
+        ),
     ],
 )
 def test_a_look_before_the_first_contact_names_the_option(centre, at, error, said):
