@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from evaluation.experiment.effects import Means, Setting
 from evaluation.experiment.frame import CONTROL, TREATMENT
-from evaluation.experiment.outcomes import OF_CELLS, Outcome, outcome_of
+from evaluation.experiment.outcomes import OF_CELLS, OF_HANDOVERS, Outcome, outcome_of
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import Spans
 from twotower.clock import DAY, SECOND, format_time, parse_time
@@ -96,10 +96,10 @@ def of_blocks(plan: Plan, spans: Spans, arrived: npt.NDArray[np.int64], look: in
     if math.exp(-usual.sum()) >= MISMATCH:
         return [Check("blocks", "passed", "data reach into the last one")]
     many = int((begins[missed] > data_end).sum())
-    block = "block" if len(missed) == 1 else "blocks"
+    block, are = ("block", "is") if len(missed) == 1 else ("blocks", "are")
     said = (
         f"nothing was written down after {format_time(data_end)}, so that {len(missed)} {block} from "
-        f"{format_time(int(begins[missed[0]]))} on {'is' if len(missed) == 1 else 'are'} missing or less than half there"
+        f"{format_time(int(begins[missed[0]]))} on {are} missing or less than half there"
     )
     if many <= 1:
         return [Check("blocks", "note", said)]
@@ -177,7 +177,8 @@ def _known_apart(setting: Setting, metric: str) -> Iterator[Check]:
     if abs(treatment - control) <= TOO_FAR_APART:
         yield Check(f"{metric} known", "note", said)
         return
-    yield Check(f"{metric} known", "refused", f"{said}; find out why, or set mature_days so that both arms are known")
+    remedy = ", or set mature_days so that both arms are known" if metric in OF_HANDOVERS else ""
+    yield Check(f"{metric} known", "refused", f"{said}; find out why{remedy}")
 
 
 def _ratio(setting: Setting) -> Check:

@@ -1,7 +1,7 @@
 """Whether a schedule is the one that its plan draws.
 
 Notable: the plan holds the seed, so its schedule can be drawn again, row for row. A schedule with another seed, with
-blocks left out, shortened or taken for drawn alone is another experiment than the planned one: half of the pairs, chosen
+blocks left out, shortened or taken for drawn alone is another experiment than the planned one: half of the pairs, taken
 by what became of them, show any effect. Units stand nowhere in the plan; they are those of the schedule's first block,
 paired as it pairs them. Of clusters that block is the whole schedule: sites that were given other names or partners, or
 left it from its end, are not seen here.

@@ -92,8 +92,8 @@ def read(
     ConfigError for a look before the experiment, DataError as `measured` does."""
     if at is not None and at <= parse_time(plan.begins):
         raise ConfigError(
-            f"--at {format_time(at)}: the experiment begins at {plan.begins}, and nothing is known before; give a later "
-            "--at"
+            f"--at {format_time(at)}: the experiment begins at {plan.begins}, and nothing is known before; give a "
+            "later --at"
         )
     log = Log.load(folder, until=at)
     found = measured(plan, schedule, log, at)

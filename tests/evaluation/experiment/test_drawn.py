@@ -125,12 +125,9 @@ def test_the_first_row_that_differs_is_named_with_what_the_seed_draws():
     plan, units = PLANS["switchback"]
     schedule = draw(plan, units)
     rest = schedule.drop(index=2).assign(pair=-1).reset_index(drop=True)
-    assert of_draw(
-        plan,
-        schedule.assign(
-            ends_at=schedule["ends_at"].where(schedule.index != 2, rest["begins_at"][2] - pd.Timedelta("1h"))
-        ),
-    ).said == (  # fmt: skip
+    shorter = rest["begins_at"][2] - pd.Timedelta("1h")
+    changed = schedule.assign(ends_at=schedule["ends_at"].where(schedule.index != 2, shorter))
+    assert of_draw(plan, changed).said == (
         "the schedule is not the one that the plan draws: row 2 is centre from 2026-03-02T08:00:00Z to "
         f"2026-03-02T11:00:00Z: '{schedule['arm'][2]}', pair 2; the seed 3 draws centre from 2026-03-02T08:00:00Z to "
         f"2026-03-02T12:00:00Z: '{schedule['arm'][2]}', pair 2 there; give the schedule.parquet that was written with "
