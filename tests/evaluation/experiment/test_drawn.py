@@ -204,3 +204,6 @@ def test_what_the_design_wrote_is_what_the_analysis_draws(centre, tmp_path, caps
     assert plan.design == design
     found = of_draw(plan, read_schedule(tmp_path / "plan" / "schedule.parquet"))
     assert (found.status, plan.seed) == ("passed", 5)
+    told = analysed(f"{tmp_path}/plan/plan.yaml", str(centre)).data
+    assert {"name": "schedule drawn", "status": "passed"} in told["checks"]
+    assert not any("the plan draws" in line for line in told["refusals"])
