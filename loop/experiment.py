@@ -99,9 +99,11 @@ def _run(
 def _read_out(plan: Plan, schedule: Any, output: Path) -> Analysis:
     from evaluation.experiment.analyse import analyse
     from evaluation.experiment.analyse_html import write_analysis
+    from evaluation.experiment.drawn import of_draw
     from evaluation.experiment.measured import read
 
     data, blocks = read(plan, schedule, output / TABLES, None)
-    found = analyse(plan, schedule, data.frame, blocks, None, data.data_end, data.notes)
+    drawn = of_draw(plan, schedule)
+    found = analyse(plan, schedule, data.frame, blocks, None, data.data_end, data.notes, first=(drawn,))
     write_analysis(found, output / ANALYSIS)
     return found

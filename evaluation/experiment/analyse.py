@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.experiment.bands import Band, bands
-from evaluation.experiment.checks import Check, of_data, of_schedule, of_time
+from evaluation.experiment.checks import Check, of_blocks, of_data, of_schedule, of_time
 from evaluation.experiment.effects import Setting, setting_of
 from evaluation.experiment.estimate import Estimate, estimate_in
 from evaluation.experiment.frame import FRAME
 from evaluation.experiment.guards import Guard, Secondary, guard, secondary
 from evaluation.experiment.monitor import path
-from evaluation.experiment.outcomes import OF_CELLS, Outcome
+from evaluation.experiment.outcomes import OF_CELLS, OF_HANDOVERS, Outcome
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.sensitivity import Other, sensitivity
 from evaluation.experiment.spans import Spans, micros, spans_of
@@ -27,6 +27,7 @@ from evaluation.experiment.taken import Taken, taken
 from evaluation.experiment.through_time import CarryOver, Novelty, carry_over, novelty
 from evaluation.experiment.value import Value, value
 from evaluation.experiment.verdict import Verdict, refused, verdict
+from evaluation.experiment.words import TITLES
 from twotower.clock import DAY, format_time, parse_time
 from twotower.errors import DataError
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DRAWS = 5000
-OUTCOMES = ("resolved", "csat", "quality", "handle_minutes", "transferred")
-"""What is known `mature_days` after a contact."""
 SUSPECT = 0.01
 """p below which a reader is told of carry-over or of an effect that changes with time."""
 
@@ -100,12 +99,13 @@ def analyse(
     data_end: int | None = None,
     notes: tuple[str, ...] = (),
     draws: int = DRAWS,
+    first: tuple[Check, ...] = (),
 ) -> Analysis:
     """Of a frame that tables or a simulation made.
 
     schedule, frame: columns of `frame.SCHEDULE` and `frame.FRAME`; blocks: metrics of cells (`measured_blocks`); at: an
     interim look, µs UTC, default the plan's end; data_end: until when things were written down, default the last
-    arrival. Raises DataError for a schedule or frame that is none.
+    arrival; first: checks that come before these. Raises DataError for a schedule or frame that is none.
     """
     absent = [name for name in FRAME if name not in frame]
     if absent:
@@ -113,11 +113,15 @@ def analyse(
     spans = spans_of(plan, schedule)
     ends = parse_time(plan.ends)
     look = ends if at is None else min(at, ends)
-    last = int(micros(frame["arrived_at"]).max()) if len(frame) else parse_time(plan.begins)
-    checks = [*of_schedule(plan, spans), *of_time(plan, look, last if data_end is None else data_end)]
+    arrived = micros(frame["arrived_at"])
+    if data_end is None:
+        data_end = int(arrived.max()) if len(frame) else parse_time(plan.begins)
+    checks = [*first, *of_schedule(plan, spans), *of_time(plan, look, data_end)]
+    if all(one.status != "refused" for one in checks):
+        checks += of_blocks(plan, spans, arrived, look, data_end)
     if any(one.status == "refused" for one in checks):
         return Analysis(plan, look, tuple(checks), notes, refused(checks), None)
-    known, spans, told = as_known(plan, spans, frame, look, last if data_end is None else data_end)
+    known, spans, told = as_known(plan, spans, frame, look, data_end)
     setting = setting_of(plan, spans, known, blocks, draws)
     outcomes = outcomes_of(setting)
     checks += of_data(setting, outcomes)
@@ -151,7 +155,7 @@ def as_known(
     frame = frame.assign(arm=np.where(inside, frame["arm"].to_numpy(np.int8), np.int8(-1)))
     young = inside & (arrived > until - int(plan.mature_days * DAY))
     if plan.mature_days and young.any():
-        frame = frame.assign(**{name: frame[name].where(~young) for name in OUTCOMES})
+        frame = frame.assign(**{name: frame[name].where(~young) for name in OF_HANDOVERS})
         notes.append(
             f"{int(young.sum()):,} contacts are younger than {plan.mature_days:g} days: their outcomes count as not "
             "known"
@@ -234,6 +238,9 @@ def _notes(found: Found, setting: Setting) -> list[str]:
             "most of the effect comes from better CSAs taking more of the contacts, not from better matches: it is "
             "bounded by their time"
         )
+    absent = [name for name in setting.plan.secondary if name not in {one.effect.metric for one in found.secondary}]
+    if absent:
+        notes.append(f"secondary metrics that nobody measured in both arms: {', '.join(TITLES[one] for one in absent)}")
     unknown = 1 - primary.contacts / max(int(setting.cells.counted.sum()), 1)
     if setting.plan.primary.metric not in OF_CELLS and unknown > 0.01:
         notes.append(f"{unknown:.0%} of contacts have no known {setting.plan.primary.metric} and are left out of it")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evaluation.experiment.analyse import Analysis, Found
 from evaluation.experiment.bands import CHOSEN_BY_ARM, KINDS
+from evaluation.experiment.effects import Effect
 from evaluation.experiment.guards import Guard
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.through_time import Asked
@@ -50,9 +51,15 @@ def _primary(plan: Plan, found: Found) -> Table:
         f"{TITLES[metric].capitalize()}: {level(metric, first.control)} under {plan.control.name}, "
         f"{level(metric, first.treatment)} under {plan.treatment.name} ({share(first.relative)}). Intervals are for a "
         f"single look and cover {100 * (1 - first.alpha):g} %; the first line is the design's own, the others show "
-        f"what it hangs on. The covariate explains {first.explained:.1%} of a contact's variance."
+        f"what it hangs on. {_adjusted(first)}"
     )
     return Table("The effect", explained, ("inference", "effect", "interval", "p"), tuple(rows))
+
+
+def _adjusted(first: Effect) -> str:
+    if not first.adjusted:
+        return "Nothing that was known before is adjusted for."
+    return f"The covariate explains {first.explained:.1%} of a contact's variance."
 
 
 def _looks(plan: Plan, found: Found) -> Table:

@@ -67,6 +67,14 @@ class Cells:
         inside = self.arrived[self.of >= 0]
         return min(int(self.ends.max()), int(inside.max(initial=self.begins.max())) + DAY)
 
+    @property
+    def time(self) -> int:
+        """How long there was an experiment, until `until`: without pauses and whatever else lies between spans; µs."""
+        order = np.argsort(self.begins, kind="stable")
+        begins, ends = self.begins[order], np.minimum(self.ends[order], self.until)
+        covered = np.maximum.accumulate(np.r_[begins[0], ends[:-1]])
+        return int(np.maximum(ends - np.maximum(begins, covered), 0).sum())
+
     def sums(self, values: Doubles, kept: Flags | None = None) -> tuple[Doubles, Doubles]:
         """Contacts (C,) whose value (N,) is known, and the sum of these values; kept: only of these, whether they count
         or not; default: of those that count."""

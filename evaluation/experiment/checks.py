@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from evaluation.experiment.effects import Means, Setting
 from evaluation.experiment.frame import CONTROL, TREATMENT
-from evaluation.experiment.outcomes import OF_CELLS, Outcome
+from evaluation.experiment.outcomes import OF_CELLS, OF_HANDOVERS, Outcome, outcome_of
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.spans import Spans
 from twotower.clock import DAY, SECOND, format_time, parse_time
@@ -28,8 +28,8 @@ Status = Literal["passed", "refused", "note"]
 
 MISMATCH = 0.001
 """p below which arms did not get the contacts they should (Fabijan et al. 2019, KDD)."""
-KNOWN_APART = 0.02
-"""Difference of the arms' shares of known outcomes from which one is told."""
+KNOWN_APART, TOO_FAR_APART = 0.02, 0.05
+"""Difference of the arms' shares of known outcomes from which one is told, and from which there is no answer."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,45 @@ def of_time(plan: Plan, look: int, data_end: int) -> list[Check]:
     ]
 
 
+def of_blocks(plan: Plan, spans: Spans, arrived: npt.NDArray[np.int64], look: int, data_end: int) -> list[Check]:
+    """Whether the blocks are there that had ended at the look: one at least, and nothing of more than one after the
+    last record. Hours in which hardly anybody arrives are not missed: that nobody came must be less likely than 0.001.
+
+    arrived (N,): of contacts; all in µs UTC.
+    """
+    if plan.design == "cluster":
+        return []
+    begins, first = np.unique(spans.begins, return_index=True)
+    ends = spans.ends[first]
+    over = ends <= look
+    if not over.any():
+        when = f"the first of the schedule ends at {format_time(int(ends.min()))}"
+        said = f"no block had ended at {format_time(look)}, {when}; look later, or give the schedule of this plan"
+        return [Check("blocks", "refused", said)]
+    missed = np.flatnonzero(over & ((begins + ends) // 2 > data_end))
+    usual = np.array([_usual(arrived, max(int(begins[i]), data_end + 1), int(ends[i])) for i in missed])
+    missed = missed[usual > 0]
+    if math.exp(-usual.sum()) >= MISMATCH:
+        return [Check("blocks", "passed", "data reach into the last one")]
+    many = int((begins[missed] > data_end).sum())
+    block, are = ("block", "is") if len(missed) == 1 else ("blocks", "are")
+    said = (
+        f"nothing was written down after {format_time(data_end)}, so that {len(missed)} {block} from "
+        f"{format_time(int(begins[missed[0]]))} on {are} missing or less than half there"
+    )
+    if many <= 1:
+        return [Check("blocks", "note", said)]
+    again = "" if plan.stopping.rule == "fixed" else ", or --at for an interim look"
+    return [Check("blocks", "refused", f"{said}; give newer tables{again}")]
+
+
+def _usual(arrived: npt.NDArray[np.int64], begins: int, ends: int) -> float:
+    """Contacts that arrive at such hours of that day of the week, or of any day before a week is over."""
+    before = begins - int(arrived.min(initial=begins))
+    every = 7 * DAY if before >= 7 * DAY else DAY
+    return float(((arrived - begins) % every < ends - begins).sum()) / max(before / every, 1.0)
+
+
 def of_data(setting: Setting, outcomes: dict[str, Outcome]) -> list[Check]:
     """Whether contacts are where the schedule puts them, and whether what decides was measured in both arms."""
     found = list(_arms(setting))
@@ -96,12 +135,12 @@ def _arms(setting: Setting) -> Iterator[Check]:
 def _measured(setting: Setting, outcomes: dict[str, Outcome]) -> Iterator[Check]:
     """Primary metric and guardrails are known in both arms; a guardrail that nobody measured at all is said
     elsewhere."""
-    plan, cells = setting.plan, setting.cells
+    plan = setting.plan
     for metric in dict.fromkeys((plan.primary.metric, *(guard.metric for guard in plan.guardrails))):
         if metric not in outcomes:
             continue
-        some = [int((outcomes[metric].n[cells.arm == a] > 0).sum()) for a in (CONTROL, TREATMENT)]
-        if metric != plan.primary.metric and not any(some):
+        some = setting.known_in(metric, outcomes[metric])
+        if metric != plan.primary.metric and not (outcomes[metric].n > 0).any():
             continue
         arms = ((CONTROL, plan.control.name), (TREATMENT, plan.treatment.name))
         less = [name for a, name in arms if some[a] < 2]
@@ -112,16 +151,34 @@ def _measured(setting: Setting, outcomes: dict[str, Outcome]) -> Iterator[Check]
 
 
 def _known_apart(setting: Setting, metric: str) -> Iterator[Check]:
-    """Outcomes that are known more often in one arm."""
-    from evaluation.experiment.outcomes import outcome_of
+    """Outcomes that are known more often in one arm: who is not known may differ, and no design undoes that.
 
-    known = (~np.isnan(setting.column(metric))).astype(np.float64)
-    if known.all():
+    Errors are the design's, and not less than those of as many contacts drawn one by one: few cells may agree by
+    chance.
+    """
+    could, known = setting.could(metric), ~np.isnan(setting.column(metric))
+    if known[could].all():
         return
-    told = Means(setting, outcome_of(setting.cells, metric, known)).difference()
-    if abs(told.value) > KNOWN_APART and told.p() < MISMATCH:
-        said = f"{metric} is known of {told.value:+.1%} more contacts of the treatment; what is not known may differ"
+    arm = setting.cells.arm[setting.cells.of]
+    n = np.array([(could & (arm == a)).sum() for a in (CONTROL, TREATMENT)])
+    many = np.array([(known & could & (arm == a)).sum() for a in (CONTROL, TREATMENT)])
+    told = Means(setting, outcome_of(setting.cells, metric, known.astype(np.float64)), could).difference()
+    pooled = many.sum() / n.sum()
+    least = math.sqrt(pooled * (1 - pooled) * float((1 / n).sum()))
+    p = replace(told, se=max(told.se, least)).p()
+    control, treatment = many / n
+    if abs(treatment - control) <= KNOWN_APART or p >= MISMATCH:
+        return
+    plan = setting.plan
+    said = (
+        f"{metric} is known of {control:.1%} of contacts in arm {plan.control.name!r} and of {treatment:.1%} in arm "
+        f"{plan.treatment.name!r} (p {p:.2g}); who is not known may differ"
+    )
+    if abs(treatment - control) <= TOO_FAR_APART:
         yield Check(f"{metric} known", "note", said)
+        return
+    remedy = ", or set mature_days so that both arms are known" if metric in OF_HANDOVERS else ""
+    yield Check(f"{metric} known", "refused", f"{said}; find out why{remedy}")
 
 
 def _ratio(setting: Setting) -> Check:
@@ -175,30 +232,77 @@ def _followed(setting: Setting) -> Iterator[Check]:
     """Whether hand-overs were chosen by their arm's policy."""
     cells, plan = setting.cells, setting.plan
     policies = setting.frame["policy"].to_numpy(object)
-    whose = policy_arms(plan, policies)
-    if plan.design == "customer":
-        whose = _by_pool(setting, whose)
-    elif plan.design == "switchback":
-        whose = np.where(_in_time(setting), whose, -1)
+    taken = cells.counted & ~setting.frame["csa_id"].isna().to_numpy()
+    told, whose = _told(policies), policy_arms(plan, policies)
+    in_time = _in_time(setting) if plan.design == "switchback" else np.ones(len(told), np.bool_)
+    named = np.flatnonzero(taken & told & in_time)
+    neither = named[whose[named] < 0]
+    whose = _by_pool(setting, whose) if plan.design == "customer" else np.where(in_time, whose, -1)
     rows = np.flatnonzero(cells.counted & (whose >= 0))
-    taken = np.flatnonzero(cells.counted & ~setting.frame["csa_id"].isna().to_numpy())
-    if not len(rows) and all(name is None or name != name for name in policies[taken]):
+    if not len(rows) and not len(named):
         yield Check("schedule followed", "note", "no hand-over says which policy chose, so it cannot be checked")
         return
     arm = cells.arm[cells.of[rows]]
     for a, asked in ((CONTROL, plan.control), (TREATMENT, plan.treatment)):
         if not (whose[rows[arm == a]] == a).any():
-            seen = sorted({str(name) for name in policies[taken[cells.arm[cells.of[taken]] == a]]})[:3]
-            said = (
-                f"no hand-over in arm {asked.name!r} is by {' or '.join(asked.policies)}; there are {', '.join(seen)}"
-            )
+            seen = _names(policies[named[cells.arm[cells.of[named]] == a]])
+            there = f"there are {seen}" if seen else "none there says which policy chose"
+            said = f"no hand-over in arm {asked.name!r} is by {' or '.join(asked.policies)}; {there}"
             yield Check("schedule followed", "refused", f"{said}; correct the arm's policies in the plan")
             return
     yield _as_planned(setting, rows, whose)
-    if len(rows) < 0.5 * len(taken):
+    yield _by_neither(setting, named, neither, _names(policies[neither]))
+    yield from _untold(setting, np.flatnonzero(taken), told)
+
+
+def _told(policies: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """(N,) that say which policy chose."""
+    import pandas as pd
+
+    told: npt.NDArray[np.bool_] = ~np.asarray(pd.isna(policies), np.bool_) & (policies != "")
+    return told
+
+
+def _names(policies: npt.NDArray[np.object_]) -> str:
+    """The first few."""
+    names = sorted({str(name) for name in policies})
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _by_neither(setting: Setting, named: npt.NDArray[np.int64], neither: npt.NDArray[np.int64], names: str) -> Check:
+    """Hand-overs by policies that the plan gives to no arm, of each arm and in the worst cell: what chose there is not
+    what was asked about."""
+    cells, plan = setting.cells, setting.plan
+    many, bad, tolerated = cells.total(named), cells.total(neither), plan.not_followed
+    shares = [float(bad[cells.arm == a].sum() / max(many[cells.arm == a].sum(), 1)) for a in (CONTROL, TREATMENT)]
+    worst = _worst(many, bad, tolerated)
+    good = max(shares) <= tolerated and not _surely(many[worst], bad[worst], tolerated, len(many))
+    said = (
+        f"{shares[0]:.2%} of hand-overs in arm {plan.control.name!r} and {shares[1]:.2%} in arm "
+        f"{plan.treatment.name!r} are by policies of neither, at most {tolerated:.2%} tolerated"
+    )
+    block = f"there are {names}; {_place(setting, worst, many, bad)}; list in the plan what belongs to an arm"
+    return _check("policies of neither arm", good, said, f"{said}; {block}")
+
+
+def _untold(setting: Setting, taken: npt.NDArray[np.int64], told: npt.NDArray[np.bool_]) -> Iterator[Check]:
+    """Hand-overs that do not say which policy chose, so that nobody knows whether the schedule was followed."""
+    cells, plan = setting.cells, setting.plan
+    many, silent = cells.total(taken), cells.total(taken[~told[taken]])
+    shares = [float(silent[cells.arm == a].sum() / max(many[cells.arm == a].sum(), 1)) for a in (CONTROL, TREATMENT)]
+    if max(shares) > plan.not_followed:
         yield Check(
-            "policies", "note", f"only {len(rows) / len(taken):.0%} of hand-overs say that an arm's policy chose"
-        )
+            "policies", "note",
+            f"{shares[0]:.0%} of hand-overs in arm {plan.control.name!r} and {shares[1]:.0%} in arm "
+            f"{plan.treatment.name!r} do not say which policy chose, so of these it cannot be checked",
+        )  # fmt: skip
+
+
+def _place(setting: Setting, worst: int, many: npt.NDArray[np.float64], bad: npt.NDArray[np.float64]) -> str:
+    """The worst cell in words."""
+    cells = setting.cells
+    where = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
+    return f"worst is {where}: {bad[worst]:.0f} of {many[worst]:.0f}"
 
 
 def _in_time(setting: Setting) -> npt.NDArray[np.bool_]:
@@ -220,9 +324,8 @@ def _as_planned(setting: Setting, rows: npt.NDArray[np.int64], whose: npt.NDArra
     worst = _worst(many, bad, tolerated)
     good = share <= tolerated and not _surely(many[worst], bad[worst], tolerated, len(many))
     said = f"{share:.2%} of hand-overs by the other arm's policy, at most {tolerated:.2%} tolerated"
-    place = f"{cells.unit[worst]} from {format_time(int(cells.begins[worst]))} on"
-    block = f"worst is {place}: {bad[worst]:.0f} of {many[worst]:.0f}"
-    return _check("schedule followed", good, said, f"the schedule was not followed: {said}; {block}")
+    place = _place(setting, worst, many, bad)
+    return _check("schedule followed", good, said, f"the schedule was not followed: {said}; {place}")
 
 
 def _by_pool(setting: Setting, whose: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

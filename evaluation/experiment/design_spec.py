@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from evaluation.experiment.plan import (
+    LOWER,
     Arm,
     Guardrail,
     Inner,
@@ -20,13 +21,13 @@ from evaluation.experiment.plan import (
     Positive,
     Prices,
     Strict,
+    arms_differ,
+    metrics_differ,
 )
 
 Auto = Literal["auto"]
 LEAST_DAYS = 14.0
 """Of `days: auto`: every slot of the week has its partner."""
-LOWER = ("abandoned", "wait_s", "handle_minutes", "repeat", "transferred", "occupancy", "gini_load")
-"""Metrics that are better when lower."""
 RANGE = {"resolved": (0.0, 1.0), "abandoned": (0.0, 1.0), "repeat": (0.0, 1.0), "transferred": (0.0, 1.0),
          "quality": (0.0, 1.0), "csat": (1.0, 5.0), "wait_s": (0.0, float("inf")),
          "handle_minutes": (0.0, float("inf"))}  # fmt: skip
@@ -120,6 +121,14 @@ class Asked(Strict):
                 if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                     raise ValueError(f"{name}: {value:g}; more than 0 expected")
         return given
+
+    @model_validator(mode="after")
+    def _as_the_plan(self) -> Asked:
+        """What no plan may say is an error before anything is computed."""
+        arms_differ(self.control, self.treatment)
+        rails = () if self.guardrails == "auto" else self.guardrails
+        metrics_differ(self.metric, rails, () if self.secondary == "auto" else self.secondary)
+        return self
 
     @property
     def direction(self) -> Literal["higher", "lower"]:

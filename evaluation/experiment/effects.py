@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.experiment.cells import Cells, cells_of
-from evaluation.experiment.outcomes import OF_CELLS, Outcome, outcome_of, outcome_of_cells
+from evaluation.experiment.outcomes import OF_CELLS, OF_HANDOVERS, Outcome, outcome_of, outcome_of_cells
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.schedule import redraws
 from evaluation.experiment.schedule import spans_of as planned_spans
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 DRAWS = 2000
 MOST_COUNTED = 24
@@ -66,10 +67,13 @@ class Effect:
     p: float
     alpha: float
     contacts: int
+    """Of metrics of cells, hours on shift."""
     clusters: int
     method: str
     explained: float = 0.0
     """Share of a contact's variance that the covariate explains."""
+    adjusted: bool = False
+    """Whether there was a covariate to adjust for."""
 
     @property
     def relative(self) -> float:
@@ -121,6 +125,20 @@ class Setting:
     def column(self, name: str) -> Doubles:
         """A column (N,) of numbers."""
         return self.frame[name].to_numpy(np.float64)
+
+    def could(self, metric: str) -> Flags:
+        """(N,) contacts that count and could have a value: nobody handled those who gave up, so that they are not
+        resolved is no measurement."""
+        counted = self.cells.counted
+        return counted & (self.column("abandoned") != 1) if metric in OF_HANDOVERS else counted
+
+    def known_in(self, metric: str, outcome: Outcome) -> tuple[int, int]:
+        """Of control and treatment, cells in which a metric was measured."""
+        n = outcome.n
+        if metric not in OF_CELLS:
+            n, _ = self.cells.sums(self.column(metric), self.could(metric))
+        control, treatment = (int((n[self.cells.arm == a] > 0).sum()) for a in (0, 1))
+        return control, treatment
 
     def outcome(self, metric: str, adjusted: bool = True) -> Outcome:
         """A metric by cell, adjusted for the covariate where that is asked for. Raises DataError where nobody measured
@@ -276,4 +294,5 @@ def effect(setting: Setting, outcome: Outcome, alpha: float) -> Effect:
     return Effect(
         outcome.metric, control, treatment, told.value, told.se, told.df, low, high, p, alpha,
         int(outcome.sums.n.sum() if outcome.values is None else outcome.n.sum()), clusters, method, outcome.explained,
+        outcome.theta != 0,
     )  # fmt: skip

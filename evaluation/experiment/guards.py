@@ -109,8 +109,8 @@ class Secondary:
 def secondary(setting: Setting, outcomes: dict[str, Outcome]) -> tuple[Secondary, ...]:
     """The plan's secondary metrics that somebody measured in both arms."""
     plan = setting.plan
-    effects = [effect(setting, outcomes[name], plan.primary.alpha) for name in plan.secondary if name in outcomes]
-    effects = [one for one in effects if not math.isnan(one.value)]
+    there = [name for name in plan.secondary if name in outcomes and min(setting.known_in(name, outcomes[name])) > 1]
+    effects = [effect(setting, outcomes[name], plan.primary.alpha) for name in there]
     p = [one.p for one in effects]
     q, q_any = discoveries(p), discoveries(p, dependent=True)
     return tuple(

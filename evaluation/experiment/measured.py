@@ -28,7 +28,7 @@ from evaluation.experiment.schedule import customer_arms, place
 from evaluation.experiment.spans import spans_of
 from evaluation.experiment.units import or_none, units_of_contacts
 from twotower.clock import DAY, NEVER, NULL_TIME, SECOND, format_time, parse_time
-from twotower.errors import DataError
+from twotower.errors import ConfigError, DataError
 from twotower.tables.log import Log
 
 Doubles = npt.NDArray[np.float64]
@@ -51,11 +51,11 @@ class Measured:
     notes: tuple[str, ...]
 
 
-def measured(plan: Plan, schedule: pd.DataFrame, log: Log) -> Measured:
+def measured(plan: Plan, schedule: pd.DataFrame, log: Log, at: int | None = None) -> Measured:
     """Contacts from `begins` to `ends` as the frame.
 
-    log: up to the look, with `history_days` before `begins` where there are any. Raises DataError where no contact
-    arrived in the plan's time, or units cannot be told.
+    log: up to the look, with `history_days` before `begins` where there are any; at: that look, for messages. Raises
+    DataError where no contact arrived in the plan's time, or units cannot be told.
     """
     if overlap := spans_of(plan, schedule).overlap():
         raise DataError(f"schedule: {overlap}")
@@ -63,6 +63,10 @@ def measured(plan: Plan, schedule: pd.DataFrame, log: Log) -> Measured:
     arrived = log.contacts.arrived_at
     rows = np.arange(*np.searchsorted(arrived, (begins, ends)))
     if not len(rows):
+        if at is not None and at < ends:
+            raise DataError(
+                f"contacts.parquet: none arrived from {plan.begins} until --at {format_time(at)}; give a later --at"
+            )
         known = f"the log has contacts from {format_time(int(arrived[0]))} to {format_time(int(arrived[-1]))}"
         raise DataError(f"contacts.parquet: none arrived from {plan.begins} to {plan.ends}; {known}")
     of, data_end = handed(log), end_of(log)
@@ -84,9 +88,15 @@ def end_of(log: Log) -> int:
 def read(
     plan: Plan, schedule: pd.DataFrame, folder: str | Path, at: int | None
 ) -> tuple[Measured, pd.DataFrame | None]:
-    """Frame and metrics of cells from a data set's folder, as known at a look (µs UTC; None: all there is)."""
+    """Frame and metrics of cells from a data set's folder, as known at a look (µs UTC; None: all there is). Raises
+    ConfigError for a look before the experiment, DataError as `measured` does."""
+    if at is not None and at <= parse_time(plan.begins):
+        raise ConfigError(
+            f"--at {format_time(at)}: the experiment begins at {plan.begins}, and nothing is known before; give a "
+            "later --at"
+        )
     log = Log.load(folder, until=at)
-    found = measured(plan, schedule, log)
+    found = measured(plan, schedule, log, at)
     asked = {plan.primary.metric, *(one.metric for one in plan.guardrails), *plan.secondary}
     if not asked & set(OF_CELLS):
         return found, None

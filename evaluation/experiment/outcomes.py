@@ -25,6 +25,8 @@ Doubles = npt.NDArray[np.float64]
 
 OF_CELLS = ("occupancy", "gini_load")
 """Metrics that single contacts do not have."""
+OF_HANDOVERS = ("resolved", "csat", "quality", "handle_minutes", "transferred")
+"""What is known of a contact `mature_days` after it, and follows from who took it."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ an error and no silent default.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from twotower.clock import parse_time
+from twotower.clock import HOUR, parse_time
 from twotower.errors import ConfigError
 from twotower.files import atomic_write
 
@@ -27,6 +28,11 @@ MetricName = Literal[
 Inner = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+LOWER = ("abandoned", "wait_s", "handle_minutes", "repeat", "transferred", "occupancy", "gini_load")
+"""Metrics that are better when lower."""
+EITHER = ("handle_minutes", "occupancy")
+"""Of these less than usual may be harm as well: rushed contacts, idle people."""
 
 
 def _moment(given: Any) -> Any:
@@ -46,8 +52,8 @@ class Strict(BaseModel):
 class Arm(Strict):
     """One of the two ways of assigning."""
 
-    name: str
-    policies: Annotated[tuple[str, ...], Field(min_length=1)]
+    name: Text
+    policies: Annotated[tuple[Text, ...], Field(min_length=1)]
     """What `interactions.policy` says of its hand-overs, whole or what it begins with."""
 
 
@@ -71,6 +77,15 @@ class Guardrail(Strict):
     """In the metric's units, or of the control's mean where `relative`."""
     relative: bool = False
     alpha: Inner = 0.05
+
+    @model_validator(mode="after")
+    def _guards_harm(self) -> Guardrail:
+        usual = "lower" if self.metric in LOWER else "higher"
+        if self.better != usual and self.metric not in EITHER:
+            raise ValueError(
+                f"better: {self.better}; {self.metric} is better when {usual}, so nothing would be guarded"
+            )
+        return self
 
 
 class Stopping(Strict):
@@ -167,9 +182,38 @@ class Plan(Strict):
         for pause in self.pauses:
             if parse_time(pause.begins, "pauses") >= parse_time(pause.ends, "pauses"):
                 raise ValueError(f"pauses: {pause.begins} is not before {pause.ends}")
-        if set(self.control.policies) & set(self.treatment.policies):
-            raise ValueError("control.policies and treatment.policies: the same policy is in both")
+        arms_differ(self.control, self.treatment)
+        metrics_differ(self.primary.metric, self.guardrails, self.secondary)
+        hours = (ends - begins) / HOUR if self.block_hours is None else self.block_hours
+        washed_shorter(self.wash_out_minutes, hours)
         return self
+
+
+def arms_differ(control: Arm, treatment: Arm) -> None:
+    """Raises ValueError for arms that cannot be told apart."""
+    if control.name == treatment.name:
+        raise ValueError(f"control.name and treatment.name: both are {control.name!r}; two names expected")
+    if both := sorted(set(control.policies) & set(treatment.policies)):
+        raise ValueError(f"control.policies and treatment.policies: the same policy is in both, {both[0]!r}")
+
+
+def metrics_differ(primary: str, guardrails: Sequence[Guardrail], others: Sequence[str]) -> None:
+    """Raises ValueError for a metric that is asked of twice: the primary is no guardrail of itself, and a secondary
+    metric is counted once where false discoveries are."""
+    names = [one.metric for one in guardrails]
+    for field, asked in (("guardrails", names), ("secondary", list(others))):
+        if primary in asked:
+            raise ValueError(f"{field}: {primary} is the primary metric, which decides already")
+        if twice := [name for i, name in enumerate(asked) if name in asked[:i]]:
+            raise ValueError(f"{field}: {twice[0]} is there twice; once expected")
+
+
+def washed_shorter(minutes: float, hours: float) -> None:
+    """Raises ValueError for a wash-out that leaves nothing of a block."""
+    if minutes >= 60 * hours:
+        raise ValueError(
+            f"wash_out_minutes: {minutes:g} leaves nothing of a block of {60 * hours:g} minutes; less expected"
+        )
 
 
 def read_plan(path: str | Path) -> Plan:

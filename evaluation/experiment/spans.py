@@ -91,6 +91,8 @@ def read_schedule(path: str | Path) -> pd.DataFrame:
 
 def spans_of(plan: Plan, schedule: pd.DataFrame) -> Spans:
     """Raises DataError: row, column, what was expected."""
+    import pandas as pd
+
     absent = [name for name in SCHEDULE if name not in schedule]
     if absent:
         raise DataError(f"schedule: column {absent[0]} is missing; expected {SCHEDULE[absent[0]]}")
@@ -111,6 +113,8 @@ def spans_of(plan: Plan, schedule: pd.DataFrame) -> Spans:
     unit = schedule["unit"].astype(str).to_numpy(object)
     order = np.lexsort((unit.astype(str), begins))
     coded = np.array([known[name] for name in arms], np.int8)
+    if not pd.api.types.is_integer_dtype(schedule["pair"].dtype):
+        raise DataError(f"schedule, column pair: {schedule['pair'].dtype}; whole numbers (int64) expected")
     pair = schedule["pair"].to_numpy(np.int64)
     numbers, count = np.unique(pair[pair != ALONE], return_counts=True)
     treated = np.array([coded[pair == number].sum() for number in numbers], np.int64)

@@ -94,8 +94,7 @@ def value(setting: Setting) -> Value | None:
         parts.append(Part(name, float(found.value[i]), one.value, *one.interval(alpha)))
     low, high = whole.interval(alpha)
     positive = whole.below(0.0) if whole.se > 0 else float(whole.value > 0)
-    days = (cells.until - int(cells.begins.min())) / DAY
-    a_year = float((cells.of >= 0).sum()) / days * YEAR
+    a_year = float((cells.of >= 0).sum()) / (cells.time / DAY) * YEAR
     absent = tuple(name for name in PARTS if name not in measured)
     return Value(prices.currency, tuple(parts), whole.value, low, high, positive, a_year, absent)
 

@@ -16,6 +16,7 @@ from typing import Literal
 from evaluation.experiment.checks import Check
 from evaluation.experiment.estimate import Estimate
 from evaluation.experiment.guards import Guard
+from evaluation.experiment.outcomes import OF_CELLS
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.value import Value
 from evaluation.experiment.words import TITLES, change, level, money, span
@@ -88,10 +89,12 @@ def _known(plan: Plan, found: Estimate) -> str:
     sure = f"{100 * (1 - effect.alpha):g} % {kind}interval {span(metric, found.low, found.high)}"
     if not math.isfinite(found.high - found.low):
         sure = f"too little is known for a {100 * (1 - effect.alpha):g} % {kind}interval"
+    before = ", adjusted for what was known before" if effect.adjusted else ""
+    counted = "hours on shift" if metric in OF_CELLS else "contacts"
     text = (
         f"{TITLES[metric].capitalize()} was {level(metric, effect.treatment)} under {plan.treatment.name} and "
-        f"{level(metric, effect.control)} under {plan.control.name}, adjusted for what was known before: "
-        f"{change(metric, effect.value)} ({sure}; {effect.contacts:,} contacts, {effect.clusters} clusters)."
+        f"{level(metric, effect.control)} under {plan.control.name}{before}: "
+        f"{change(metric, effect.value)} ({sure}; {effect.contacts:,} {counted}, {effect.clusters} clusters)."
     )
     if found.rule == "always_valid" and found.crossed_at is not None:
         text += f" The interval first left out zero with what was known on {format_time(found.crossed_at)[:10]}"

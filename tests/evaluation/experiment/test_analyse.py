@@ -174,6 +174,24 @@ def test_a_reader_is_told_of_carry_over_of_fading_and_of_who_takes():
     assert any("better CSAs taking more" in line for line in found.notes)
 
 
+def test_secondary_metrics_that_nobody_measured_are_said():
+    made = make(plan_of(secondary=["csat", "repeat", "quality", "gini_load"]), World(contacts=1500))
+    found = analyse(made.plan, made.schedule, made.frame, draws=99)
+    assert [one.effect.metric for one in found.found.secondary] == ["repeat"]
+    said = "secondary metrics that nobody measured in both arms: rating, quality score, Gini of load"
+    assert said in found.notes
+    assert f"note: {said}" in text_report(found)
+
+
+def test_an_experiment_without_a_past_is_not_adjusted_and_says_so():
+    made = make(plan_of(), World(contacts=1500))
+    for frame, adjusted in ((made.frame, True), (made.frame.assign(covariate=np.nan), False)):
+        text = text_report(analyse(made.plan, made.schedule, frame, draws=99))
+        assert ("adjusted for what was known before" in text) == adjusted
+        assert ("Nothing that was known before is adjusted for." in text) == (not adjusted)
+        assert ("The covariate explains" in text) == adjusted
+
+
 def test_few_lots_are_said():
     made = make(plan_of(ends="2026-03-04T00:00:00Z", block_hours=12.0), World(contacts=1500))
     found = analyse(made.plan, made.schedule, made.frame)

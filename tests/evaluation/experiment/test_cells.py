@@ -131,6 +131,8 @@ def test_times_of_any_unit_and_zone_are_the_same_moments():
             "row 2: it ends before it begins",
         ),
         (lambda s: s.assign(pair=s["pair"].where(s.index != 7, 900)), "is no pair of spans, one of each arm"),
+        (lambda s: s.assign(pair=s["pair"].astype(str)), r"column pair: str; whole numbers \(int64\) expected"),
+        (lambda s: s.assign(pair=s["pair"] + 0.4), r"column pair: float64; whole numbers \(int64\) expected"),
     ],
 )
 def test_a_schedule_that_is_none_is_refused_in_one_line(change, said):

@@ -12,7 +12,7 @@ from evaluation.experiment.checks import of_data, policy_arms
 from evaluation.experiment.effects import setting_of
 from evaluation.experiment.spans import spans_of
 from tests.evaluation.experiment.made import Made, World, make, plan_of
-from twotower.clock import DAY, parse_time
+from twotower.clock import DAY, HOUR, format_time, parse_time
 from twotower.errors import DataError
 
 
@@ -148,11 +148,51 @@ def test_no_policies_at_all_cannot_be_checked_and_that_is_said():
     assert any(one.status == "note" and "cannot be checked" in one.said for one in found.checks)
 
 
-def test_few_policies_are_said():
+def test_hand_overs_that_do_not_say_which_policy_chose_are_said():
     made = make(plan_of())
-    few = made.changed(policy=made.frame["policy"].where(np.arange(len(made.frame)) % 4 == 0, "a person"))
-    found = said_of(few)
-    assert any(one.name == "policies" and "25%" in one.said for one in found.checks)
+    few = said_of(made.changed(policy=made.frame["policy"].where(np.arange(len(made.frame)) % 4 == 0)))
+    [note] = [one for one in few.checks if one.name == "policies"]
+    assert note.status == "note"
+    assert "75% of hand-overs in arm 'queue' and 75% in arm 'matched' do not say which policy chose" in note.said
+    assert few.refusals == ()
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+@pytest.mark.parametrize(("share", "good"), [(0.9, False), (0.03, False), (0.01, True)])
+def test_hand_overs_of_one_arm_by_policies_of_neither_are_refused(design, share, good):
+    """The rest follows the schedule, so that none is by the other arm's policy."""
+    made = make(plan_of(design))
+    some = (np.random.default_rng(0).random(len(made.frame)) < share) & (made.frame["arm"] == 1)
+    manual = made.changed(policy=np.where(some, "manual", made.frame["policy"]))
+    if good:
+        assert said_of(manual).refusals == ()
+        return
+    line = refused(manual)
+    assert line.startswith("0.00% of hand-overs in arm 'queue' and ")
+    assert "are by policies of neither, at most 2.00% tolerated; there are manual; worst is " in line
+
+
+def test_a_block_that_a_policy_of_neither_arm_had_is_enough():
+    made = make(plan_of(), World(contacts=8000))
+    big = made.frame[~made.frame["washed"]]["block"].value_counts().index[0]
+    some = (made.frame["block"] == big) & (np.arange(len(made.frame)) % 3 == 0)
+    assert "there are manual" in refused(made.changed(policy=np.where(some, "manual", made.frame["policy"])))
+
+
+def test_a_policy_that_is_listed_with_its_arm_is_the_arms():
+    made = make(plan_of(treatment={"name": "matched", "policies": ["bundle", "manual"]}))
+    some = (np.arange(len(made.frame)) % 3 == 0) & (made.frame["arm"] == 1)
+    assert said_of(made.changed(policy=np.where(some, "manual", made.frame["policy"]))).refusals == ()
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, ""])
+def test_an_arm_that_does_not_say_which_policy_chose_is_refused_in_words(nothing):
+    made = make(plan_of())
+    policy = made.frame["policy"].astype(object).where(made.frame["arm"] == 1, nothing)
+    assert refused(made.changed(policy=policy)) == (
+        "no hand-over in arm 'queue' is by fifo; none there says which policy chose; correct the arm's policies in the "
+        "plan"
+    )
 
 
 def test_csas_of_the_other_pool_are_not_followed_whatever_the_policy():
@@ -231,12 +271,78 @@ def test_a_guardrail_that_nobody_measured_is_said_and_cannot_be_held():
     assert found.verdict.action != "ship"
 
 
-def test_outcomes_that_are_known_more_often_in_one_arm_are_said():
-    made = make(plan_of())
-    known = np.random.default_rng(0).random(len(made.frame)) < np.where(made.frame["arm"] == 1, 0.95, 0.6)
-    found = said_of(made.changed(resolved=np.where(known, made.frame["resolved"], np.nan)))
+def known_of(made: Made, control: float, treatment: float, metric: str = "resolved", seed: int = 0) -> Made:
+    """With a metric that is known of some shares of the arms' contacts, but of all who gave up."""
+    known = np.random.default_rng(seed).random(len(made.frame)) < np.where(made.frame["arm"] == 1, treatment, control)
+    return made.changed(**{metric: np.where(known | (made.frame["abandoned"] == 1), made.frame[metric], np.nan)})
+
+
+LOST = World(abandoned=(0.1, 0.1))
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_who_gave_up_does_not_make_an_outcome_known(design):
+    """Of who gave up it is written that nothing was resolved; of all others in the treatment nothing is."""
+    made = known_of(make(plan_of(design), LOST), 1.0, 0.0)
+    assert (made.frame.loc[made.frame["arm"] == 1, "resolved"] == 0).sum() > 100
+    assert refused(made) == "resolved is known in less than two cells of arm 'matched'"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_experiment_of_which_only_who_gave_up_is_known_is_refused():
+    made = make(plan_of(guardrails=[{"metric": "wait_s", "better": "lower", "margin": 10}]), LOST)
+    assert refused(known_of(made, 0.0, 0.0)) == "resolved is known in less than two cells of either arm"
+    nobody = made.changed(csa_id=None, policy=None, resolved=0.0, abandoned=1.0, handle_minutes=np.nan)
+    assert refused(nobody) == "resolved is known in less than two cells of either arm"
+
+
+@pytest.mark.parametrize("design", ["switchback", "cluster", "customer"])
+def test_outcomes_that_are_known_much_more_often_in_one_arm_are_refused(design):
+    line = refused(known_of(make(plan_of(design), LOST), 0.6, 0.95))
+    assert line.startswith("resolved is known of 6")
+    assert "% of contacts in arm 'queue' and of 9" in line
+    assert line.endswith("who is not known may differ; find out why, or set mature_days so that both arms are known")
+
+
+def test_a_guardrail_that_is_known_much_more_often_in_one_arm_is_refused():
+    made = make(plan_of(guardrails=[{"metric": "csat", "better": "higher", "margin": 0.1}]))
+    assert "csat is known of" in refused(known_of(made.changed(csat=4.0 + made.frame["resolved"]), 0.5, 0.3, "csat"))
+
+
+def test_outcomes_that_are_known_a_little_more_often_in_one_arm_are_said():
+    found = said_of(known_of(make(plan_of(), World(contacts=12_000)), 0.99, 0.955))
+    assert found.found is not None
     [note] = [one for one in found.checks if one.status == "note"]
-    assert "resolved is known of +3" in note.said
+    assert "resolved is known of 98.7% of contacts in arm 'queue' and of 95.5% in arm 'matched'" in note.said
+
+
+def test_outcomes_that_are_unknown_by_chance_refuse_nothing():
+    """Few contacts, of which half are known, and cells that agree by chance."""
+    for seed in range(20):
+        made = make(plan_of("cluster"), World(contacts=200), seed)
+        found = analyse(made.plan, made.schedule, known_of(made, 0.5, 0.5, seed=seed).frame, draws=50)
+        assert found.refusals == ()
+
+
+def known_after(made: Made, days: float, look: int) -> Made:
+    """Outcomes of the treatment take so many days."""
+    late = (made.frame["arm"] == 1) & (made.frame["arrived_at"].astype("int64") > look - days * DAY)
+    return made.changed(resolved=made.frame["resolved"].where(~late))
+
+
+@pytest.mark.parametrize("look", ["2026-03-05T00:00:00Z", "2026-03-16T00:00:00Z"])
+def test_an_outcome_that_takes_a_day_longer_in_one_arm_refuses_nothing(look):
+    """What is not known is of few blocks then, whose arms were drawn."""
+    made = make(plan_of(), World(contacts=12_000))
+    assert said_of(known_after(made, 1.0, parse_time(look)), at=parse_time(look)).refusals == ()
+
+
+def test_an_outcome_that_takes_days_longer_in_one_arm_needs_days_for_both():
+    for mature, refusals in ((0.0, 1), (5.0, 0)):
+        made = make(plan_of(mature_days=mature), World(contacts=12_000))
+        found = said_of(known_after(made, 5.0, parse_time(made.plan.ends)), data_end=parse_time(made.plan.ends))
+        assert len(found.refusals) == refusals
+    assert found.found is not None
 
 
 # Time
@@ -266,9 +372,75 @@ def test_data_that_end_before_the_plan_are_refused():
     assert said_of(early, at=parse_time("2026-03-12T00:00:00Z")).refusals == ()
 
 
-def test_data_that_end_within_a_day_of_the_plan_are_whole():
+def until(made: Made, moment: int) -> Made:
+    """Nothing from after a moment, µs UTC."""
+    return made.rows((made.frame["arrived_at"].astype("int64") < moment).to_numpy())
+
+
+@pytest.mark.parametrize(("hours", "blocks"), [(23.5, 6), (9.0, 2)])
+def test_a_plan_whose_last_blocks_are_missing_is_refused(hours, blocks):
     made = make(plan_of())
-    assert said_of(made, data_end=parse_time(made.plan.ends) - DAY + 1).refusals == ()
+    end = parse_time(made.plan.ends) - int(hours * HOUR)
+    line = refused(until(made, end), data_end=end)
+    assert line.startswith(f"nothing was written down after {format_time(end)}, so that {blocks} blocks from 2026-03-1")
+    assert line.endswith("are missing or less than half there; give newer tables, or --at for an interim look")
+
+
+@pytest.mark.parametrize(
+    ("design", "hours", "said"),
+    [
+        ("switchback", 5.0, "1 block from 2026-03-15T20:00:00Z on is missing"),
+        ("switchback", 3.0, "1 block from 2026-03-15T20:00:00Z on is missing or less than half there"),
+        ("switchback", 1.0, None),
+        ("customer", 23.5, "1 block from 2026-03-15T00:00:00Z on is missing or less than half there"),
+        ("cluster", 23.5, None),
+    ],
+)
+def test_a_block_that_is_missing_at_the_end_is_said(design, hours, said):
+    made = make(plan_of(design))
+    end = parse_time(made.plan.ends) - int(hours * HOUR)
+    found = said_of(until(made, end), data_end=end)
+    assert found.refusals == ()
+    assert [said in one.said for one in found.checks if one.name == "blocks" and one.status == "note"] == [True] * (
+        said is not None
+    )
+
+
+def test_a_centre_that_is_closed_at_night_misses_nothing():
+    """Of blocks of two hours six end between eight in the evening and the plan's end at eight in the morning."""
+    made = make(plan_of(block_hours=2.0, ends="2026-03-16T08:00:00Z"))
+    hour = made.frame["arrived_at"].dt.hour
+    closed = made.rows(((hour >= 8) & (hour < 20)).to_numpy())
+    found = said_of(closed)
+    assert found.refusals == ()
+    assert not any(one.name == "blocks" and one.status == "note" for one in found.checks)
+    evening = parse_time("2026-03-15T15:30:00Z")
+    assert "so that 2 blocks from 2026-03-15T16:00:00Z on are missing" in refused(until(closed, evening))
+
+
+def test_a_centre_of_few_contacts_misses_nothing_where_nobody_came_by_chance():
+    made = make(plan_of(block_hours=1.0, wash_out_minutes=0.0), World(contacts=300))
+    evening = parse_time("2026-03-15T19:00:00Z")
+    assert said_of(until(made, evening), data_end=evening).refusals == ()
+
+
+@pytest.mark.parametrize("design", ["switchback", "customer"])
+def test_a_look_before_the_first_block_has_ended_is_refused(design):
+    made = make(plan_of(design))
+    line = refused(made, at=parse_time("2026-03-02T03:00:00Z"))
+    assert line.startswith("no block had ended at 2026-03-02T03:00:00Z, the first of the schedule ends at 2026-03-0")
+
+
+def test_a_schedule_of_another_time_is_refused():
+    made = make(plan_of())
+    year = pd.Timedelta(days=364)
+    later = made.schedule.assign(**{name: made.schedule[name] + year for name in ("begins_at", "ends_at")})
+    found = analyse(made.plan, later, made.frame)
+    assert found.found is None
+    assert found.refusals == (
+        "no block had ended at 2026-03-16T00:00:00Z, the first of the schedule ends at 2027-03-01T04:00:00Z; look "
+        "later, or give the schedule of this plan",
+    )
 
 
 def test_a_frame_without_a_column_is_an_error():

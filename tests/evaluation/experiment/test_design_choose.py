@@ -154,6 +154,10 @@ def test_an_arm_of_a_single_cluster_is_refused(sites):
         ({"wash_out_minutes": -5}, "greater than or equal to 0"),
         ({"stopping": "never"}, "'fixed' or 'always_valid'"),
         ({"colour": 1}, "Extra inputs"),
+        ({"control": {"name": "treatment", "policies": ["queue"]}}, "both are 'treatment'; two names expected"),
+        ({"control": {"name": "q", "policies": ["matcher"]}}, "the same policy is in both, 'matcher'"),
+        ({"guardrails": [{"metric": "resolved", "better": "higher", "margin": 0.1}]}, "is the primary metric"),
+        ({"secondary": ["csat", "csat"]}, "secondary: csat is there twice"),
     ],
 )
 def test_numbers_and_names_that_cannot_be_are_refused(more, said):

@@ -257,6 +257,10 @@ def test_units_that_cannot_be_are_one_line(units, other, said):
         draw(plan(**other), units)
 
 
+def rail(metric: str, better: str) -> dict[str, Any]:
+    return {"metric": metric, "better": better, "margin": 0.1}
+
+
 CLUSTER = {"design": "cluster", "unit": "site", "block_hours": None}
 
 
@@ -266,8 +270,28 @@ CLUSTER = {"design": "cluster", "unit": "site", "block_hours": None}
         ({"share": 0.3}, "share: 0.3; balance: pairs gives each arm one of a pair"),
         ({"most_in_a_row": 2, **CLUSTER}, "most_in_a_row: of a switchback"),
         ({"pauses": [{"begins": BEGINS, "ends": BEGINS}]}, "pauses: .* is not before"),
+        ({"control": {"name": "matcher", "policies": ["queue"]}}, "both are 'matcher'; two names expected"),
+        ({"control": {"name": "queue", "policies": ["match"]}}, "the same policy is in both, 'match'"),
+        ({"control": {"name": "queue", "policies": [""]}}, "at least 1 character"),
+        ({"wash_out_minutes": 240.0}, "wash_out_minutes: 240 leaves nothing of a block of 240 minutes"),
+        ({"wash_out_minutes": 20_160.0, **CLUSTER}, "leaves nothing of a block of 20160 minutes"),
+        ({"guardrails": [rail("resolved", "higher")]}, "guardrails: resolved is the primary metric"),
+        ({"guardrails": [rail("wait_s", "lower")] * 2}, "guardrails: wait_s is there twice"),
+        ({"guardrails": [rail("wait_s", "higher")]}, "better: higher; wait_s is better when lower"),
+        ({"guardrails": [rail("csat", "lower")]}, "better: lower; csat is better when higher"),
+        ({"secondary": ["csat", "resolved"]}, "secondary: resolved is the primary metric"),
+        ({"secondary": ["csat", "quality", "csat"]}, "secondary: csat is there twice"),
     ],
 )  # fmt: skip
 def test_plans_that_cannot_be_are_refused(other, said):
     with pytest.raises(ValueError, match=said):
         plan(**other)
+
+
+def test_people_may_guard_against_idleness_and_rushed_contacts():
+    rails = [rail("occupancy", "higher"), rail("handle_minutes", "higher")]
+    assert [one.better for one in plan(guardrails=rails).guardrails] == ["higher", "higher"]
+
+
+def test_a_wash_out_may_be_all_of_a_block_but_a_minute():
+    assert plan(wash_out_minutes=239.0).wash_out_minutes == 239

@@ -92,6 +92,19 @@ def test_a_guardrail_is_held_falsely_no_more_often_than_its_level():
     assert held <= 5
 
 
+def test_a_secondary_metric_that_is_known_only_of_who_gave_up_is_none():
+    made = make(
+        plan_of(primary={"metric": "wait_s", "better": "lower", "smallest_effect": 5.0}), World(abandoned=(0.1, 0.1))
+    )
+    lost = made.frame["resolved"].where(made.frame["abandoned"] == 1)
+    of = setting_of(
+        made.plan.model_copy(update={"secondary": ("resolved", "repeat")}), spans_of(made.plan, made.schedule),
+        made.frame.assign(resolved=lost), draws=99,
+    )  # fmt: skip
+    told = secondary(of, {name: of.outcome(name) for name in ("resolved", "repeat")})
+    assert [one.effect.metric for one in told] == ["repeat"]
+
+
 def test_secondary_metrics_share_a_false_discovery_rate():
     made = make(
         plan_of(secondary=["handle_minutes", "repeat", "wait_s", "csat"]), World(contacts=8000, handle=(6.0, 5.0))

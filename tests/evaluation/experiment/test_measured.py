@@ -17,7 +17,7 @@ from tests.evaluation.experiment.made import World, make, plan_of
 from tests.evaluation.experiment.made_tables import tables_in, write
 from tests.support import replaced
 from twotower.clock import DAY, HOUR, parse_time
-from twotower.errors import DataError
+from twotower.errors import ConfigError, DataError
 from twotower.tables.log import Log
 
 WORLD = World(contacts=2500, abandoned=(0.08, 0.08), effect=0.1)
@@ -270,6 +270,28 @@ def test_data_without_a_contact_in_the_plans_time_are_refused(centre):
     later = made.plan.model_copy(update={"begins": "2027-01-01T00:00:00Z", "ends": "2027-01-02T00:00:00Z"})
     with pytest.raises(DataError, match="none arrived from 2027-01-01T00:00:00Z to 2027-01-02T00:00:00Z; the log has"):
         measured(later, made.schedule, Log.load(folder))
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "said"),
+    [
+        (
+            "2026-02-20T00:00:00Z",
+            ConfigError,
+            "^--at 2026-02-20T00:00:00Z: the experiment begins at 2026-03-02T00:00:00Z",
+        ),
+        ("2026-03-02T00:00:00Z", ConfigError, "nothing is known before; give a later --at"),
+        (
+            "2026-03-02T00:00:01Z",
+            DataError,
+            "none arrived from 2026-03-02T00:00:00Z until --at 2026-03-02T00:00:01Z; give",
+        ),
+    ],
+)
+def test_a_look_before_the_first_contact_names_the_option(centre, at, error, said):
+    made, folder = centre
+    with pytest.raises(error, match=said):
+        read(made.plan, made.schedule, folder, parse_time(at))
 
 
 # History's parts

@@ -100,6 +100,9 @@ def test_occupancy_may_be_the_primary_metric(centre):
     assert found.found.bands == ()
     assert found.found.taken is None
     assert abs(found.found.estimate.effect.value) < 0.05
+    effect = found.found.estimate.effect
+    assert f"{effect.contacts:,} hours on shift" in found.verdict.paragraph
+    assert "adjusted for" not in found.verdict.paragraph
 
 
 def test_of_customers_a_pools_occupancy_is_that_of_its_csas(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.experiment.analyse import analyse
@@ -13,7 +14,7 @@ from evaluation.experiment.spans import spans_of
 from evaluation.experiment.stats.multiple import jackknife
 from evaluation.experiment.value import PARTS, value
 from tests.evaluation.experiment.made import World, make, plan_of
-from twotower.clock import parse_time
+from twotower.clock import DAY, parse_time
 
 BETTER = World(contacts=12_000, effect=0.05, handle=(6.0, 5.0), repeat=(0.25, 0.2), abandoned=(0.08, 0.04), shock=0.01)
 PRICES = {"csa_hour": 30.0, "repeat": 6.0, "abandoned": 8.0, "resolved": 2.0, "sd": 0.2}
@@ -57,6 +58,30 @@ def test_a_year_is_the_experiments_traffic():
     assert found is not None
     assert found.contacts_a_year == pytest.approx(12_000 / 14 * 365)
     assert found.per_year[0] == pytest.approx(found.per_contact * found.contacts_a_year)
+
+
+PAUSED = [{"begins": "2026-03-05T00:00:00Z", "ends": "2026-03-09T00:00:00Z"}]
+
+
+@pytest.mark.parametrize("design", ["switchback", "customer"])
+def test_a_pause_is_no_time_of_the_experiment(design):
+    made = make(plan_of(design, prices=PRICES, pauses=PAUSED), BETTER)
+    inside = int((made.frame["arm"] >= 0).sum())
+    assert inside < 9500
+    of = setting_of(made.plan, spans_of(made.plan, made.schedule), made.frame, draws=100)
+    assert of.cells.time == 10 * DAY
+    found = value(of)
+    assert found is not None
+    assert found.contacts_a_year == pytest.approx(inside / 10 * 365)
+
+
+def test_spans_of_several_units_are_one_time():
+    made = make(plan_of("cluster"), World(contacts=4000))
+    later = made.schedule["begins_at"].where(made.schedule.index != 3, made.schedule["begins_at"] + pd.Timedelta("2D"))
+    spans = spans_of(made.plan, made.schedule.assign(begins_at=later))
+    inside = ~((made.frame["unit"] == made.schedule["unit"][3]) & (made.frame["arrived_at"] < later[3]))
+    frame = made.frame.assign(arm=made.frame["arm"].where(inside, -1).astype("int8"))
+    assert setting_of(made.plan, spans, frame).cells.time == pytest.approx(14 * DAY, rel=1e-3)
 
 
 def test_unsure_prices_widen_the_interval():

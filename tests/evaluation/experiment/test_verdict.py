@@ -83,6 +83,23 @@ def test_the_paragraph_says_what_is_known_how_sure_and_what_to_do():
     assert said.endswith("resolution got better, but wait is not known to stay within its margin.")
 
 
+def test_adjusted_is_said_only_of_what_is_adjusted():
+    plan = plan_of()
+    found = told(plan, 0.05, 0.02)
+    assert "under queue: +5.00 points" in verdict(plan, found, (), None, HALF).paragraph
+    adjusted = replace(found, effect=replace(found.effect, adjusted=True))
+    assert "under queue, adjusted for what was known before: +5.00 points" in (
+        verdict(plan, adjusted, (), None, HALF).paragraph
+    )
+
+
+def test_hours_on_shift_are_no_contacts():
+    plan = plan_of(primary={"metric": "occupancy", "better": "lower", "smallest_effect": 0.01})
+    said = verdict(plan, told(plan, -0.05, 0.02), (), None, HALF).paragraph
+    assert "9,000 hours on shift, 42 clusters" in said
+    assert "contacts" not in said
+
+
 def test_an_interval_that_left_out_zero_and_holds_it_again_is_said():
     plan = plan_of()
     found = told(plan, 0.03, 0.04)
