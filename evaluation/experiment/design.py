@@ -20,7 +20,7 @@ from evaluation.experiment.design_choose import Choice, chosen, options_of, pick
 from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary
 from evaluation.experiment.design_history import NO_UNIT, History, read_history
 from evaluation.experiment.design_like import Like, bed_of, like
-from evaluation.experiment.design_options import Option
+from evaluation.experiment.design_options import Option, left
 from evaluation.experiment.design_replay import Replayed, replayed
 from evaluation.experiment.design_spec import LEAST_DAYS, Asked
 from evaluation.experiment.plan import Guardrail, Plan
@@ -246,7 +246,7 @@ def _sure(asked: Asked, history: History, choice: Choice, plan: Plan, days: floa
     weeks = _points(asked, choice)
     every = max(1, len(weeks) // POINTS)
     tried = None
-    if days == choice.days or weeks.index(days) % every == 0:
+    if of.contacts and (days == choice.days or weeks.index(days) % every == 0):
         tried = _tried(asked, history, choice.option, plan, days)
     return Sure(
         days, of.contacts, of.power(asked.effect, asked.alpha), of.power(asked.effect, asked.alpha, True),
@@ -255,9 +255,9 @@ def _sure(asked: Asked, history: History, choice: Choice, plan: Plan, days: floa
 
 
 def _tried(asked: Asked, history: History, option: Option, plan: Plan, days: float) -> Tried:
-    """One look at the end, on the history's own contacts, of a plan of so many days."""
-    ends = format_time(parse_time(plan.begins) + round(days * DAY))
-    of = plan.model_copy(update={"ends": ends, "pauses": ()})
+    """One look at the end, on the history's own contacts, of a plan of so many days, without its pauses."""
+    begins = parse_time(plan.begins)
+    of = plan.model_copy(update={"ends": format_time(begins + round(days * DAY))})
     y = history.metric(asked.metric)
     if option.design == "switchback":
         blocks = blocks_of(history, y, option.block_hours or 24.0, option.wash_out_minutes)
@@ -270,7 +270,7 @@ def _tried(asked: Asked, history: History, option: Option, plan: Plan, days: flo
     rows = known & (history.csa >= 0) & (history.customer >= 0)
     since = (history.arrived[rows] - history.begins) / DAY
     met = power_resampled.Met(since, y[rows], history.customer[rows], history.csa[rows], history.days)
-    return power_resampled.customers(met, of, days, asked.effect)
+    return power_resampled.customers(met, of, left(asked, begins, days, option.block_hours), asked.effect)
 
 
 def _daily(

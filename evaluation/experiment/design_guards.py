@@ -92,7 +92,9 @@ def guarded(
         if blocks is None:
             found.append(Guarded(one, level, math.nan, math.nan))
             continue
-        precision = power.of_blocks(blocks, parts_of(blocks), begins, days, option.wash_out_minutes)
+        precision = power.of_blocks(
+            blocks, parts_of(blocks), begins, days, option.wash_out_minutes, pauses=asked.pauses
+        )
         margin, always = one.margin * abs(level) if one.relative else one.margin, asked.stopping == "always_valid"
         held = precision.held(margin, one.alpha, always)
         found.append(Guarded(one, level, held, _smallest(precision, one.alpha, always)))

@@ -9,12 +9,15 @@ What an arm leaves to the next block is taken off the effect before it is looked
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.experiment.design_blocks import Blocks, Parts
+from evaluation.experiment.plan import Pause
+from evaluation.experiment.schedule import cut
 from evaluation.experiment.stats.sequential import best_rho, times_standard_error_t
 from twotower.clock import HOUR
 
@@ -89,14 +92,17 @@ class Precision:
 
 
 def of_blocks(
-    blocks: Blocks, parts: Parts, begins: int, days: float, wash_minutes: float, kept: float = 1.0
-) -> Precision:
+    blocks: Blocks, parts: Parts, begins: int, days: float, wash_minutes: float, kept: float = 1.0,
+    pauses: Sequence[Pause] = (),
+) -> Precision:  # fmt: skip
     """A switchback of one unit, blocks in pairs, from `begins` (µs UTC) on. The difference of the arms' means over
     contacts has the variance (2/N)² Σ_b (n_b² σ_b² + n_b σ_w²) over blocks, times `uneven`; every second block begins
-    with a change and loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks."""
+    with a change and loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks. Blocks that meet a
+    pause are no part of it."""
     step = round(blocks.hours * HOUR)
     many = max(1, round(days * 24 / blocks.hours))
-    slot = (np.arange(many) + (begins - blocks.first) // step) % blocks.n.shape[1]
+    at, _ = cut(begins, begins + many * step, blocks.hours, pauses)
+    slot = (at - begins + (begins - blocks.first) // step * step) // step % blocks.n.shape[1]
     lost = min(0.5 * wash_minutes / (60 * blocks.hours), 0.5)
     n = blocks.weekly[slot] * (1 - lost)
     total = float(n.sum())

@@ -9,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from evaluation.experiment.carry import Decay
+from evaluation.experiment.design import _plan, _tried
 from evaluation.experiment.design_choose import chosen
 from evaluation.experiment.design_guards import guarded, guardrails, secondary
 from evaluation.experiment.design_options import LEAST_CLUSTERS, cluster, customer, hours_asked
 from evaluation.experiment.design_spec import Asked
 from evaluation.experiment.plan import Guardrail
 from tests.evaluation.experiment.pasts import BEGINS, past
-from twotower.clock import DAY
+from twotower.clock import DAY, format_time
 from twotower.errors import ConfigError
 
 LATER = BEGINS + 70 * DAY
@@ -62,6 +63,57 @@ def test_days_are_the_fewest_whole_weeks_that_find_the_effect():
 def test_days_that_are_given_are_kept():
     assert choose(days=35).days == 35
     assert choose(days=10, effect=0.1).days == 10
+
+
+def pause(first: float, last: float) -> dict[str, str]:
+    """From one day of the experiment to another."""
+    return {"begins": format_time(LATER + round(first * DAY)), "ends": format_time(LATER + round(last * DAY))}
+
+
+FORTNIGHT = [pause(7, 21)]
+
+
+@pytest.mark.parametrize("design", ["switchback", "customer"])
+def test_what_pauses_leave_is_priced(design):
+    plain = choose(design=design, block_hours=4, effect=0.018)
+    paused = choose(design=design, block_hours=4, effect=0.018, pauses=FORTNIGHT)
+    for days in (28, 42):
+        less, same = paused.option.of_days(days), plain.option.of_days(days - 14)
+        assert (less.contacts, less.se, less.df) == pytest.approx((same.contacts, same.se, same.df), rel=0.02)
+    assert paused.days == plain.days + 14
+    assert f"pauses leave {plain.days:g} of the {paused.days:g} days" in " ".join(paused.why)
+    # Any block that meets one is left out whole.
+    touched = choose(design="switchback", block_hours=24, days=28, pauses=[pause(9.9, 10.1)]).option
+    whole = choose(design="switchback", block_hours=24, days=28, pauses=[pause(9, 11)]).option
+    assert touched.of_days(28) == whole.of_days(28) != choose(design="switchback", block_hours=24, days=28).option
+
+
+def test_trying_leaves_out_what_pauses_do():
+    for design in ("switchback", "customer"):
+        ask = asked(design=design, block_hours=4, days=28, effect=0.05, pauses=FORTNIGHT)
+        choice = chosen(ask, HISTORY, None, LATER, 0.0)
+        plan = _plan(ask, HISTORY, choice, choice.option.of_days(28), LATER, ())
+        tried = _tried(ask, HISTORY, choice.option, plan, 28)
+        assert tried.se == pytest.approx(choice.option.of_days(28).se, rel=0.15), design
+        none = ask.model_copy(update={"pauses": ()})
+        more = _tried(none, HISTORY, choice.option, plan.model_copy(update={"pauses": ()}), 28)
+        assert tried.se > 1.2 * more.se, design
+
+
+def test_clusters_have_no_pauses():
+    one = cluster(asked(pauses=FORTNIGHT), SITES, "resolved", "site", LATER)
+    assert "sites keep their arm all the time, and a pause falls within 14 days" in one.impossible
+    late = cluster(asked(pauses=[pause(35, 36)]), SITES, "resolved", "site", LATER)
+    assert late.impossible is None
+    assert late.of_days(35).contacts > 0
+    assert late.of_days(42).contacts == 0
+
+
+def test_pauses_that_leave_nothing_are_one_line():
+    with pytest.raises(ConfigError, match=r"pauses: no block is left of 84 days from .* on \(switchback\)"):
+        choose(pauses=[pause(0, 90)], design="switchback")
+    with pytest.raises(ConfigError, match="days: 14 days hold 3.0 blocks of 24 h beside pauses; 4 or more"):
+        choose(pauses=[pause(3, 20)], design="switchback", days=14, effect=0.2, block_hours=24)
 
 
 def test_sites_apart_are_taken_where_a_centre_never_forgets():
@@ -168,22 +220,22 @@ def test_block_lengths_fit_a_day():
 
 
 def test_customers_and_their_reasons():
-    option = customer(asked(), HISTORY, "resolved")
+    option = customer(asked(), HISTORY, "resolved", LATER)
     assert option.impossible is None
     assert "centres of half the size" in " ".join(option.against)
     unknown = replace(HISTORY, customer=np.full(len(HISTORY), -1))
-    assert customer(asked(), unknown, "resolved").impossible is not None
+    assert customer(asked(), unknown, "resolved", LATER).impossible is not None
     some = replace(HISTORY, customer=np.where(np.arange(len(HISTORY)) % 2, -1, HISTORY.customer))
-    assert "only 50% of contacts name their customer" in " ".join(customer(asked(), some, "resolved").against)
+    assert "only 50% of contacts name their customer" in " ".join(customer(asked(), some, "resolved", LATER).against)
     few = past(56, 300, csas=8)
-    assert "CSAs at work in each pool" in " ".join(customer(asked(), few, "resolved").against)
+    assert "CSAs at work in each pool" in " ".join(customer(asked(), few, "resolved", LATER).against)
     assert set(option.units) == set(HISTORY.csas)
 
 
 def test_units_without_contacts_are_left_out():
     of = SITES.units["site"]
     gone = replace(SITES, units={"site": replace(of, code=np.where(of.code < 3, -1, of.code))})
-    assert len(cluster(asked(), gone, "resolved", "site").units) == 9
+    assert len(cluster(asked(), gone, "resolved", "site", LATER).units) == 9
 
 
 def test_guardrails_are_those_that_the_history_has(tmp_path):
