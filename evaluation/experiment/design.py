@@ -17,7 +17,7 @@ from evaluation.experiment import power_resampled
 from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_blocks import Parts, Week, blocks_of, icc, parts_of, week_of
 from evaluation.experiment.design_choose import Choice, chosen, options_of, pick
-from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary
+from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary, widened
 from evaluation.experiment.design_history import NO_UNIT, History, read_history
 from evaluation.experiment.design_like import Like, bed_of, like
 from evaluation.experiment.design_options import Option, left
@@ -113,7 +113,8 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     choice = chosen(asked, history, decay, begins, explained)
     rails = guardrails(asked, history, folder)
     choice, plan = _settled(asked, history, choice, begins, rails)
-    plan = _balanced(plan, history)
+    guards = widened(asked, guarded(asked, history, choice.option, choice.days, begins, rails, folder))
+    plan = _balanced(plan.model_copy(update={"guardrails": tuple(one.of for one in guards)}), history)
     precision = choice.option.of_days(choice.days)
     schedule = draw(plan, choice.option.units)
     sure = tuple(_sure(asked, history, choice, plan, days) for days in _points(asked, choice))
@@ -121,8 +122,7 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     notes += [] if small is None else list(small.notes)
     again = None if asked.replay is None else replayed(asked.replay, plan, history, folder)
     return Designed(
-        asked, plan, schedule, choice, precision, sure, decay,
-        guarded(asked, history, choice.option, choice.days, begins, rails, folder),
+        asked, plan, schedule, choice, precision, sure, decay, guards,
         _told(history, y, adjusted, explained, choice.option), small, shown, again, tuple(notes),
     )  # fmt: skip
 

@@ -112,7 +112,8 @@ def _days(asked: Asked, option: Option, begins: int) -> float:
     most = asked.most_days if asked.days == "auto" else float(asked.days)
     if not left(asked, begins, most, option.block_hours):
         raise ConfigError(
-            f"pauses: no block is left of {most:g} days from {format_time(begins)} on ({option.design}); begin after them"
+            f"pauses: no block is left of {most:g} days from {format_time(begins)} on ({option.design}); begin after "
+            "them"
         )
     if asked.days == "auto":
         needed = option.days(asked)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.experiment.design import Designed
+from evaluation.experiment.design_guards import margin_said
 from evaluation.experiment.design_options import Option
 from evaluation.experiment.simulated_bias import BY_CONTACT, Bias
 from evaluation.experiment.words import TITLES, UNTOLD, change, level
@@ -115,7 +116,7 @@ def guard_rows(of: Designed) -> Rows:
     ]
     for one in of.guards:
         asked = one.of
-        margin = f"{asked.margin:.0%} of it" if asked.relative else change(asked.metric, asked.margin).lstrip("+")
+        margin = margin_said(one) + (f" (widened from {margin_said(one, one.default[0])})" if one.default else "")
         held = UNTOLD if math.isnan(one.held) else f"{one.held:.0%}"
         least = UNTOLD if math.isnan(one.smallest) else change(asked.metric, one.smallest).lstrip("+")
         rows.append([TITLES[asked.metric], level(asked.metric, one.level), margin, f"{asked.alpha:g}", held, least])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evaluation.experiment.design import Designed
+from evaluation.experiment.design_guards import said
 from evaluation.experiment.design_tables import guard_rows, option_rows, plan_rows, sure_rows
 from evaluation.experiment.simulated_bias import Bias
 from evaluation.experiment.words import change
@@ -17,7 +18,14 @@ from twotower.clock import format_time
 def text_report(of: Designed) -> str:
     """The whole in plain text."""
     end = of.at_end
-    parts = [heading(of), "", table(plan_rows(of)), "", *(f"- {line}" for line in of.choice.why)]
+    parts = [
+        heading(of),
+        *(f"guardrails: {line}" for line in said(of.guards)),
+        "",
+        table(plan_rows(of)),
+        "",
+        *(f"- {line}" for line in of.choice.why),
+    ]
     parts += ["", table([row[:-1] for row in option_rows(of)])]
     parts += ["", f"How long, {of.choice.option.design}:", table(sure_rows(of))]
     if of.guards:
@@ -73,8 +81,12 @@ def json_report(of: Designed) -> dict[str, Any]:
         "sure": [{**vars(one), "tried": None if one.tried is None else {**vars(one.tried), "half": one.tried.half}}
                  for one in of.sure],
         "carry_over": None if of.decay is None else vars(of.decay) | {"source": of.decay.source},
-        "guardrails": [{**one.of.model_dump(), "now": one.level, "held": one.held, "smallest": one.smallest}
-                       for one in of.guards],
+        "guardrails": [
+            {**one.of.model_dump(), "now": one.level, "held": one.held, "smallest": one.smallest,
+             "default_margin": one.default and one.default[0], "default_held": one.default and one.default[1]}
+            for one in of.guards
+        ],
+        "guardrails_said": said(of.guards),
         "history": {
             "contacts": told.contacts, "days": told.days, "begins": format_time(told.begins),
             "ends": format_time(told.ends), "mean": told.mean, "block_hours": told.hours, "parts": vars(told.parts),
