@@ -15,7 +15,7 @@ from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_history import History
 from evaluation.experiment.design_options import Option, best, cluster, customer, cuts, hours_asked, left, switchbacks
 from evaluation.experiment.design_spec import RANGE, Asked
-from evaluation.experiment.words import TITLES, change, level
+from evaluation.experiment.words import TITLES, level, towards
 from twotower.clock import format_time
 from twotower.errors import ConfigError
 
@@ -45,8 +45,12 @@ def chosen(asked: Asked, history: History, decay: Decay | None, begins: int, exp
     y = history.metric(asked.metric)
     check_effect(asked, float(np.nanmean(y)))
     options, grid = options_of(asked, history, decay, begins, explained)
-    option = pick(options, asked)
-    days = _days(asked, option, begins)
+    try:
+        option = pick(options, asked)
+        days = _days(asked, option, begins)
+    except ConfigError:
+        _check_wash_out(asked, grid)
+        raise
     return Choice(option, days, tuple(options), grid, _why(asked, option, options, days, begins))
 
 
@@ -81,6 +85,16 @@ def check_effect(asked: Asked, mean: float) -> None:
         )
 
 
+def _check_wash_out(asked: Asked, grid: tuple[Option, ...]) -> None:
+    """Raises ConfigError where a wash-out that is given leaves nothing of any block, whatever else is wrong."""
+    if asked.wash_out_minutes != "auto" and grid and all(one.impossible for one in grid):
+        longest = max(one.block_hours or 0.0 for one in grid)
+        raise ConfigError(
+            f"wash_out_minutes: a wash-out of {float(asked.wash_out_minutes):g} minutes leaves nothing of blocks of "
+            f"{longest:g} h, the longest; give fewer minutes, or longer block_hours"
+        )
+
+
 def _of_units(found: Sequence[Option], asked: Asked) -> Option:
     """Sites or teams: what can be done, is not wrong, and is sooner."""
     most = asked.most_days if asked.days == "auto" else float(asked.days)
@@ -108,7 +122,7 @@ def pick(options: Sequence[Option], asked: Asked) -> Option:
 
 
 def _days(asked: Asked, option: Option, begins: int) -> float:
-    metric = asked.metric
+    effect = towards(asked.metric, asked.effect, asked.direction)
     most = asked.most_days if asked.days == "auto" else float(asked.days)
     if not left(asked, begins, most, option.block_hours):
         raise ConfigError(
@@ -121,8 +135,8 @@ def _days(asked: Asked, option: Option, begins: int) -> float:
             return needed
         least = option.smallest(asked, asked.most_days)
         raise ConfigError(
-            f"effect: {change(metric, asked.effect)} is too small for any duration up to {asked.most_days:g} days: the "
-            f"smallest that is found with a power of {asked.power:.0%} is {_least(metric, least)} ({option.design}); "
+            f"effect: {effect} is too small for any duration up to {asked.most_days:g} days: the "
+            f"smallest that is found with a power of {asked.power:.0%} is {_least(asked, least)} ({option.design}); "
             "give a larger --effect, or more most_days in a --config"
         )
     days = float(asked.days)
@@ -137,14 +151,14 @@ def _days(asked: Asked, option: Option, begins: int) -> float:
         least, needed = option.smallest(asked, days), option.days(asked)
         more = f"; {needed:g} days find it" if needed is not None else ""
         raise ConfigError(
-            f"effect: {change(metric, asked.effect)} is too small for {days:g} days: the smallest that is found with a "
-            f"power of {asked.power:.0%} is {_least(metric, least)} ({option.design}){more}"
+            f"effect: {effect} is too small for {days:g} days: the smallest that is found with a "
+            f"power of {asked.power:.0%} is {_least(asked, least)} ({option.design}){more}"
         )
     return days
 
 
-def _least(metric: str, least: float) -> str:
-    return change(metric, least) if np.isfinite(least) else "none"
+def _least(asked: Asked, least: float) -> str:
+    return towards(asked.metric, least, asked.direction) if np.isfinite(least) else "none"
 
 
 def _why(asked: Asked, option: Option, options: Sequence[Option], days: float, begins: int) -> tuple[str, ...]:

@@ -113,9 +113,9 @@ def in_short(of: Designed) -> list[str]:
     metric = TITLES[asked.metric]
     return [
         f"For {of.choice.days:g} days, {how}. At the end {metric} is compared between the two. If "
-        f"{plan.treatment.name} changes {metric} by {change(asked.metric, asked.effect)} or more, the experiment "
-        f"finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, it is "
-        f"wrongly said to in {asked.alpha:.0%} of such experiments."
+        f"{plan.treatment.name} changes {metric} by {change(asked.metric, asked.effect).lstrip('+')} or more, the "
+        f"experiment finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, it "
+        f"is wrongly said to in {asked.alpha:.0%} of such experiments."
     ]
 
 
@@ -127,10 +127,11 @@ def _guards(of: Designed) -> list[str]:
 def rules(of: Designed) -> list[str]:
     """What people must know who run it."""
     plan = of.plan
+    since = "" if plan.stopping.first_look is None else f" from {plan.stopping.first_look} on"
     look = (
         "Do not look at the difference before the end: one look is planned."
         if plan.stopping.rule == "fixed"
-        else "Looking is allowed at any time, with the intervals of `twotower experiment analyse --at`."
+        else f"Looking is allowed at any time{since}, with the intervals of `twotower experiment analyse --at`."
     )
     found = [
         "The router reads schedule.parquet: which arm holds when and where. Nobody changes it by hand; what was not "

@@ -250,9 +250,11 @@ def customer(asked: Asked, history: History, metric: str, begins: int, explained
     against.append(
         "both arms are centres of half the size, which wait longer than the whole: it measures the effect there"
     )
-    impossible = (
-        None if len(history.csas) >= 4 and share > 0 else "fewer than four CSAs, or no contact names its customer"
-    )
+    impossible = None
+    if len(history.csas) < 4 or share == 0:
+        impossible = "fewer than four CSAs, or no contact names its customer"
+    elif wash >= 60 * hours:
+        impossible = f"a wash-out of {wash:g} minutes leaves nothing of windows of {hours:g} h"
     return Option("customer", "csa", hours, wash, 0.0, of_days, history.csas, tuple(against), impossible)
 
 

@@ -105,6 +105,8 @@ class Asked(Strict):
     repeat_days: Positive = 7.0
     mature_days: NotNegative = 0.0
     stopping: Literal["fixed", "always_valid"] = "fixed"
+    first_look: Moment | None = None
+    """Of `always_valid`: nobody looks before; None: any time."""
     prices: Prices = Prices()
     show: Shown | None = Shown()
     """None: no simulated centre in the report."""
@@ -120,6 +122,12 @@ class Asked(Strict):
                 if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                     raise ValueError(f"{name}: {value:g}; more than 0 expected")
         return given
+
+    @model_validator(mode="after")
+    def _looks(self) -> Asked:
+        if self.first_look is not None and self.stopping == "fixed":
+            raise ValueError("first_look: with stopping: fixed one looks once, at the end; it goes with always_valid")
+        return self
 
     @property
     def direction(self) -> Literal["higher", "lower"]:

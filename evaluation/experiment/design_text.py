@@ -7,8 +7,9 @@ from typing import Any
 from evaluation.experiment.design import Designed
 from evaluation.experiment.design_guards import said
 from evaluation.experiment.design_tables import guard_rows, option_rows, plan_rows, sure_rows
+from evaluation.experiment.design_tried import enough
 from evaluation.experiment.simulated_bias import Bias
-from evaluation.experiment.words import change
+from evaluation.experiment.words import towards
 from evaluation.report_text import table
 from evaluation.simulate.replicate import Estimate
 from twotower.cli import plain
@@ -38,10 +39,13 @@ def text_report(of: Designed) -> str:
 def heading(of: Designed) -> str:
     """In one line."""
     plan, primary = of.plan, of.plan.primary
-    found = change(primary.metric, primary.smallest_effect)
+    found, end = towards(primary.metric, primary.smallest_effect, primary.better), of.at_end.tried
+    less = ""
+    if plan.stopping.rule == "fixed" and end is not None and not enough(of.asked, end):
+        less = f" by formula, but of {end.found:.0%} by trying"
     return (
         f"{plan.name}: {of.choice.days:g} days of {plan.design} find {found} with a power of "
-        f"{plan.expected.get('power', float('nan')):.0%}"
+        f"{plan.expected.get('power', float('nan')):.0%}{less}"
     )
 
 
@@ -70,8 +74,10 @@ def json_report(of: Designed) -> dict[str, Any]:
                 "impossible": one.impossible, "chosen": one is of.choice.option, "units": list(one.units)[:100],
                 "days": None if one.impossible else one.days(of.asked),
                 "smallest": one.smallest(of.asked, of.choice.days), "power": one.power(of.asked, of.choice.days),
+                "tried": None if tried is None else
+                         {"days": tried.days, **vars(tried.tried), "half": tried.tried.half},
             }
-            for one in of.choice.options
+            for one, tried in zip(of.choice.options, of.compared, strict=True)
         ],
         "blocks": [
             {"block_hours": one.block_hours, "wash_out_minutes": one.wash_out_minutes, "missed": one.missed,

@@ -9,15 +9,17 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import t
 
+from evaluation.experiment import design
 from evaluation.experiment.carry import Decay
-from evaluation.experiment.design import _plan, _tried
+from evaluation.experiment.design import _compared, _plan, _settled
 from evaluation.experiment.design_blocks import blocks_of
 from evaluation.experiment.design_choose import chosen
 from evaluation.experiment.design_guards import LIKELY, guarded, guardrails, said, secondary, widened
 from evaluation.experiment.design_options import LEAST_CLUSTERS, cluster, customer, hours_asked
 from evaluation.experiment.design_spec import Asked
+from evaluation.experiment.design_tried import tried
 from evaluation.experiment.plan import Guardrail
-from evaluation.experiment.power_resampled import _places
+from evaluation.experiment.power_resampled import Tried, _places
 from evaluation.experiment.schedule import redraws, spans_of
 from tests.evaluation.experiment.pasts import BEGINS, past
 from twotower.clock import DAY, HOUR, format_time
@@ -93,15 +95,80 @@ def test_what_pauses_leave_is_priced(design):
 
 
 def test_trying_leaves_out_what_pauses_do():
-    for design in ("switchback", "customer"):
-        ask = asked(design=design, block_hours=4, days=28, effect=0.05, pauses=FORTNIGHT)
+    for way in ("switchback", "customer"):
+        ask = asked(design=way, block_hours=4, days=28, effect=0.05, pauses=FORTNIGHT)
         choice = chosen(ask, HISTORY, None, LATER, 0.0)
         plan = _plan(ask, HISTORY, choice, choice.option.of_days(28), LATER, ())
-        tried = _tried(ask, HISTORY, choice.option, plan, 28)
-        assert tried.se == pytest.approx(choice.option.of_days(28).se, rel=0.15), design
+        found = tried(ask, HISTORY, choice.option, plan, 28)
+        assert found.se == pytest.approx(choice.option.of_days(28).se, rel=0.15), way
         none = ask.model_copy(update={"pauses": ()})
-        more = _tried(none, HISTORY, choice.option, plan.model_copy(update={"pauses": ()}), 28)
-        assert tried.se > 1.2 * more.se, design
+        more = tried(none, HISTORY, choice.option, plan.model_copy(update={"pauses": ()}), 28)
+        assert found.se > 1.2 * more.se, way
+
+
+def test_every_possible_option_is_tried_after_the_days_that_it_needs():
+    ask, history = asked(effect=0.04), past(56, 800, sites=12, site_sd=0.02)
+    choice = chosen(ask, history, None, LATER, 0.0)
+    found, notes = _compared(ask, history, choice, LATER, (), None)
+    assert notes == []
+    for option, one in zip(choice.options, found, strict=True):
+        assert option.impossible is None
+        assert one.days == (option.days(ask) or ask.most_days)
+        assert one.tried.found == pytest.approx(option.power(ask, one.days), abs=0.2), option.design
+    none, _ = _compared(asked(), HISTORY, choose(), LATER, (), None)  # nobody has a site
+    assert [one is None for one in none] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"), [({"most_days": 20}, "most_days: 20 allows no week more"), ({"days": 14}, "the days are given")]
+)
+def test_a_power_that_trying_does_not_find_is_said(monkeypatch, more, kept):
+    monkeypatch.setattr(design, "tried", lambda *of: Tried(0.5, 0.05, 0.01, 1000))
+    ask = asked(design="switchback", effect=0.05, **more)
+    choice, plan, found = _settled(ask, HISTORY, chosen(ask, HISTORY, None, LATER, 0.0), LATER, ())
+    assert (choice.days, found.found) == (14, 0.5)
+    assert plan.expected["power"] > 0.8
+    line = choice.why[-1]
+    assert line.startswith("mind: 14 days find it in 50% of experiments made of the history's own contacts")
+    assert f"less often than the 80% that is asked for; {kept}" in line
+    longer = asked(design="switchback", effect=0.05, most_days=28)
+    choice, _, _ = _settled(longer, HISTORY, chosen(longer, HISTORY, None, LATER, 0.0), LATER, ())
+    assert choice.days == 28
+
+
+@pytest.mark.parametrize("design", ["auto", "switchback"])
+def test_a_wash_out_that_leaves_nothing_is_blamed(design):
+    said = "wash_out_minutes: a wash-out of 2000 minutes leaves nothing of blocks of 24 h, the longest; give fewer"
+    with pytest.raises(ConfigError, match=said):
+        choose(design=design, wash_out_minutes=2000)
+    # Sites need none.
+    assert choose(SITES, wash_out_minutes=2000, effect=0.08).option.design == "cluster"
+    with pytest.raises(ConfigError, match="a wash-out of 2000 minutes leaves nothing of windows of 24 h"):
+        choose(design="customer", wash_out_minutes=2000)
+
+
+def test_what_is_better_when_lower_is_written_with_a_minus():
+    with pytest.raises(ConfigError, match=r"effect: −0.2 s is too small for 14 days: the smallest .* is −\d+\.\d s"):
+        choose(metric="wait_s", effect=0.2, days=14)
+    ask = asked(metric="wait_s", effect=8, design="switchback")
+    choice = chosen(ask, HISTORY, None, LATER, 0.0)
+    plan = _plan(ask, HISTORY, choice, choice.option.of_days(choice.days), LATER, ())
+    assert plan.hypothesis == "treatment lowers wait by 8.0 s or more against control"
+
+
+def test_a_first_look_is_within_the_experiment():
+    def planned(day: float):
+        ask = asked(design="switchback", stopping="always_valid", effect=0.05, first_look=format_time(
+            LATER + round(day * DAY)))  # fmt: skip
+        choice = chosen(ask, HISTORY, None, LATER, 0.0)
+        return _plan(ask, HISTORY, choice, choice.option.of_days(choice.days), LATER, ())
+
+    assert planned(7).stopping.first_look == format_time(LATER + 7 * DAY)
+    for day in (-1, 400):
+        with pytest.raises(ConfigError, match=r"first_look: .* is not within the experiment, after"):
+            planned(day)
+    with pytest.raises(ValidationError, match="first_look: with stopping: fixed one looks once, at the end"):
+        asked(first_look="2026-03-02T00:00:00Z")
 
 
 def test_clusters_have_no_pauses():
