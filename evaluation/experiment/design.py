@@ -187,7 +187,7 @@ def _plan(
     )
     ends = begins + round(choice.days * DAY)
     always = asked.stopping == "always_valid"
-    _check_first_look(asked, begins, ends)
+    first_look = _first_look(asked, begins, ends)
     expected = {
         "contacts": precision.contacts, "level": float(np.nanmean(history.metric(asked.metric))),
         "standard_error": precision.se, "degrees_of_freedom": precision.df,
@@ -205,7 +205,7 @@ def _plan(
                     "alpha": asked.alpha, "power": asked.power},
         "guardrails": rails, "secondary": secondary(asked, history, rails), "fdr": asked.fdr,
         "history_days": asked.history_days, "repeat_days": asked.repeat_days, "mature_days": asked.mature_days,
-        "stopping": {"rule": asked.stopping, "first_look": asked.first_look}, "prices": asked.prices,
+        "stopping": {"rule": asked.stopping, "first_look": first_look}, "prices": asked.prices,
         "expected": {name: float(f"{value:.6g}") for name, value in expected.items() if np.isfinite(value)},
     }  # fmt: skip
     try:
@@ -214,13 +214,17 @@ def _plan(
         raise ConfigError(f"the plan cannot be: {error}") from None
 
 
-def _check_first_look(asked: Asked, begins: int, ends: int) -> None:
+def _first_look(asked: Asked, begins: int, ends: int) -> str | None:
     """Raises ConfigError for one that is not within the experiment."""
-    if asked.first_look is not None and not begins < parse_time(asked.first_look, "first_look") <= ends:
+    if asked.first_look is None:
+        return None
+    moment = parse_time(asked.first_look, "first_look")
+    if not begins < moment <= ends:
         raise ConfigError(
             f"first_look: {asked.first_look} is not within the experiment, after {format_time(begins)} and not after "
             f"{format_time(ends)}"
         )
+    return format_time(moment)
 
 
 def _balanced(plan: Plan, history: History) -> Plan:

@@ -114,8 +114,8 @@ def in_short(of: Designed) -> list[str]:
     return [
         f"For {of.choice.days:g} days, {how}. At the end {metric} is compared between the two. If "
         f"{plan.treatment.name} changes {metric} by {change(asked.metric, asked.effect).lstrip('+')} or more, the "
-        f"experiment finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, it "
-        f"is wrongly said to in {asked.alpha:.0%} of such experiments."
+        f"experiment finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, "
+        f"it is wrongly said to in {asked.alpha:.0%} of such experiments."
     ]
 
 

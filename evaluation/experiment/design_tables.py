@@ -51,6 +51,7 @@ def plan_rows(of: Designed) -> Rows:
 def option_rows(of: Designed) -> Rows:
     """A row a design."""
     asked, days = of.asked, of.choice.days
+    look = "" if asked.stopping == "fixed" else ", one look"
     rows = [
         [
             "design",
@@ -61,7 +62,7 @@ def option_rows(of: Designed) -> Rows:
             "days needed",
             f"found in {days:g} days",
             "power then",
-            "by trying, in the days needed",
+            f"by trying{look}, in the days needed",
             "",
         ]
     ]
