@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
-from evaluation.experiment import power_resampled
 from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_blocks import Parts, Week, blocks_of, icc, parts_of, week_of
 from evaluation.experiment.design_choose import Choice, chosen, options_of, pick
-from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary
-from evaluation.experiment.design_history import NO_UNIT, History, read_history
+from evaluation.experiment.design_guards import Guarded, guarded, guardrails, secondary, widened
+from evaluation.experiment.design_history import History, read_history
 from evaluation.experiment.design_like import Like, bed_of, like
 from evaluation.experiment.design_options import Option
 from evaluation.experiment.design_replay import Replayed, replayed
 from evaluation.experiment.design_spec import LEAST_DAYS, Asked
+from evaluation.experiment.design_tried import Compared, enough, tried
 from evaluation.experiment.plan import Guardrail, Plan
 from evaluation.experiment.power import Precision
 from evaluation.experiment.power_resampled import Tried
@@ -30,6 +31,7 @@ from evaluation.experiment.relaxation import relaxation
 from evaluation.experiment.schedule import MONDAY, WEEK, balanced, draw
 from evaluation.experiment.simulated_bias import Bias, biases
 from evaluation.experiment.words import TITLES, change
+from evaluation.simulate.scenario import said
 from twotower.clock import DAY, format_time, parse_time
 from twotower.errors import ConfigError
 
@@ -87,6 +89,8 @@ class Designed:
     plan: Plan
     schedule: pd.DataFrame
     choice: Choice
+    compared: tuple[Compared | None, ...]
+    """`choice.options`, tried; None: it cannot be."""
     precision: Precision
     sure: tuple[Sure, ...]
     decay: Decay | None
@@ -112,17 +116,19 @@ def designed(asked: Asked, folder: str | Path) -> Designed:
     decay, notes = _decay(asked, history)
     choice = chosen(asked, history, decay, begins, explained)
     rails = guardrails(asked, history, folder)
-    choice, plan = _settled(asked, history, choice, begins, rails)
-    plan = _balanced(plan, history)
+    choice, plan, at_end = _settled(asked, history, choice, begins, rails)
+    compared, more = _compared(asked, history, choice, begins, rails, at_end)
+    guards = widened(asked, guarded(asked, history, choice.option, choice.days, begins, rails, folder))
+    plan = _balanced(plan.model_copy(update={"guardrails": tuple(one.of for one in guards)}), history)
     precision = choice.option.of_days(choice.days)
     schedule = draw(plan, choice.option.units)
-    sure = tuple(_sure(asked, history, choice, plan, days) for days in _points(asked, choice))
+    sure = tuple(_sure(asked, history, choice, plan, days, compared) for days in _points(asked, choice))
+    notes += more
     small, shown = _shown(asked, history, begins)
     notes += [] if small is None else list(small.notes)
     again = None if asked.replay is None else replayed(asked.replay, plan, history, folder)
     return Designed(
-        asked, plan, schedule, choice, precision, sure, decay,
-        guarded(asked, history, choice.option, choice.days, begins, rails, folder),
+        asked, plan, schedule, choice, compared, precision, sure, decay, guards,
         _told(history, y, adjusted, explained, choice.option), small, shown, again, tuple(notes),
     )  # fmt: skip
 
@@ -177,12 +183,13 @@ def _plan(
 ) -> Plan:
     option, title = choice.option, TITLES[asked.metric]
     word = "raises" if asked.direction == "higher" else "lowers"
-    said = asked.hypothesis or (
-        f"{asked.treatment.name} {word} {title} by {change(asked.metric, asked.effect)} or more against "
+    hypothesis = asked.hypothesis or (
+        f"{asked.treatment.name} {word} {title} by {change(asked.metric, asked.effect).lstrip('+')} or more against "
         f"{asked.control.name}"
     )
     ends = begins + round(choice.days * DAY)
     always = asked.stopping == "always_valid"
+    first_look = _first_look(asked, begins, ends)
     expected = {
         "contacts": precision.contacts, "level": float(np.nanmean(history.metric(asked.metric))),
         "standard_error": precision.se, "degrees_of_freedom": precision.df,
@@ -191,7 +198,7 @@ def _plan(
         "missed_by_carry_over": option.missed, "days_of_history": float(history.days),
     }  # fmt: skip
     given = {
-        "name": asked.name, "hypothesis": said, "design": option.design, "unit": option.unit,
+        "name": asked.name, "hypothesis": hypothesis, "design": option.design, "unit": option.unit,
         "begins": format_time(begins), "ends": format_time(ends), "control": asked.control,
         "treatment": asked.treatment, "block_hours": option.block_hours,
         "wash_out_minutes": option.wash_out_minutes, "seed": asked.seed, "pauses": asked.pauses,
@@ -200,13 +207,26 @@ def _plan(
                     "alpha": asked.alpha, "power": asked.power},
         "guardrails": rails, "secondary": secondary(asked, history, rails), "fdr": asked.fdr,
         "history_days": asked.history_days, "repeat_days": asked.repeat_days, "mature_days": asked.mature_days,
-        "stopping": {"rule": asked.stopping}, "prices": asked.prices,
+        "stopping": {"rule": asked.stopping, "first_look": first_look}, "prices": asked.prices,
         "expected": {name: float(f"{value:.6g}") for name, value in expected.items() if np.isfinite(value)},
     }  # fmt: skip
     try:
         return Plan.model_validate(given)
-    except ValueError as error:
-        raise ConfigError(f"the plan cannot be: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"the plan cannot be: {said(error, Plan)}") from None
+
+
+def _first_look(asked: Asked, begins: int, ends: int) -> str | None:
+    """Raises ConfigError for one that is not within the experiment."""
+    if asked.first_look is None:
+        return None
+    moment = parse_time(asked.first_look, "first_look")
+    if not begins < moment <= ends:
+        raise ConfigError(
+            f"first_look: {asked.first_look} is not within the experiment, after {format_time(begins)} and not after "
+            f"{format_time(ends)}"
+        )
+    return format_time(moment)
 
 
 def _balanced(plan: Plan, history: History) -> Plan:
@@ -220,19 +240,51 @@ def _balanced(plan: Plan, history: History) -> Plan:
 
 def _settled(
     asked: Asked, history: History, choice: Choice, begins: int, rails: tuple[Guardrail, ...]
-) -> tuple[Choice, Plan]:
+) -> tuple[Choice, Plan, Tried | None]:
     """With as many more weeks as trying asks for: where it surely finds the effect less often than is asked for, the
-    formula promised too much. Days that are given stay."""
+    formula promised too much. Days that are given, and the most there may be, stay, which is said. And what trying
+    found, None where one may look at any time."""
     while True:
         plan = _plan(asked, history, choice, choice.option.of_days(choice.days), begins, rails)
-        if asked.days != "auto" or asked.stopping != "fixed" or choice.days + 7 > asked.most_days:
-            return choice, plan
-        tried = _tried(asked, history, choice.option, plan, choice.days)
-        if tried.found + tried.half >= asked.power:
-            return choice, plan
-        said = f"{choice.days:g} days find it in {tried.found:.0%} of experiments made of the history's own contacts"
+        if asked.stopping != "fixed":
+            return choice, plan, None
+        found = tried(asked, history, choice.option, plan, choice.days)
+        if enough(asked, found):
+            return choice, plan, found
+        said = f"{choice.days:g} days find it in {found.found:.0%} of experiments made of the history's own contacts"
+        if asked.days != "auto" or choice.days + 7 > asked.most_days:
+            kept = (
+                "the days are given" if asked.days != "auto" else f"most_days: {asked.most_days:g} allows no week more"
+            )
+            why = (*choice.why, f"mind: {said}, less often than the {asked.power:.0%} that is asked for; {kept}")
+            return replace(choice, why=why), plan, found
         why = (*choice.why, f"{said}, less often than by formula: a week more")
         choice = replace(choice, days=choice.days + 7, why=why)
+
+
+def _compared(
+    asked: Asked, history: History, choice: Choice, begins: int, rails: tuple[Guardrail, ...], at_end: Tried | None
+) -> tuple[tuple[Compared | None, ...], list[str]]:
+    """Every option tried, None where it cannot be; and notes. at_end: of the one that was chosen, where it is known."""
+    found: list[Compared | None] = []
+    notes = []
+    for one in choice.options:
+        mine = one is choice.option
+        most = asked.most_days if asked.days == "auto" else float(asked.days)
+        days = choice.days if mine else one.days(asked) or most
+        if one.impossible or not one.of_days(days).contacts:
+            found.append(None)
+            continue
+        if mine and at_end is not None:
+            found.append(Compared(days, at_end))
+            continue
+        try:
+            plan = _plan(asked, history, replace(choice, option=one, days=days), one.of_days(days), begins, rails)
+            found.append(Compared(days, tried(asked, history, one, plan, days)))
+        except ConfigError as error:
+            found.append(None)
+            notes.append(f"{one.design} could not be tried: {error}")
+    return tuple(found), notes
 
 
 def _points(asked: Asked, choice: Choice) -> list[float]:
@@ -241,51 +293,22 @@ def _points(asked: Asked, choice: Choice) -> list[float]:
     return sorted({*weeks.tolist(), choice.days})
 
 
-def _sure(asked: Asked, history: History, choice: Choice, plan: Plan, days: float) -> Sure:
+def _sure(
+    asked: Asked, history: History, choice: Choice, plan: Plan, days: float, compared: tuple[Compared | None, ...]
+) -> Sure:
     of = choice.option.of_days(days)
     weeks = _points(asked, choice)
     every = max(1, len(weeks) // POINTS)
-    tried = None
-    if days == choice.days or weeks.index(days) % every == 0:
-        tried = _tried(asked, history, choice.option, plan, days)
+    found = None
+    if days == choice.days:
+        own = compared[choice.options.index(choice.option)]
+        found = None if own is None else own.tried
+    elif of.contacts and weeks.index(days) % every == 0:
+        found = tried(asked, history, choice.option, plan, days)
     return Sure(
         days, of.contacts, of.power(asked.effect, asked.alpha), of.power(asked.effect, asked.alpha, True),
-        of.smallest(asked.power, asked.alpha), of.smallest(asked.power, asked.alpha, True), tried,
+        of.smallest(asked.power, asked.alpha), of.smallest(asked.power, asked.alpha, True), found,
     )  # fmt: skip
-
-
-def _tried(asked: Asked, history: History, option: Option, plan: Plan, days: float) -> Tried:
-    """One look at the end, on the history's own contacts, of a plan of so many days."""
-    ends = format_time(parse_time(plan.begins) + round(days * DAY))
-    of = plan.model_copy(update={"ends": ends, "pauses": ()})
-    y = history.metric(asked.metric)
-    if option.design == "switchback":
-        blocks = blocks_of(history, y, option.block_hours or 24.0, option.wash_out_minutes)
-        return power_resampled.switchback(blocks, of, asked.effect, 1 - option.missed)
-    known = ~np.isnan(y)
-    if option.design == "cluster":
-        units = history.units[option.unit]
-        daily = _daily(history, y, units.code, units.names, option)
-        return power_resampled.clusters(daily, of, option.units, asked.effect)
-    rows = known & (history.csa >= 0) & (history.customer >= 0)
-    since = (history.arrived[rows] - history.begins) / DAY
-    met = power_resampled.Met(since, y[rows], history.customer[rows], history.csa[rows], history.days)
-    return power_resampled.customers(met, of, days, asked.effect)
-
-
-def _daily(
-    history: History, y: Doubles, code: npt.NDArray[np.int64], names: tuple[str, ...], option: Option
-) -> tuple[Doubles, Doubles]:
-    """Contacts and sums (D, C) by day and unit, columns in alphabetical order."""
-    columns = sorted(option.units)
-    place = np.array([columns.index(name) if name in columns else -1 for name in names] + [-1])
-    column = place[np.where(code == NO_UNIT, len(names), code)]
-    rows = ~np.isnan(y) & (column >= 0)
-    at = (history.arrived[rows] - history.begins) // DAY * len(columns) + column[rows]
-    shape = (history.days, len(columns))
-    n = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-    s: Doubles = np.bincount(at, y[rows], shape[0] * shape[1]).reshape(shape).astype(np.float64)
-    return n, s
 
 
 def _told(history: History, y: Doubles, adjusted: Doubles, explained: float, option: Option) -> Told:

@@ -13,9 +13,10 @@ import numpy as np
 
 from evaluation.experiment.carry import Decay
 from evaluation.experiment.design_history import History
-from evaluation.experiment.design_options import Option, best, cluster, customer, cuts, hours_asked, switchbacks
+from evaluation.experiment.design_options import Option, best, cluster, customer, cuts, hours_asked, left, switchbacks
 from evaluation.experiment.design_spec import RANGE, Asked
-from evaluation.experiment.words import TITLES, change, level
+from evaluation.experiment.words import TITLES, level, towards
+from twotower.clock import format_time
 from twotower.errors import ConfigError
 
 KINDS = {
@@ -44,9 +45,13 @@ def chosen(asked: Asked, history: History, decay: Decay | None, begins: int, exp
     y = history.metric(asked.metric)
     check_effect(asked, float(np.nanmean(y)))
     options, grid = options_of(asked, history, decay, begins, explained)
-    option = pick(options, asked)
-    days = _days(asked, option)
-    return Choice(option, days, tuple(options), grid, _why(asked, option, options, days))
+    try:
+        option = pick(options, asked)
+        days = _days(asked, option, begins)
+    except ConfigError:
+        _check_wash_out(asked, grid)
+        raise
+    return Choice(option, days, tuple(options), grid, _why(asked, option, options, days, begins))
 
 
 def options_of(
@@ -61,10 +66,10 @@ def options_of(
         options.append(best(grid, asked))
     if asked.design in ("auto", "cluster"):
         units: tuple[Literal["site", "team"], ...] = ("site", "team") if asked.unit == "auto" else (asked.unit,)
-        found = tuple(cluster(asked, history, asked.metric, unit) for unit in units)
+        found = tuple(cluster(asked, history, asked.metric, unit, begins) for unit in units)
         options.append(_of_units(found, asked))
     if asked.design in ("auto", "customer"):
-        options.append(customer(asked, history, asked.metric, explained))
+        options.append(customer(asked, history, asked.metric, begins, explained))
     return options, grid
 
 
@@ -77,6 +82,16 @@ def check_effect(asked: Asked, mean: float) -> None:
         raise ConfigError(
             f"effect: {asked.effect:g} is too large: {TITLES[asked.metric]} is {level(asked.metric, mean)} now and "
             f"cannot {word} by more than {room:.3g}; give it in the metric's own units"
+        )
+
+
+def _check_wash_out(asked: Asked, grid: tuple[Option, ...]) -> None:
+    """Raises ConfigError where a wash-out that is given leaves nothing of any block, whatever else is wrong."""
+    if asked.wash_out_minutes != "auto" and grid and all(one.impossible for one in grid):
+        longest = max(one.block_hours or 0.0 for one in grid)
+        raise ConfigError(
+            f"wash_out_minutes: a wash-out of {float(asked.wash_out_minutes):g} minutes leaves nothing of blocks of "
+            f"{longest:g} h, the longest; give fewer minutes, or longer block_hours"
         )
 
 
@@ -106,39 +121,47 @@ def pick(options: Sequence[Option], asked: Asked) -> Option:
     return min(able, key=key)
 
 
-def _days(asked: Asked, option: Option) -> float:
-    metric = asked.metric
+def _days(asked: Asked, option: Option, begins: int) -> float:
+    effect = towards(asked.metric, asked.effect, asked.direction)
+    most = asked.most_days if asked.days == "auto" else float(asked.days)
+    if not left(asked, begins, most, option.block_hours):
+        raise ConfigError(
+            f"pauses: no block is left of {most:g} days from {format_time(begins)} on ({option.design}); begin after "
+            "them"
+        )
     if asked.days == "auto":
         needed = option.days(asked)
         if needed is not None:
             return needed
         least = option.smallest(asked, asked.most_days)
         raise ConfigError(
-            f"effect: {change(metric, asked.effect)} is too small for any duration up to {asked.most_days:g} days: the "
-            f"smallest that is found with a power of {asked.power:.0%} is {_least(metric, least)} ({option.design}); "
+            f"effect: {effect} is too small for any duration up to {asked.most_days:g} days: the "
+            f"smallest that is found with a power of {asked.power:.0%} is {_least(asked, least)} ({option.design}); "
             "give a larger --effect, or more most_days in a --config"
         )
     days = float(asked.days)
-    if option.block_hours is not None and days * 24 / option.block_hours < 4:
+    counted = left(asked, begins, days, option.block_hours)
+    if option.block_hours is not None and counted * 24 / option.block_hours < 4:
+        beside = " beside pauses" if asked.pauses else ""
         raise ConfigError(
-            f"days: {days:g} days hold {days * 24 / option.block_hours:.1f} blocks of {option.block_hours:g} h; 4 or "
-            "more are needed"
+            f"days: {days:g} days hold {counted * 24 / option.block_hours:.1f} blocks of {option.block_hours:g} h"
+            f"{beside}; 4 or more are needed"
         )
     if option.power(asked, days) < asked.power:
         least, needed = option.smallest(asked, days), option.days(asked)
         more = f"; {needed:g} days find it" if needed is not None else ""
         raise ConfigError(
-            f"effect: {change(metric, asked.effect)} is too small for {days:g} days: the smallest that is found with a "
-            f"power of {asked.power:.0%} is {_least(metric, least)} ({option.design}){more}"
+            f"effect: {effect} is too small for {days:g} days: the smallest that is found with a "
+            f"power of {asked.power:.0%} is {_least(asked, least)} ({option.design}){more}"
         )
     return days
 
 
-def _least(metric: str, least: float) -> str:
-    return change(metric, least) if np.isfinite(least) else "none"
+def _least(asked: Asked, least: float) -> str:
+    return towards(asked.metric, least, asked.direction) if np.isfinite(least) else "none"
 
 
-def _why(asked: Asked, option: Option, options: Sequence[Option], days: float) -> tuple[str, ...]:
+def _why(asked: Asked, option: Option, options: Sequence[Option], days: float, begins: int) -> tuple[str, ...]:
     """In words."""
     said = [f"{option.design}: {KINDS[option.design].format(unit=option.unit)}"]
     if asked.design != "auto":
@@ -148,6 +171,9 @@ def _why(asked: Asked, option: Option, options: Sequence[Option], days: float) -
             f"blocks of {option.block_hours:g} h with a wash-out of {option.wash_out_minutes:g} minutes find the "
             f"effect soonest of all that hide no more than {asked.carry_over:.0%} of it; these hide {option.missed:.1%}"
         )
+    if asked.pauses:
+        counted = left(asked, begins, days, option.block_hours)
+        said.append(f"pauses leave {counted:.3g} of the {days:g} days; only these count towards contacts and power")
     for one in options:
         if one is option:
             continue

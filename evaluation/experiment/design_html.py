@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluation.experiment import design_pictures as pictures
 from evaluation.experiment.design import Designed
+from evaluation.experiment.design_guards import said
 from evaluation.experiment.design_tables import (
     Rows,
     bias_rows,
@@ -42,7 +43,7 @@ def write_design(of: Designed, folder: str | Path) -> None:
 def html_report(of: Designed) -> str:
     """The page."""
     plan = of.plan
-    body = [f"<h1>{escape(heading(of))}</h1>", *_paragraphs(in_short(of)), _named(plan_rows(of))]
+    body = [f"<h1>{escape(heading(of))}</h1>", *_paragraphs(in_short(of)), *_guards(of), _named(plan_rows(of))]
     options = [row[:-1] for row in option_rows(of)]
     body += ["<h2>Why this design</h2>", *_lines(of.choice.why), table(options[0], options[1:], plan.design)]
     body += ["<h2>How long</h2>", svg(lambda figure: pictures.draw_power(figure, of), 11, 3.6), _table(sure_rows(of))]
@@ -53,7 +54,12 @@ def html_report(of: Designed) -> str:
         body += [_table(decay_rows(of))] if of.decay is not None else []
     body += _biases(of)
     if of.guards:
-        body += ["<h2>What must not get worse</h2>", *_paragraphs([GUARDED]), _table(guard_rows(of))]
+        body += [
+            "<h2>What must not get worse</h2>",
+            *_paragraphs([GUARDED]),
+            *_lines(said(of.guards)),
+            _table(guard_rows(of)),
+        ]
     body += ["<h2>What the history says</h2>", svg(lambda figure: pictures.draw_week(figure, of), 11, 2.6)]
     body += [_named(told_rows(of)), _table(week_rows(of))]
     body += ["<h2>The schedule</h2>", *_paragraphs(schedule_said(of))]
@@ -89,7 +95,8 @@ BIASED = (
 )
 GUARDED = (
     "A guardrail holds only where harm beyond its margin is ruled out. One that is unlikely to hold even if nothing "
-    "changes needs a wider margin, or a longer experiment."
+    "changes needs a wider margin, or a longer experiment. Margins that nobody gave are as wide as they must be to "
+    "hold four times in five."
 )
 
 
@@ -106,19 +113,25 @@ def in_short(of: Designed) -> list[str]:
     metric = TITLES[asked.metric]
     return [
         f"For {of.choice.days:g} days, {how}. At the end {metric} is compared between the two. If "
-        f"{plan.treatment.name} changes {metric} by {change(asked.metric, asked.effect)} or more, the experiment "
-        f"finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, it is "
-        f"wrongly said to in {asked.alpha:.0%} of such experiments."
+        f"{plan.treatment.name} changes {metric} by {change(asked.metric, asked.effect).lstrip('+')} or more, the "
+        f"experiment finds it with a chance of {plan.expected.get('power', float('nan')):.0%}; if it changes nothing, "
+        f"it is wrongly said to in {asked.alpha:.0%} of such experiments."
     ]
+
+
+def _guards(of: Designed) -> list[str]:
+    """What is said of the margins, beneath the headline."""
+    return [f'<p class="note">guardrails: {escape(line)}</p>' for line in said(of.guards)]
 
 
 def rules(of: Designed) -> list[str]:
     """What people must know who run it."""
     plan = of.plan
+    since = "" if plan.stopping.first_look is None else f" from {plan.stopping.first_look} on"
     look = (
         "Do not look at the difference before the end: one look is planned."
         if plan.stopping.rule == "fixed"
-        else "Looking is allowed at any time, with the intervals of `twotower experiment analyse --at`."
+        else f"Looking is allowed at any time{since}, with the intervals of `twotower experiment analyse --at`."
     )
     found = [
         "The router reads schedule.parquet: which arm holds when and where. Nobody changes it by hand; what was not "

@@ -20,6 +20,7 @@ from evaluation.experiment.design_history import NO_UNIT, History
 from evaluation.experiment.design_spec import LEAST_DAYS, Asked
 from evaluation.experiment.plan import Design, Unit
 from evaluation.experiment.power import Precision
+from evaluation.experiment.schedule import cut
 from twotower.clock import DAY
 from twotower.errors import ConfigError
 
@@ -105,34 +106,42 @@ def hours_asked(asked: Asked) -> tuple[float, ...]:
     return (hours,)
 
 
+def left(asked: Asked, begins: int, days: float, hours: float | None) -> float:
+    """Days of so many from `begins` (µs UTC) on that pauses leave in blocks of so many hours, None: a single one."""
+    if not asked.pauses:
+        return days
+    at, until = cut(begins, begins + round(days * DAY), hours, asked.pauses)
+    return float((until - at).sum()) / DAY
+
+
 def switchbacks(asked: Asked, of: tuple[Cut, ...], decay: Decay | None, begins: int) -> tuple[Option, ...]:
     """Blocks and wash-outs that miss no more than is allowed. begins: µs UTC."""
     found = []
-    for cut in of:
+    for one in of:
         washes = WASH_OUTS if asked.wash_out_minutes == "auto" else (float(asked.wash_out_minutes),)
         for wash in washes:
-            if asked.wash_out_minutes == "auto" and wash > 30 * cut.hours:
+            if asked.wash_out_minutes == "auto" and wash > 30 * one.hours:
                 continue
-            found.append(_switchback(asked, cut, decay, begins, wash))
+            found.append(_switchback(asked, one, decay, begins, wash))
     return tuple(found)
 
 
-def _switchback(asked: Asked, cut: Cut, decay: Decay | None, begins: int, wash: float) -> Option:
-    missed = 0.0 if decay is None else decay.missed(60 * cut.hours, wash)
+def _switchback(asked: Asked, of: Cut, decay: Decay | None, begins: int, wash: float) -> Option:
+    missed = 0.0 if decay is None else decay.missed(60 * of.hours, wash)
     against = []
     if missed > asked.carry_over:
         against.append(
             f"what the arm before leaves would hide {missed:.0%} of the effect, more than {asked.carry_over:.0%}"
         )
     impossible = None
-    if wash >= 60 * cut.hours:
-        impossible = f"a wash-out of {wash:g} minutes leaves nothing of blocks of {cut.hours:g} h"
+    if wash >= 60 * of.hours:
+        impossible = f"a wash-out of {wash:g} minutes leaves nothing of blocks of {of.hours:g} h"
 
     def of_days(days: float) -> Precision:
-        return power.of_blocks(cut.blocks, cut.parts, begins, days, wash, 1 - missed)
+        return power.of_blocks(of.blocks, of.parts, begins, days, wash, 1 - missed, asked.pauses)
 
     return Option(
-        "switchback", "centre", cut.hours, wash, missed, of_days, against=tuple(against), impossible=impossible
+        "switchback", "centre", of.hours, wash, missed, of_days, against=tuple(against), impossible=impossible
     )
 
 
@@ -150,12 +159,17 @@ def best(options: tuple[Option, ...], asked: Asked) -> Option:
     return min(allowed, key=key)
 
 
-def cluster(asked: Asked, history: History, metric: str, unit: Unit) -> Option:
-    """Sites or teams, in pairs by their past, all the time."""
+def cluster(asked: Asked, history: History, metric: str, unit: Unit, begins: int) -> Option:
+    """Sites or teams, in pairs by their past, all the time, which a pause would end. begins: µs UTC."""
     of = history.units.get(unit)
     nothing = Option("cluster", unit, None, 0.0, 0.0, lambda days: Precision(np.inf, 0.0, 0.0), ())
     if of is None:
         return _refused(nothing, f"csas.parquet, column {unit}: nobody has one")
+    least = LEAST_DAYS if asked.days == "auto" else float(asked.days)
+    if not left(asked, begins, least, None):
+        return _refused(
+            nothing, f"{unit}s keep their arm all the time, and a pause falls within {least:g} days; begin after it"
+        )
     y, (late, _) = history.metric(metric), history.adjusted(metric)
     middle = history.begins + history.days // 2 * DAY
     early = history.part(history.begins, middle)
@@ -173,6 +187,8 @@ def cluster(asked: Asked, history: History, metric: str, unit: Unit) -> Option:
     sizes = second[0][order]
 
     def of_days(days: float) -> Precision:
+        if not left(asked, begins, days, None):
+            return Precision(np.inf, 0.0, 0.0)
         information = power.wanted(asked.effect, asked.alpha, asked.power)
         return power.of_clusters(sizes, apart, within, a_day * days, information)
 
@@ -206,8 +222,8 @@ def _apart(of: tuple[Doubles, Doubles], order: Longs, within: float) -> float:
     return max(float(((apart**2 - chance) / 2).mean()), 0.0)
 
 
-def customer(asked: Asked, history: History, metric: str, explained: float = 0.0) -> Option:
-    """Customers by a hash, CSAs in two pools that are drawn anew every window."""
+def customer(asked: Asked, history: History, metric: str, begins: int, explained: float = 0.0) -> Option:
+    """Customers by a hash, CSAs in two pools that are drawn anew every window. begins: µs UTC."""
     hours = POOL_HOURS if asked.block_hours == "auto" else float(asked.block_hours)
     wash = 0.0 if asked.wash_out_minutes == "auto" else float(asked.wash_out_minutes)
     y = history.metric(metric)
@@ -219,10 +235,11 @@ def customer(asked: Asked, history: History, metric: str, explained: float = 0.0
     a_day = float(known.sum()) / history.days
 
     def of_days(days: float) -> Precision:
-        contacts = a_day * days * (1 - min(wash / (60 * hours), 1.0))
-        again = _again(history, days)
+        counted = left(asked, begins, days, hours)
+        contacts = a_day * counted * (1 - min(wash / (60 * hours), 1.0))
+        again = _again(history, counted)
         return power.of_customers(
-            contacts, variance, again, of_customer, of_csa * variance, busy, days * 24 / hours
+            contacts, variance, again, of_customer, of_csa * variance, busy, counted * 24 / hours
         )  # fmt: skip
 
     against = []
@@ -233,9 +250,11 @@ def customer(asked: Asked, history: History, metric: str, explained: float = 0.0
     against.append(
         "both arms are centres of half the size, which wait longer than the whole: it measures the effect there"
     )
-    impossible = (
-        None if len(history.csas) >= 4 and share > 0 else "fewer than four CSAs, or no contact names its customer"
-    )
+    impossible = None
+    if len(history.csas) < 4 or share == 0:
+        impossible = "fewer than four CSAs, or no contact names its customer"
+    elif wash >= 60 * hours:
+        impossible = f"a wash-out of {wash:g} minutes leaves nothing of windows of {hours:g} h"
     return Option("customer", "csa", hours, wash, 0.0, of_days, history.csas, tuple(against), impossible)
 
 

@@ -106,6 +106,8 @@ class Asked(Strict):
     repeat_days: Positive = 7.0
     mature_days: NotNegative = 0.0
     stopping: Literal["fixed", "always_valid"] = "fixed"
+    first_look: Moment | None = None
+    """Of `always_valid`: nobody looks before; None: any time."""
     prices: Prices = Prices()
     show: Shown | None = Shown()
     """None: no simulated centre in the report."""
@@ -128,6 +130,12 @@ class Asked(Strict):
         arms_differ(self.control, self.treatment)
         rails = () if self.guardrails == "auto" else self.guardrails
         metrics_differ(self.metric, rails, () if self.secondary == "auto" else self.secondary)
+        return self
+
+    @model_validator(mode="after")
+    def _looks(self) -> Asked:
+        if self.first_look is not None and self.stopping == "fixed":
+            raise ValueError("first_look: with stopping: fixed one looks once, at the end; it goes with always_valid")
         return self
 
     @property

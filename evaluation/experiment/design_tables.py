@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.experiment.design import Designed
+from evaluation.experiment.design_guards import margin_said
 from evaluation.experiment.design_options import Option
+from evaluation.experiment.design_tried import Compared
 from evaluation.experiment.simulated_bias import BY_CONTACT, Bias
-from evaluation.experiment.words import TITLES, UNTOLD, change, level
+from evaluation.experiment.words import TITLES, UNTOLD, change, level, towards
 from evaluation.simulate.replicate import Estimate
 from twotower.clock import HOUR
 
@@ -25,10 +27,11 @@ def plan_rows(of: Designed) -> Rows:
     plan, primary = of.plan, of.plan.primary
     metric, likely = primary.metric, of.plan.expected.get("power", math.nan)
     blocks = "all the time" if plan.block_hours is None else f"blocks of {plan.block_hours:g} h"
+    since = "" if plan.stopping.first_look is None else f" from {plan.stopping.first_look} on"
     rule = (
         "one look, at the end"
         if plan.stopping.rule == "fixed"
-        else "at any time, by an interval that holds at all times"
+        else f"at any time{since}, by an interval that holds at all times"
     )
     return [
         ["hypothesis", plan.hypothesis],
@@ -37,7 +40,7 @@ def plan_rows(of: Designed) -> Rows:
         ["arms", f"{plan.control.name} ({', '.join(plan.control.policies)}) against {plan.treatment.name} "
                  f"({', '.join(plan.treatment.policies)}), {plan.share:.0%} treatment"],
         ["what decides", f"{TITLES[metric]}, {primary.better} is better; now {level(metric, of.told.mean)}"],
-        ["smallest effect worth having", change(metric, primary.smallest_effect)],
+        ["smallest effect worth having", towards(metric, primary.smallest_effect, primary.better)],
         ["false alarms, power", f"{primary.alpha:.0%} two-sided, {likely:.0%} ({primary.power:.0%} asked)"],
         ["when one may look", rule],
         ["schedule", f"{len(of.schedule):,} spans, {'in pairs' if plan.balance == 'pairs' else 'without pairs'}, seed "
@@ -48,21 +51,38 @@ def plan_rows(of: Designed) -> Rows:
 def option_rows(of: Designed) -> Rows:
     """A row a design."""
     asked, days = of.asked, of.choice.days
+    look = "" if asked.stopping == "fixed" else ", one look"
     rows = [
-        ["design", "unit", "blocks", "wash-out", "hidden", "days needed", f"found in {days:g} days", "power then", ""]
+        [
+            "design",
+            "unit",
+            "blocks",
+            "wash-out",
+            "hidden",
+            "days needed",
+            f"found in {days:g} days",
+            "power then",
+            f"by trying{look}, in the days needed",
+            "",
+        ]
     ]
-    for one in of.choice.options:
+    for one, compared in zip(of.choice.options, of.compared, strict=True):
         if one.impossible:
-            rows.append([one.design, one.unit, *[UNTOLD] * 6, f"cannot be: {one.impossible}"])
+            rows.append([one.design, one.unit, *[UNTOLD] * 7, f"cannot be: {one.impossible}"])
             continue
         needed = one.days(asked)
         chosen = "chosen" if one is of.choice.option else "; ".join(one.against)
         rows.append(
             [one.design, one.unit, _hours(one), f"{one.wash_out_minutes:g} min", f"{one.missed:.1%}",
-             f"{needed:g}" if needed else f"> {asked.most_days:g}", change(asked.metric, one.smallest(asked, days)),
-             f"{one.power(asked, days):.0%}", chosen]
+             f"{needed:g}" if needed else f"> {asked.most_days:g}",
+             towards(asked.metric, one.smallest(asked, days), asked.direction),
+             f"{one.power(asked, days):.0%}", _tried(compared), chosen]
         )  # fmt: skip
     return rows
+
+
+def _tried(of: Compared | None) -> str:
+    return UNTOLD if of is None else f"{of.tried.found:.0%} ± {of.tried.half:.0%} in {of.days:g}"
 
 
 def _hours(of: Option) -> str:
@@ -80,7 +100,7 @@ def sure_rows(of: Designed) -> Rows:
             tried, false = f"{one.tried.found:.1%} ± {one.tried.half:.1%}", f"{one.tried.false:.1%}"
         rows.append(
             [f"{one.days:g}", f"{one.contacts:,.0f}", f"{one.fixed:.1%}", tried, false, f"{one.always:.1%}",
-             change(metric, one.smallest_fixed), change(metric, one.smallest_always)]
+             *(towards(metric, each, of.asked.direction) for each in (one.smallest_fixed, one.smallest_always))]
         )  # fmt: skip
     return rows
 
@@ -103,7 +123,8 @@ def block_rows(of: Designed) -> Rows:
         rows.append(
             [f"{hours:g} h{mark}", f"{one.wash_out_minutes:g} min", hidden,
              f"{needed:g}" if needed else f"> {of.asked.most_days:g}",
-             change(of.asked.metric, one.smallest(of.asked, of.choice.days)), f"{12 / hours:.1f}"]
+             towards(of.asked.metric, one.smallest(of.asked, of.choice.days), of.asked.direction),
+             f"{12 / hours:.1f}"]
         )  # fmt: skip
     return rows
 
@@ -115,7 +136,7 @@ def guard_rows(of: Designed) -> Rows:
     ]
     for one in of.guards:
         asked = one.of
-        margin = f"{asked.margin:.0%} of it" if asked.relative else change(asked.metric, asked.margin).lstrip("+")
+        margin = margin_said(one) + (f" (widened from {margin_said(one, one.default[0])})" if one.default else "")
         held = UNTOLD if math.isnan(one.held) else f"{one.held:.0%}"
         least = UNTOLD if math.isnan(one.smallest) else change(asked.metric, one.smallest).lstrip("+")
         rows.append([TITLES[asked.metric], level(asked.metric, one.level), margin, f"{asked.alpha:g}", held, least])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from evaluation.experiment.design import Designed
+from evaluation.experiment.design_guards import said
 from evaluation.experiment.design_tables import guard_rows, option_rows, plan_rows, sure_rows
+from evaluation.experiment.design_tried import enough
 from evaluation.experiment.simulated_bias import Bias
-from evaluation.experiment.words import change
+from evaluation.experiment.words import towards
 from evaluation.report_text import table
 from evaluation.simulate.replicate import Estimate
 from twotower.cli import plain
@@ -17,7 +19,14 @@ from twotower.clock import format_time
 def text_report(of: Designed) -> str:
     """The whole in plain text."""
     end = of.at_end
-    parts = [heading(of), "", table(plan_rows(of)), "", *(f"- {line}" for line in of.choice.why)]
+    parts = [
+        heading(of),
+        *(f"guardrails: {line}" for line in said(of.guards)),
+        "",
+        table(plan_rows(of)),
+        "",
+        *(f"- {line}" for line in of.choice.why),
+    ]
     parts += ["", table([row[:-1] for row in option_rows(of)])]
     parts += ["", f"How long, {of.choice.option.design}:", table(sure_rows(of))]
     if of.guards:
@@ -30,10 +39,13 @@ def text_report(of: Designed) -> str:
 def heading(of: Designed) -> str:
     """In one line."""
     plan, primary = of.plan, of.plan.primary
-    found = change(primary.metric, primary.smallest_effect)
+    found, end = towards(primary.metric, primary.smallest_effect, primary.better), of.at_end.tried
+    less = ""
+    if plan.stopping.rule == "fixed" and end is not None and not enough(of.asked, end):
+        less = f" by formula, but of {end.found:.0%} by trying"
     return (
         f"{plan.name}: {of.choice.days:g} days of {plan.design} find {found} with a power of "
-        f"{plan.expected.get('power', float('nan')):.0%}"
+        f"{plan.expected.get('power', float('nan')):.0%}{less}"
     )
 
 
@@ -62,8 +74,10 @@ def json_report(of: Designed) -> dict[str, Any]:
                 "impossible": one.impossible, "chosen": one is of.choice.option, "units": list(one.units)[:100],
                 "days": None if one.impossible else one.days(of.asked),
                 "smallest": one.smallest(of.asked, of.choice.days), "power": one.power(of.asked, of.choice.days),
+                "tried": None if tried is None else
+                         {"days": tried.days, **vars(tried.tried), "half": tried.tried.half},
             }
-            for one in of.choice.options
+            for one, tried in zip(of.choice.options, of.compared, strict=True)
         ],
         "blocks": [
             {"block_hours": one.block_hours, "wash_out_minutes": one.wash_out_minutes, "missed": one.missed,
@@ -73,8 +87,12 @@ def json_report(of: Designed) -> dict[str, Any]:
         "sure": [{**vars(one), "tried": None if one.tried is None else {**vars(one.tried), "half": one.tried.half}}
                  for one in of.sure],
         "carry_over": None if of.decay is None else vars(of.decay) | {"source": of.decay.source},
-        "guardrails": [{**one.of.model_dump(), "now": one.level, "held": one.held, "smallest": one.smallest}
-                       for one in of.guards],
+        "guardrails": [
+            {**one.of.model_dump(), "now": one.level, "held": one.held, "smallest": one.smallest,
+             "default_margin": one.default and one.default[0], "default_held": one.default and one.default[1]}
+            for one in of.guards
+        ],
+        "guardrails_said": said(of.guards),
         "history": {
             "contacts": told.contacts, "days": told.days, "begins": format_time(told.begins),
             "ends": format_time(told.ends), "mean": told.mean, "block_hours": told.hours, "parts": vars(told.parts),

@@ -9,12 +9,15 @@ What an arm leaves to the next block is taken off the effect before it is looked
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.experiment.design_blocks import Blocks, Parts
+from evaluation.experiment.plan import Pause
+from evaluation.experiment.schedule import cut
 from evaluation.experiment.stats.sequential import best_rho, times_standard_error_t
 from twotower.clock import HOUR
 
@@ -89,24 +92,38 @@ class Precision:
 
 
 def of_blocks(
-    blocks: Blocks, parts: Parts, begins: int, days: float, wash_minutes: float, kept: float = 1.0
-) -> Precision:
+    blocks: Blocks, parts: Parts, begins: int, days: float, wash_minutes: float, kept: float = 1.0,
+    pauses: Sequence[Pause] = (), more: float = 0.0,
+) -> Precision:  # fmt: skip
     """A switchback of one unit, blocks in pairs, from `begins` (µs UTC) on. The difference of the arms' means over
     contacts has the variance (2/N)² Σ_b (n_b² σ_b² + n_b σ_w²) over blocks, times `uneven`; every second block begins
-    with a change and loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks."""
+    with a change and loses the wash-out; degrees of freedom by Satterthwaite over pairs of blocks. Blocks that meet a
+    pause are no part of it.
+
+    more: of m₁ − (1 + more) m₀, as a relative margin is tested: the control's blocks weigh more, and what slots of the
+    week differ by does not cancel within a pair."""
     step = round(blocks.hours * HOUR)
     many = max(1, round(days * 24 / blocks.hours))
-    slot = (np.arange(many) + (begins - blocks.first) // step) % blocks.n.shape[1]
+    at, _ = cut(begins, begins + many * step, blocks.hours, pauses)
+    slot = (at - begins + (begins - blocks.first) // step * step) // step % blocks.n.shape[1]
     lost = min(0.5 * wash_minutes / (60 * blocks.hours), 0.5)
     n = blocks.weekly[slot] * (1 - lost)
     total = float(n.sum())
     if total <= 0:
         return Precision(math.inf, 0.0, 0.0)
-    own = parts.uneven * (n**2 * parts.between + n * parts.within)
+    own = parts.uneven * (n**2 * parts.between + n * parts.within) * (1 + (1 + more) ** 2) / 2
+    own += 0.5 * more**2 * (n * _beyond(blocks)[slot]) ** 2
     se = 2 / total * math.sqrt(float(own.sum()))
     pairs = float(own.sum()) ** 2 / float((own**2).sum()) / 2
     cells = total**2 / float((n**2).sum())
     return Precision(se, max(pairs - 1, 0.0), total, cells, TUNED * cells, kept)
+
+
+def _beyond(blocks: Blocks) -> Doubles:
+    """(P,) means of slots of the week less that of all contacts; 0 where a slot has none."""
+    n, s = ((one * blocks.inside).sum(axis=0) for one in (blocks.n, blocks.s))
+    mean = s.sum() / max(float(n.sum()), 1e-300)
+    return np.asarray(np.where(n > 0, s / np.where(n > 0, n, 1.0) - mean, 0.0), np.float64)
 
 
 def of_clusters(sizes: Doubles, apart: float, within: float, contacts: float, information: float) -> Precision:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluation.experiment.frame import CONTROL, OUT, SCHEDULE, TREATMENT
-from evaluation.experiment.plan import Plan
+from evaluation.experiment.plan import Pause, Plan
 from twotower.clock import DAY, HOUR, parse_time
 from twotower.errors import ConfigError
 
@@ -106,14 +106,20 @@ def spans_of(plan: Plan, units: Sequence[str]) -> Spans:
 def blocks_of(plan: Plan) -> tuple[Longs, Longs]:
     """Begins and ends (B,) of blocks, µs UTC, without those that meet a pause. Raises ConfigError: none is left."""
     begins, ends = parse_time(plan.begins, "begins"), parse_time(plan.ends, "ends")
-    step = ends - begins if plan.block_hours is None else round(plan.block_hours * HOUR)
+    at, until = cut(begins, ends, plan.block_hours, plan.pauses)
+    if not len(at):
+        raise ConfigError(f"pauses: no block is left from {plan.begins} to {plan.ends}")
+    return at, until
+
+
+def cut(begins: int, ends: int, hours: float | None, pauses: Sequence[Pause]) -> tuple[Longs, Longs]:
+    """[begins, ends), µs UTC, in blocks of so many hours, None: a single one; without those that meet a pause."""
+    step = ends - begins if hours is None else round(hours * HOUR)
     at = np.arange(begins, ends, step, dtype=np.int64)
     until = np.minimum(at + step, ends)
     kept = np.ones(len(at), np.bool_)
-    for pause in plan.pauses:
+    for pause in pauses:
         kept &= (until <= parse_time(pause.begins, "pauses")) | (at >= parse_time(pause.ends, "pauses"))
-    if not kept.any():
-        raise ConfigError(f"pauses: no block is left from {plan.begins} to {plan.ends}")
     return at[kept], until[kept]
 
 

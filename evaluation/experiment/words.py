@@ -32,6 +32,11 @@ def change(metric: str, value: float, unit: bool = True) -> str:
     return _minus(f"{value:+.{_digits(metric)}f}") + (UNITS.get(metric, "") if unit else "")
 
 
+def towards(metric: str, value: float, better: str) -> str:
+    """A gain of so much: `+2.10 points` of what is better when `higher`, `−3.2 s` of what is better when `lower`."""
+    return change(metric, value if better == "higher" else -value)
+
+
 def span(metric: str, low: float, high: float) -> str:
     """`+0.4 to +3.8 points`."""
     return f"{change(metric, low, unit=False)} to {change(metric, high)}"

@@ -53,7 +53,8 @@ SLACK = 0.01
 class Decisions:
     """Decisions (D,) in which somebody was chosen whom the tables know; codes are those of the log.
 
-    `offsets` (D + 1,), `candidate`, `score` and `chance` of the candidates; `whole` (D,): the chances of all are known.
+    `offsets` (D + 1,), `candidate`, `score` and `chance` of the candidates; `whole` (D,): the chances of all are known,
+    and the tables hold all who had one.
     """
 
     row: Ints
@@ -70,6 +71,8 @@ class Decisions:
     score: Floats
     chance: Floats
     whole: npt.NDArray[np.bool_]
+    unknown: Ints
+    """(D,) candidates with a chance, or of whom it is not known, whom csas.parquet does not hold."""
     nobody: Ints
     """Contacts of the decisions that chose nobody, or a CSA whom the tables do not hold; −1: contacts neither."""
 
@@ -112,9 +115,12 @@ def read_decisions(folder: str | Path, log: Log) -> Decisions | None:
         score=offers.score[rows],
         chance=offers.chance[rows],
         whole=offers.whole[kept],
+        unknown=offers.unknown[kept],
         nobody=np.delete(contact, kept),
     )
-    return _agreeing(folder, found)
+    agreeing = _agreeing(folder, found)
+    # What somebody unknown had is missing from the chances of the others: they are not all that there was.
+    return replace(agreeing, whole=agreeing.whole & (agreeing.unknown == 0))
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class _Offers:
     score: Floats
     chance: Floats
     whole: npt.NDArray[np.bool_]
+    unknown: Ints
 
 
 def _offers(folder: str | Path, table: pa.Table, log: Log) -> _Offers:
@@ -147,7 +154,8 @@ def _offers(folder: str | Path, table: pa.Table, log: Log) -> _Offers:
         why = "the candidates' propensities do not sum to 1; write those of all who could have been chosen"
         raise refuse(folder, Problem(FILE, why, "candidates.propensity", int(off[0]), short(float(total[off[0]]))))
     csa = codes(pc.struct_field(flat, "csa_id"), log.csas.ids).astype(np.int64)
-    return _Offers(offsets, csa, _numbers(pc.struct_field(flat, "score")), chance, whole)
+    unknown = np.bincount(row[(csa < 0) & ~(chance == 0)], minlength=len(lengths)).astype(np.int64)
+    return _Offers(offsets, csa, _numbers(pc.struct_field(flat, "score")), chance, whole, unknown)
 
 
 def _agreeing(folder: str | Path, found: Decisions) -> Decisions:

@@ -39,6 +39,11 @@ EXPLAINED = {
     "is by how much that may multiply the odds of a choice. Where the band reaches 0, nothing is concluded any more.",
 }
 
+ALONE = (
+    "The log tells the propensity of whom it chose, and every estimator but MIPS goes by that. How the others share "
+    "what is left is estimated, for MIPS alone."
+)
+
 
 def write_report(found: Found, folder: str | Path) -> None:
     """Write `report.html` and `ope.json` to a new folder, whole or not at all. Raises OutputError: the folder exists
@@ -55,7 +60,7 @@ def html_report(found: Found) -> str:
     body += ["<ul>", *(f"<li>{escape(line)}</li>" for line in found.notes)]
     body += [f"<li>{escape(one.line())}</li>" for one in found.judges.values()]
     if found.queue is not None:
-        body.append(f"<li>{escape(found.queue.line())}</li>")
+        body.append(f"<li>{escape(found.queue.line(found.source))}</li>")
     body += ["</ul>", "<h2>Policies</h2>"]
     body.append(_table([["policy", "what it does"], *([one.name, one.described] for one in found.policies)]))
     for metric in found.logging:
@@ -87,8 +92,10 @@ def _queue(found: Found, drawn: dict[str, str]) -> list[str]:
     ]
     weights = [["what the queue seems to go by", "log-odds for one deviation more"]]
     weights += [[name.replace("_", " "), f"{value:+.3f}"] for name, value in queue.weights.items()]
+    estimated = found.source == "estimated"
     return [
-        "<h2>Propensities of the queue</h2>",
+        f"<h2>{'Propensities of the queue' if estimated else 'Chances of those who were not chosen'}</h2>",
+        *([] if estimated else [f"<p>{escape(ALONE)}</p>"]),
         _told("calibration"),
         drawn.get("calibration", ""),
         _table(bands),
@@ -102,7 +109,7 @@ def _sensitivity(found: Found, drawn: dict[str, str]) -> list[str]:
         if answer.sensitivity is None:
             continue
         parts += [] if parts else ["<h2>Sensitivity to what was not observed</h2>", _told("sensitivity")]
-        parts += [f"<p>{escape(sensitivity_line(answer))}</p>"]
+        parts += [f"<p>{escape(sensitivity_line(answer, found.estimator))}</p>"]
         parts += [drawn.get(f"sensitivity {answer.policy} {answer.metric}", "")]
         parts.append(_table(sensitivity_rows(answer.sensitivity.bounds)))
     return parts

@@ -66,6 +66,8 @@ class LeftOut:
     """The log does not say how likely the choice was."""
     unfollowed: int = 0
     """Decisions of contacts of the window that no first hand-over followed: nobody was chosen, or another was taken."""
+    unknown: int = 0
+    """Rounds that were offered to somebody whom csas.parquet does not hold; they count, their chances as not told."""
     later: int = 0
     """Later hand-overs of the rounds' contacts: transfers are decisions of their own."""
 
@@ -251,6 +253,7 @@ def _rounds(
             "and --to"
         )
     pairs = Pairs(offsets, np.concatenate([lists[i] for i in inside]), offsets[:-1] + np.array(own, np.int64)[inside])
+    stranger = np.zeros(len(contact), np.bool_)
     told = log.handovers.propensity[handover].astype(np.float64)
     urgent = np.zeros(len(contact), np.bool_)
     if decisions is not None:
@@ -258,12 +261,13 @@ def _rounds(
         better = decisions.propensity[decided[some]]
         told[some] = np.where(np.isfinite(better), better, told[some])
         urgent[some] = decisions.urgent[decided[some]]
+        stranger[some] = decisions.unknown[decided[some]] > 0
     names = log.handovers.policy.take(pa.array(handover[inside]))
     counted = pc.value_counts(pc.fill_null(names, "")).to_pylist()
     return Logged(
         log, *window, contact[inside], handover[inside], pairs, told[inside],
         np.concatenate([chances[i] for i in inside]), np.concatenate([scores[i] for i in inside]), urgent[inside],
-        replace(left, outside=len(contact) - len(inside)),
+        replace(left, outside=len(contact) - len(inside), unknown=int(stranger[inside].sum())),
         {one["values"]: one["counts"] for one in counted},
     )  # fmt: skip
 

@@ -33,6 +33,7 @@ MOST_CHOICES = 20_000
 WIDTHS = (0.1, 0.3, 1.0)
 """Prior deviations, in log-odds, that the CSAs' own means are tried with, in each fold on its own training choices."""
 CHOICES_OF_WIDTH = 5_000
+OTHERS = "chances of those who were not chosen (for MIPS alone; the propensities of the chosen are logged)"
 RIDGE = 1.0
 """Precision of the prior on each standardised weight."""
 BANDS = 10
@@ -69,10 +70,11 @@ class Checked:
     width: float
     """Deviation of the CSAs' own means that was chosen, median over folds."""
 
-    def line(self) -> str:
-        """In words."""
+    def line(self, source: str = "estimated") -> str:
+        """In words. source: `found.Found.source`; with logged propensities only MIPS asks the model anything."""
+        what = "propensities" if source == "estimated" else OTHERS
         return (
-            f"propensities: estimated by a conditional logit, cross-fitted to {self.fitted:,} choices; held out log "
+            f"{what}: estimated by a conditional logit, cross-fitted to {self.fitted:,} choices; held out log "
             f"loss {self.loss:.3f} ({self.equal_loss:.3f} of the equal chance), calibration error {self.error:.1%}, "
             f"slope {self.slope:.2f}, {self.clipped:.1%} at the floor"
         )

@@ -26,7 +26,7 @@ def text_report(found: Found) -> str:
     parts = [heading(found), *(f"note: {line}" for line in found.notes)]
     parts += [one.line() for one in found.judges.values()]
     if found.queue is not None:
-        parts.append(found.queue.line())
+        parts.append(found.queue.line(found.source))
     for metric in found.logging:
         parts += ["", f"{metric} ({METRICS[metric].unit})", table(value_rows(found, metric))]
         parts += said(found, metric)
@@ -36,7 +36,7 @@ def text_report(found: Found) -> str:
         parts += ["", "Balance after weighting, the worst (standardised differences)", table(balance)]
     for answer in found.answers:
         if answer.sensitivity is not None:
-            parts += ["", sensitivity_line(answer), table(sensitivity_rows(answer.sensitivity.bounds))]
+            parts += ["", sensitivity_line(answer, found.estimator), table(sensitivity_rows(answer.sensitivity.bounds))]
     return "\n".join(parts)
 
 
@@ -122,8 +122,8 @@ def balance_rows(found: Found, shown: int | None = None) -> list[list[str]]:
     return rows
 
 
-def sensitivity_line(answer: Answer) -> str:
-    """At which Λ the conclusion falls."""
+def sensitivity_line(answer: Answer, asked: str) -> str:
+    """At which Λ the conclusion falls, and of which estimator that is where it is not the one that was asked for."""
     curve = answer.sensitivity
     flips = float("nan") if curve is None else curve.flips
     if flips == 1.0:
@@ -132,7 +132,10 @@ def sensitivity_line(answer: Answer) -> str:
         text = "the sign of the difference stands at every Λ that was tried"
     else:
         text = f"the sign of the difference stands up to Λ = {flips:.2f}"
-    return f"Sensitivity of {answer.policy}, {answer.metric}, less the log's: {text}"
+    of = ""
+    if curve is not None and curve.estimator != asked:
+        of = f" (bounds of {TITLES[curve.estimator]}: {TITLES[asked]} has none of its own)"
+    return f"Sensitivity of {answer.policy}, {answer.metric}, less the log's: {text}{of}"
 
 
 def sensitivity_rows(bounds: tuple[Bound, ...]) -> list[list[str]]:

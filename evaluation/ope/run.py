@@ -85,6 +85,11 @@ def _notes(setting: Setting) -> tuple[str, ...]:
         (left.other_policy, "contacts were decided by other policies and do not count"),
         (left.outside, "contacts went to somebody who was not among those eligible and do not count"),
         (left.without_propensity, "contacts have no propensity and do not count"),
+        (
+            left.unknown,
+            "rounds were offered to CSAs whom csas.parquet does not hold: what these would have brought is not "
+            "known, and the chances of such a round count as not told but for that of the chosen",
+        ),
         (left.unfollowed, "decisions were followed by no first hand-over and do not count"),
         (left.later, "later hand-overs are decisions of their own and do not count"),
     ):

@@ -56,6 +56,8 @@ class Sensitivity:
 
     bounds: tuple[Bound, ...]
     flips: float
+    estimator: str = "dr"
+    """Of which the bounds are: `dr`, or `snips`."""
 
 
 def weight_box(rounds: Rounds, strength: float) -> tuple[Floats, Floats]:
@@ -107,7 +109,7 @@ def sensitivity(
     """
     curve = _Curve(rounds, doubly, confidence, draws, seed)
     bounds = tuple(curve.at(one) for one in strengths)
-    return Sensitivity(bounds, curve.flip())
+    return Sensitivity(bounds, curve.flip(), "dr" if curve.doubly else "snips")
 
 
 class _Curve:
@@ -115,7 +117,8 @@ class _Curve:
 
     def __init__(self, rounds: Rounds, doubly: bool, confidence: float, draws: int, seed: int) -> None:
         values, base = rounds.reward, -rounds.reward
-        if doubly and rounds.q_logged is not None and rounds.q_target is not None:
+        self.doubly = doubly and rounds.q_logged is not None and rounds.q_target is not None
+        if self.doubly and rounds.q_logged is not None and rounds.q_target is not None:
             values, base = rounds.reward - rounds.q_logged, rounds.q_target - rounds.reward
         order = np.argsort(values, kind="stable")
         self._rounds, self._values, self._base = rounds.take(order), values[order], base[order]

@@ -7,15 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.stats import t
 
+from evaluation.experiment import design
 from evaluation.experiment.carry import Decay
+from evaluation.experiment.design import _compared, _plan, _settled
+from evaluation.experiment.design_blocks import blocks_of
 from evaluation.experiment.design_choose import chosen
-from evaluation.experiment.design_guards import guarded, guardrails, secondary
+from evaluation.experiment.design_guards import LIKELY, guarded, guardrails, said, secondary, widened
 from evaluation.experiment.design_options import LEAST_CLUSTERS, cluster, customer, hours_asked
 from evaluation.experiment.design_spec import Asked
+from evaluation.experiment.design_tried import tried
 from evaluation.experiment.plan import Guardrail
+from evaluation.experiment.power_resampled import Tried, _places
+from evaluation.experiment.schedule import redraws, spans_of
 from tests.evaluation.experiment.pasts import BEGINS, past
-from twotower.clock import DAY
+from twotower.clock import DAY, HOUR, format_time
 from twotower.errors import ConfigError
 
 LATER = BEGINS + 70 * DAY
@@ -62,6 +69,122 @@ def test_days_are_the_fewest_whole_weeks_that_find_the_effect():
 def test_days_that_are_given_are_kept():
     assert choose(days=35).days == 35
     assert choose(days=10, effect=0.1).days == 10
+
+
+def pause(first: float, last: float) -> dict[str, str]:
+    """From one day of the experiment to another."""
+    return {"begins": format_time(LATER + round(first * DAY)), "ends": format_time(LATER + round(last * DAY))}
+
+
+FORTNIGHT = [pause(7, 21)]
+
+
+@pytest.mark.parametrize("design", ["switchback", "customer"])
+def test_what_pauses_leave_is_priced(design):
+    plain = choose(design=design, block_hours=4, effect=0.018)
+    paused = choose(design=design, block_hours=4, effect=0.018, pauses=FORTNIGHT)
+    for days in (28, 42):
+        less, same = paused.option.of_days(days), plain.option.of_days(days - 14)
+        assert (less.contacts, less.se, less.df) == pytest.approx((same.contacts, same.se, same.df), rel=0.02)
+    assert paused.days == plain.days + 14
+    assert f"pauses leave {plain.days:g} of the {paused.days:g} days" in " ".join(paused.why)
+    # Any block that meets one is left out whole.
+    touched = choose(design="switchback", block_hours=24, days=28, pauses=[pause(9.9, 10.1)]).option
+    whole = choose(design="switchback", block_hours=24, days=28, pauses=[pause(9, 11)]).option
+    assert touched.of_days(28) == whole.of_days(28) != choose(design="switchback", block_hours=24, days=28).option
+
+
+def test_trying_leaves_out_what_pauses_do():
+    for way in ("switchback", "customer"):
+        ask = asked(design=way, block_hours=4, days=28, effect=0.05, pauses=FORTNIGHT)
+        choice = chosen(ask, HISTORY, None, LATER, 0.0)
+        plan = _plan(ask, HISTORY, choice, choice.option.of_days(28), LATER, ())
+        found = tried(ask, HISTORY, choice.option, plan, 28)
+        assert found.se == pytest.approx(choice.option.of_days(28).se, rel=0.15), way
+        none = ask.model_copy(update={"pauses": ()})
+        more = tried(none, HISTORY, choice.option, plan.model_copy(update={"pauses": ()}), 28)
+        assert found.se > 1.2 * more.se, way
+
+
+def test_every_possible_option_is_tried_after_the_days_that_it_needs():
+    ask, history = asked(effect=0.04), past(56, 800, sites=12, site_sd=0.02)
+    choice = chosen(ask, history, None, LATER, 0.0)
+    found, notes = _compared(ask, history, choice, LATER, (), None)
+    assert notes == []
+    for option, one in zip(choice.options, found, strict=True):
+        assert option.impossible is None
+        assert one.days == (option.days(ask) or ask.most_days)
+        assert one.tried.found == pytest.approx(option.power(ask, one.days), abs=0.2), option.design
+    none, _ = _compared(asked(), HISTORY, choose(), LATER, (), None)  # nobody has a site
+    assert [one is None for one in none] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"), [({"most_days": 20}, "most_days: 20 allows no week more"), ({"days": 14}, "the days are given")]
+)
+def test_a_power_that_trying_does_not_find_is_said(monkeypatch, more, kept):
+    monkeypatch.setattr(design, "tried", lambda *of: Tried(0.5, 0.05, 0.01, 1000))
+    ask = asked(design="switchback", effect=0.05, **more)
+    choice, plan, found = _settled(ask, HISTORY, chosen(ask, HISTORY, None, LATER, 0.0), LATER, ())
+    assert (choice.days, found.found) == (14, 0.5)
+    assert plan.expected["power"] > 0.8
+    line = choice.why[-1]
+    assert line.startswith("mind: 14 days find it in 50% of experiments made of the history's own contacts")
+    assert f"less often than the 80% that is asked for; {kept}" in line
+    longer = asked(design="switchback", effect=0.05, most_days=28)
+    choice, _, _ = _settled(longer, HISTORY, chosen(longer, HISTORY, None, LATER, 0.0), LATER, ())
+    assert choice.days == 28
+
+
+@pytest.mark.parametrize("design", ["auto", "switchback"])
+def test_a_wash_out_that_leaves_nothing_is_blamed(design):
+    said = "wash_out_minutes: a wash-out of 2000 minutes leaves nothing of blocks of 24 h, the longest; give fewer"
+    with pytest.raises(ConfigError, match=said):
+        choose(design=design, wash_out_minutes=2000)
+    # Sites need none.
+    assert choose(SITES, wash_out_minutes=2000, effect=0.08).option.design == "cluster"
+    with pytest.raises(ConfigError, match="a wash-out of 2000 minutes leaves nothing of windows of 24 h"):
+        choose(design="customer", wash_out_minutes=2000)
+
+
+def test_what_is_better_when_lower_is_written_with_a_minus():
+    with pytest.raises(ConfigError, match=r"effect: −0.2 s is too small for 14 days: the smallest .* is −\d+\.\d s"):
+        choose(metric="wait_s", effect=0.2, days=14)
+    ask = asked(metric="wait_s", effect=8, design="switchback")
+    choice = chosen(ask, HISTORY, None, LATER, 0.0)
+    plan = _plan(ask, HISTORY, choice, choice.option.of_days(choice.days), LATER, ())
+    assert plan.hypothesis == "treatment lowers wait by 8.0 s or more against control"
+
+
+def test_a_first_look_is_within_the_experiment():
+    def planned(day: float):
+        ask = asked(design="switchback", stopping="always_valid", effect=0.05, first_look=format_time(
+            LATER + round(day * DAY)))  # fmt: skip
+        choice = chosen(ask, HISTORY, None, LATER, 0.0)
+        return _plan(ask, HISTORY, choice, choice.option.of_days(choice.days), LATER, ())
+
+    assert planned(7).stopping.first_look == format_time(LATER + 7 * DAY)
+    for day in (-1, 400):
+        with pytest.raises(ConfigError, match=r"first_look: .* is not within the experiment, after"):
+            planned(day)
+    with pytest.raises(ValidationError, match="first_look: with stopping: fixed one looks once, at the end"):
+        asked(first_look="2026-03-02T00:00:00Z")
+
+
+def test_clusters_have_no_pauses():
+    one = cluster(asked(pauses=FORTNIGHT), SITES, "resolved", "site", LATER)
+    assert "sites keep their arm all the time, and a pause falls within 14 days" in one.impossible
+    late = cluster(asked(pauses=[pause(35, 36)]), SITES, "resolved", "site", LATER)
+    assert late.impossible is None
+    assert late.of_days(35).contacts > 0
+    assert late.of_days(42).contacts == 0
+
+
+def test_pauses_that_leave_nothing_are_one_line():
+    with pytest.raises(ConfigError, match=r"pauses: no block is left of 84 days from .* on \(switchback\)"):
+        choose(pauses=[pause(0, 90)], design="switchback")
+    with pytest.raises(ConfigError, match=r"days: 14 days hold 3\.0 blocks of 24 h beside pauses; 4 or more"):
+        choose(pauses=[pause(3, 20)], design="switchback", days=14, effect=0.2, block_hours=24)
 
 
 def test_sites_apart_are_taken_where_a_centre_never_forgets():
@@ -172,22 +295,22 @@ def test_block_lengths_fit_a_day():
 
 
 def test_customers_and_their_reasons():
-    option = customer(asked(), HISTORY, "resolved")
+    option = customer(asked(), HISTORY, "resolved", LATER)
     assert option.impossible is None
     assert "centres of half the size" in " ".join(option.against)
     unknown = replace(HISTORY, customer=np.full(len(HISTORY), -1))
-    assert customer(asked(), unknown, "resolved").impossible is not None
+    assert customer(asked(), unknown, "resolved", LATER).impossible is not None
     some = replace(HISTORY, customer=np.where(np.arange(len(HISTORY)) % 2, -1, HISTORY.customer))
-    assert "only 50% of contacts name their customer" in " ".join(customer(asked(), some, "resolved").against)
+    assert "only 50% of contacts name their customer" in " ".join(customer(asked(), some, "resolved", LATER).against)
     few = past(56, 300, csas=8)
-    assert "CSAs at work in each pool" in " ".join(customer(asked(), few, "resolved").against)
+    assert "CSAs at work in each pool" in " ".join(customer(asked(), few, "resolved", LATER).against)
     assert set(option.units) == set(HISTORY.csas)
 
 
 def test_units_without_contacts_are_left_out():
     of = SITES.units["site"]
     gone = replace(SITES, units={"site": replace(of, code=np.where(of.code < 3, -1, of.code))})
-    assert len(cluster(asked(), gone, "resolved", "site").units) == 9
+    assert len(cluster(asked(), gone, "resolved", "site", LATER).units) == 9
 
 
 def test_guardrails_are_those_that_the_history_has(tmp_path):
@@ -222,3 +345,77 @@ def test_a_guardrail_says_whether_it_can_hold(tmp_path):
     always = asked(stopping="always_valid")
     later = guarded(always, HISTORY, choice.option, choice.days, LATER, rails[:1], tmp_path)[0]
     assert later.smallest > wide.smallest
+
+
+def uneven():
+    """Waits that are ten times as long at noon as at night, and twice as long in one block as in another."""
+    rng = np.random.default_rng(8)
+    block = (HISTORY.arrived - BEGINS) // (4 * HOUR)
+    level = np.array([8, 8, 80, 120, 80, 20])[block % 6] * rng.lognormal(0, 0.3, int(block.max()) + 1)[block]
+    return replace(HISTORY, columns=HISTORY.columns | {"wait_s": rng.exponential(level)})
+
+
+def guards_of(ask, history, choice, tmp_path):
+    """With their chances."""
+    rails = guardrails(ask, history, tmp_path)
+    return rails, guarded(ask, history, choice.option, choice.days, LATER, rails, tmp_path)
+
+
+def test_default_margins_are_as_wide_as_they_must_be(tmp_path):
+    more = {"design": "switchback", "block_hours": 4, "days": 21, "effect": 0.05}
+    ask, history = asked(**more), uneven()
+    rails, before = guards_of(ask, history, choose(history, **more), tmp_path)
+    wait, abandoned = widened(ask, before)
+    assert before[0].held < LIKELY <= wait.held < 0.9
+    assert wait.default == (0.1, before[0].held)
+    assert 0.1 < wait.of.margin < 0.6
+    assert wait.of.margin * 100 == pytest.approx(round(wait.of.margin * 100))  # whole hundredths
+    assert wait.of.margin * wait.level - wait.smallest < 0.01 * wait.level
+    # What holds by default stays as it is.
+    assert before[1].held > LIKELY
+    assert (abandoned.of, abandoned.default) == (rails[1], None)
+    lines = said((wait, abandoned))
+    assert f"wait to {wait.of.margin:.0%} of it (by default 10% of it, which would be held in" in lines[0]
+    assert "at most" in lines[-1]
+    assert not any("probably end 'not held'" in line for line in lines)
+
+
+def test_given_margins_stay_and_the_plan_says_what_would_hold(tmp_path):
+    rails = [{"metric": "wait_s", "better": "lower", "margin": 0.1, "relative": True},
+             {"metric": "abandoned", "better": "lower", "margin": 0.001},
+             {"metric": "handle_minutes", "better": "lower", "margin": 5.0}]  # fmt: skip
+    more = {"design": "switchback", "block_hours": 4, "days": 14, "effect": 0.05}
+    ask, history = asked(**more, guardrails=rails), uneven()
+    found = widened(ask, guards_of(ask, history, choose(history, **more), tmp_path)[1])
+    assert [one.of.margin for one in found] == [0.1, 0.001, 5.0]
+    [line] = [line for line in said(found) if "probably end 'not held'" in line]
+    assert f"wait {found[0].held:.0%}, abandonment {found[1].held:.0%}; margins of wait" in line
+    assert "handle time" not in line
+    assert f"{found[0].smallest / found[0].level:.0%} of it" in line
+
+
+@pytest.mark.parametrize("history", [HISTORY, uneven()], ids=["even", "uneven"])
+def test_a_widened_margin_is_held_as_often_as_is_said(history, tmp_path):
+    """Experiments of the history's own blocks, by what the analysis tests: m₁ − (1 + m) m₀ against 0."""
+    more = {"design": "switchback", "block_hours": 4, "days": 14, "effect": 0.05}
+    ask, choice = asked(**more), choose(history, **more)
+    wait = widened(ask, guards_of(ask, history, choice, tmp_path)[1])[0]
+    if wait.default is None:  # narrower, so that there is something to see
+        narrow = (wait.of.model_copy(update={"margin": round(wait.smallest / wait.level, 3)}),)
+        wait = guarded(ask, history, choice.option, choice.days, LATER, narrow, tmp_path)[0]
+    of = _plan(ask, history, choice, choice.option.of_days(14), LATER, ())
+    spans, many = spans_of(of, ("centre",)), 2000
+    arms, cells = redraws(of, ("centre",), many), blocks_of(history, history.columns["wait_s"], 4.0)
+    place = _places(cells, spans.begins, many, 0)
+    n, s = cells.n.ravel()[place], cells.s.ravel()[place]
+    change, part = np.zeros(many), np.zeros_like(n)
+    for arm, weight in ((1, 1.0), (0, -1.0 - wait.of.margin)):
+        mine = arms == arm
+        count = (n * mine).sum(axis=1, keepdims=True)
+        mean = (s * mine).sum(axis=1, keepdims=True) / count
+        change += weight * mean[:, 0]
+        part += weight * mine * (s - mean * n) / count
+    sums = np.stack([part[:, spans.pair == pair].sum(axis=1) for pair in np.unique(spans.pair)], axis=1)
+    se = np.sqrt((sums**2).sum(axis=1))
+    held = (change + t.ppf(0.95, sums.shape[1] - 1) * se < 0).mean()
+    assert held == pytest.approx(wait.held, abs=0.05)

@@ -16,11 +16,12 @@ from evaluation.experiment.effects import Means, setting_of
 from evaluation.experiment.power_resampled import by_lots, differences
 from evaluation.experiment.schedule import draw, redraws
 from evaluation.experiment.spans import spans_of
-from tests.evaluation.experiment.pasts import past
+from tests.evaluation.experiment.pasts import BEGINS, past
 from tests.evaluation.experiment.test_design_schedule import plan
 from twotower.clock import DAY, HOUR, parse_time
 
 ASKED = Asked(effect=0.03, show=None)
+LATER = BEGINS + 200 * DAY
 
 
 @pytest.mark.parametrize(("days", "hours", "wash"), [(14, 4.0, 0.0), (28, 8.0, 60.0), (28, 2.0, 15.0)])
@@ -105,7 +106,7 @@ def test_lots_drawn_again_find_no_more_than_they_may():
 
 def test_clusters_by_formula_and_by_trying():
     history = past(84, 1500, sites=10, site_sd=0.03)
-    option = cluster(ASKED, history, "resolved", "site")
+    option = cluster(ASKED, history, "resolved", "site", LATER)
     assert option.impossible is None
     assert option.against == ()
     of = plan(28, design="cluster", unit="site", block_hours=None)
@@ -122,7 +123,7 @@ def test_clusters_by_formula_and_by_trying():
 
 def test_neighbours_in_their_past_are_alike():
     history = past(84, 1500, sites=10, site_sd=0.06)
-    option = cluster(ASKED, history, "resolved", "site")
+    option = cluster(ASKED, history, "resolved", "site", LATER)
     mean = [history.metric("resolved")[history.units["site"].code == int(name[1:])].mean() for name in option.units]
     assert np.corrcoef(np.arange(10), mean)[0, 1] > 0.9
     apart = icc(history.metric("resolved"), history.units["site"].code)[0] * 0.21
@@ -131,7 +132,7 @@ def test_neighbours_in_their_past_are_alike():
 
 def test_customers_by_formula_and_by_trying():
     history = past(112, 500, customers=1500, customer_sd=0.15, csas=30, csa_sd=0.06)
-    option = customer(ASKED, history, "resolved")
+    option = customer(ASKED, history, "resolved", LATER)
     of = plan(28, design="customer", unit="csa", block_hours=24.0)
     promised = option.of_days(28)
     rows = history.customer >= 0
@@ -141,7 +142,7 @@ def test_customers_by_formula_and_by_trying():
     assert tried.se == pytest.approx(promised.se, rel=0.15)
     assert tried.found == pytest.approx(0.8, abs=0.08)
     assert tried.false < 0.1
-    plain = customer(ASKED, past(112, 500, customers=1500, csas=30), "resolved").of_days(28)
+    plain = customer(ASKED, past(112, 500, customers=1500, csas=30), "resolved", LATER).of_days(28)
     assert promised.se > 1.05 * plain.se
 
 

@@ -80,6 +80,8 @@ def test_a_page_is_written_that_needs_nothing_beside_it(planned):
     assert "<script" not in page
     assert 'src="http' not in page
     assert page.count("<svg") == 5
+    assert "by trying, in the days needed" in page
+    assert "guardrails: margins that were widened" in page
     for heading in (
         "Why this design", "How long", "Blocks and wash-out", "Why not an A/B test of contacts",
         "What must not get worse", "What the history says", "The schedule", "What to do, and what not",
@@ -108,6 +110,18 @@ def test_json_says_it_all_for_machines(made, tmp_path, capsys):
     data = json.loads(capsys.readouterr().out)
     assert data["plan"]["primary"]["metric"] == "resolved"
     assert data["like"] is None
+    for one in data["options"]:
+        assert (one["tried"] is None) == (one["impossible"] is not None)
+    [chosen] = [one for one in data["options"] if one["chosen"]]
+    [end] = [one for one in data["sure"] if one["days"] == chosen["tried"]["days"]]
+    assert end["tried"]["found"] == chosen["tried"]["found"]
+    # Margins that nobody gave: in 80 % of experiments that change nothing they are held, and what was widened is said.
+    for one in data["guardrails"]:
+        assert one["held"] is None or one["held"] >= 0.8
+    assert any(one["default_margin"] for one in data["guardrails"])
+    assert data["guardrails_said"][0].startswith("margins that were widened")
+    margins = {one["metric"]: one["margin"] for one in data["plan"]["guardrails"]}
+    assert margins == {one["metric"]: one["margin"] for one in data["guardrails"]}
     assert "output" not in data
 
 
@@ -116,11 +130,12 @@ def test_options_replace_what_the_file_says(made, tmp_path, capsys):
     words = ["--metric", "wait_s", "--effect", "900", "--alpha", "0.01", "--design", "switchback", "--days", "28",
              "--block-hours", "6", "--wash-out", "30", "--stopping", "always_valid", "--power", "0.5",
              "--begins", "2026-09-01T06:00:00Z"]  # fmt: skip
+    config = quick(tmp_path, metric="resolved", alpha=0.1, first_look="2026-09-08T06:00:00Z", stopping="always_valid")
     assert run("design", "--data", made, "--config", config, "--json", *words) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert (plan["primary"]["metric"], plan["primary"]["better"], plan["primary"]["alpha"]) == ("wait_s", "lower", 0.01)
     assert (plan["block_hours"], plan["wash_out_minutes"], plan["begins"]) == (6.0, 30.0, "2026-09-01T06:00:00Z")
-    assert plan["stopping"]["rule"] == "always_valid"
+    assert plan["stopping"] == {"rule": "always_valid", "first_look": "2026-09-08T06:00:00Z"}
 
 
 @pytest.fixture(scope="module")

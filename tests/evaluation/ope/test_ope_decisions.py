@@ -124,6 +124,24 @@ def test_chances_that_are_not_all_known(read: Callable[..., tuple[Decisions, Log
     assert np.isfinite(logged.propensity).all()
 
 
+def test_candidates_whom_the_tables_do_not_hold_are_counted(
+    read: Callable[..., tuple[Decisions, Log, Path]], content: Tables
+) -> None:
+    """A tenth of a round's chance is a stranger's: the others' are not all there was, that of the chosen stands."""
+    lists, plain = offers(content, 0), worlds.decided(content)["propensity"].to_pylist()
+    for row, theirs in ((2, 0.1), (3, 0.0)):
+        shrunk = [{**one, "propensity": (1 - theirs) * one["propensity"]} for one in lists[row]]
+        lists[row] = [*shrunk, {**lists[row][0], "csa_id": "csa-unknown", "propensity": theirs}]
+    column = [0.9 * p if i == 2 else p for i, p in enumerate(plain)]
+    found, log, folder = read(candidates=lists, propensity=column)
+    assert np.flatnonzero(found.unknown).tolist() == np.flatnonzero(~found.whole).tolist() == [2]
+    logged, told = read_logged(folder, log, int(log.contacts.arrived_at[0]), END)
+    assert told
+    assert logged.left_out.unknown == 1
+    assert np.isnan(logged.chances).sum() == 4
+    assert sorted(logged.propensity) == pytest.approx(sorted(column))
+
+
 def test_a_missing_column(content: Tables, tmp_path: Path) -> None:
     folder = worlds.write(content, tmp_path / "data")
     pq.write_table(worlds.decided(content).drop_columns(["contact_id"]), folder / FILE)

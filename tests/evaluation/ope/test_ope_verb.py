@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from evaluation.ope.estimators import NAMES
+from evaluation.ope.estimators import NAMES, TITLES
 from evaluation.ope.verb import VERB
 from serve.answer import Candidate
 from serve.explore import Explorer
@@ -97,12 +97,31 @@ def test_the_report_needs_nothing_beside_it(answered: tuple[Report, Path]) -> No
     assert page.count("<svg") >= 5
     assert "<img" not in page
     assert "<script" not in page
-    for word in ("Weights", "Balance", "Propensities of the queue", "effective sample size", "refused beyond"):
+    for word in (
+        "Weights",
+        "Balance",
+        "Chances of those who were not chosen",
+        "effective sample size",
+        "refused beyond",
+    ):
         assert word in page
     written = json.loads((folder / "ope.json").read_text(encoding="utf-8"))
     assert written["answers"] == report.data["answers"]
     assert report.data["output"] == str(folder)
     assert sorted(one.name for one in folder.iterdir()) == ["ope.json", "report.html"]
+
+
+def test_logged_propensities_are_not_said_to_be_estimated(answered: tuple[Report, Path]) -> None:
+    report, folder = answered
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert report.data["queue"] is not None  # for MIPS, as the log tells the chance of the chosen alone
+    for text in (report.text, page):
+        assert "propensities logged" in text
+        assert "propensities: estimated" not in text
+        assert (
+            "chances of those who were not chosen (for MIPS alone; the propensities of the chosen are logged)" in text
+        )
+    assert "Propensities of the queue" not in page
 
 
 def test_the_same_seed_gives_the_same_bytes(ope_data: Path, tmp_path: Path) -> None:
@@ -135,6 +154,36 @@ def test_a_legacy_queue_is_estimated(legacy: Path, answered: tuple[Report, Path]
     assert "Sensitivity to what was not observed" in page
     assert "Sensitivity of uniform, resolved" in report.text
     assert "propensities are estimated: what the queue knew" in report.text
+
+
+@pytest.mark.parametrize(
+    ("estimator", "of"),
+    [("dr", None), ("switch-dr", "DR"), ("dm", "DR"), ("snips", None), ("ips", "SNIPS")],
+)
+def test_the_sensitivity_curve_says_whose_bounds_it_is(legacy: Path, estimator: str, of: str | None) -> None:
+    report = ope("--data", legacy, "--policy", "uniform", "--estimator", estimator, "--from", worlds.FROM, "--draws", 0)
+    [line] = [one for one in report.text.splitlines() if one.startswith("Sensitivity of")]
+    curve = answer(report, "uniform")["sensitivity"]
+    assert curve["estimator"] == ("snips" if estimator in ("ips", "snips") else "dr")
+    assert ("(bounds of " in line) == (of is not None)
+    if of is not None:
+        assert f"(bounds of {of}: {TITLES[estimator]} has none of its own)" in line
+
+
+def test_rounds_that_were_offered_to_strangers_are_said(tmp_path: Path) -> None:
+    content = worlds.tables()
+    table = worlds.decided(content)
+    lists = table["candidates"].to_pylist()
+    for i in range(0, len(lists), 2):
+        lists[i] = [{**one, "propensity": 0.99 * one["propensity"]} for one in lists[i]]
+        lists[i].append({**lists[i][0], "csa_id": "csa-unknown", "propensity": 0.01})
+    column = [p if i % 2 else 0.99 * p for i, p in enumerate(table["propensity"].to_pylist())]
+    decided = worlds.decided(content, candidates=lists, propensity=column)
+    report = ope("--data", worlds.write(content, tmp_path / "d", decided), "--policy", "uniform", *WINDOW)
+    count = report.data["left_out"]["unknown"]
+    assert 0 < count < 1200
+    said = [line for line in report.data["notes"] if "csas.parquet does not hold" in line]
+    assert [line.split()[0] for line in said] == [f"{count:,}"]
 
 
 def test_decisions_tell_support_exactly(tmp_path: Path) -> None:
