@@ -31,7 +31,7 @@ from evaluation.experiment.relaxation import relaxation
 from evaluation.experiment.schedule import MONDAY, WEEK, balanced, draw
 from evaluation.experiment.simulated_bias import Bias, biases
 from evaluation.experiment.words import TITLES, change
-from evaluation.simulate.scenario import said
+from evaluation.simulate.scenario import said as in_a_line
 from twotower.clock import DAY, format_time, parse_time
 from twotower.errors import ConfigError
 
@@ -213,7 +213,7 @@ def _plan(
     try:
         return Plan.model_validate(given)
     except ValidationError as error:
-        raise ConfigError(f"the plan cannot be: {said(error, Plan)}") from None
+        raise ConfigError(f"the plan cannot be: {in_a_line(error, Plan)}") from None
 
 
 def _first_look(asked: Asked, begins: int, ends: int) -> str | None:

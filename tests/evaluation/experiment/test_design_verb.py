@@ -228,3 +228,13 @@ def test_a_history_is_whole_days_of_what_the_tables_say(made):
     assert (found.left >= found.arrived).all()
     assert set(found.units) == {"site", "team"}
     assert 0 < found.units["site"].alone <= 1
+
+
+def test_a_plan_that_cannot_be_is_one_plain_line(made, tmp_path, capsys):
+    pause = {"begins": "2026-09-03T00:00:00Z", "ends": "2026-09-02T00:00:00Z"}
+    words = ["--begins", "2026-09-01T00:00:00Z", "--days", "28", "--design", "switchback"]
+    assert run("design", "--data", made, "--config", quick(tmp_path, pauses=[pause]), *words) == 1
+    line = capsys.readouterr().err
+    assert "is not before" in line
+    assert line.count("\n") == 1
+    assert "pydantic" not in line
