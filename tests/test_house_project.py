@@ -40,3 +40,14 @@ def test_files_stay_short():
         if (lines := len(path.read_text().splitlines())) > 400
     }
     assert not long
+
+
+def test_no_page_waits_for_its_figures():
+    """Drafts name what is to be filled in as FIGURES_TABLE or SPEED_LINE."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    waiting = {
+        str(page.relative_to(ROOT)): found
+        for page in pages
+        if (found := re.findall(r"\b[A-Z]+_(?:TABLE|LINE|FIGURE|ROWS)\b", page.read_text()))
+    }
+    assert not waiting
