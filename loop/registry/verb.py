@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twotower.cli import Report, Verb
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from loop.registry.registry import Registry, Version
 
 # How many of VERSION and OTHER each action takes, at least and at most.
-ACTIONS = {"list": (0, 0), "show": (1, 1), "diff": (1, 2), "register": (1, 1), "promote": (1, 1), "rollback": (0, 0)}
+ACTIONS = {"list": (0, 0), "show": (1, 1), "diff": (1, 2), "register": (1, 1), "promote": (1, 1), "rollback": (0, 0),
+           "follow": (0, 0)}  # fmt: skip
+OPTIONS = {"alias": ("promote", "follow"), "why": ("rollback",), "link": ("follow",), "every": ("follow",),
+           "once": ("follow",)}  # fmt: skip
+"""Of which actions."""
 PLACE = "TWOTOWER_REGISTRY"
 SHOWN = 40  # lines of a difference
 
@@ -33,8 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--store", metavar="PLACE", help="folder or URL of the bundles, where --registry is a URL")
     parser.add_argument("--model", metavar="NAME", default="contact-matcher", help="(default: contact-matcher)")
-    parser.add_argument("--alias", metavar="NAME", help="promote: the alias to give (default: champion)")
+    parser.add_argument("--alias", metavar="NAME", help="promote, follow: which (default: champion)")
     parser.add_argument("--why", metavar="TEXT", help="rollback: the reason, which is kept")
+    parser.add_argument("--link", metavar="PATH", help="follow: is kept on the alias's bundle, for `twotower serve`")
+    parser.add_argument("--every", type=float, metavar="S", help="follow: how often to look (default 2)")
+    parser.add_argument("--once", action="store_true", default=None, help="follow: look once, and end")
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -45,9 +53,9 @@ def run(args: argparse.Namespace) -> Report:
     if not least <= len(args.which) <= most:
         many = str(least) if least == most else f"{least} or {most}"
         raise ConfigError(f"{args.action}: takes {many} of VERSION, {len(args.which)} given")
-    for option, of in (("alias", "promote"), ("why", "rollback")):
-        if getattr(args, option) is not None and args.action != of:
-            raise ConfigError(f"{args.action}: --{option} does not belong to it, but to {of}")
+    for option, of in OPTIONS.items():
+        if getattr(args, option) is not None and args.action not in of:
+            raise ConfigError(f"{args.action}: --{option} does not belong to it, but to {' and '.join(of)}")
     if not args.registry:
         raise ConfigError(f"--registry is missing; name the registry's folder, there or in {PLACE}")
     registry = Registry(args.registry, args.model, args.store)
@@ -64,11 +72,28 @@ def run(args: argparse.Namespace) -> Report:
         alias = args.alias or CHAMPION
         now = registry.promote(args.which[0], alias)
         return Report(f"{alias}: version {now.number}, bundle {now.digest}", {"alias": alias, **row(now)})
+    if args.action == "follow":
+        return _followed(registry, args)
     back, was = registry.rollback(args.why or "by hand")
     return Report(
         f"champion: version {back.number} again, bundle {back.digest}; version {was.number} was taken back",
         {"champion": row(back), "taken_back": row(was)},
     )
+
+
+def _followed(registry: Registry, args: argparse.Namespace) -> Report:
+    """Ends only with `--once`, or by a signal."""
+    from loop.registry.follow import follow
+    from loop.registry.registry import CHAMPION
+
+    if args.link is None:
+        raise ConfigError("follow: --link is missing; name the link that `twotower serve` is started with")
+    every = 2.0 if args.every is None else args.every
+    if not every > 0:
+        raise ConfigError(f"follow: --every {every:g}; more than 0 s expected")
+    alias = args.alias or CHAMPION
+    digest = follow(registry, Path(args.link), alias, every, bool(args.once), lambda line: print(line, flush=True))
+    return Report(f"{args.link}: {alias}, bundle {digest}", {"link": args.link, "alias": alias, "digest": digest})
 
 
 def row(of: Version) -> dict[str, Any]:
