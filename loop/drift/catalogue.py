@@ -16,7 +16,7 @@ Side = Literal["up", "down", "both"]
 @dataclass(frozen=True)
 class Kind:
     """One statistic. unit: how values are shown ("share", "number", "count"); side: what would be drift; scale: on
-    which it scatters evenly; level: its steps from window to window say as well what is usual; up, down: what it means
+    which it scatters evenly; up, down: what it means
     to be above or below what is usual; todo: what to do; of_labels: which labels are known decides it."""
 
     name: str
@@ -27,7 +27,6 @@ class Kind:
     up: str
     down: str
     todo: str
-    level: bool = True
     of_labels: bool = False
 
     @property
@@ -47,7 +46,7 @@ class Kind:
 def _psi(column: str, title: str, todo: str) -> Kind:
     return Kind(
         f"input.psi_{column}", f"mix of {title} against the window before (PSI)", "number", "up", "root",
-        f"the mix of {title} has changed more than from week to week", "", todo, level=False,
+        f"the mix of {title} has changed more than from week to week", "", todo,
     )  # fmt: skip
 
 
@@ -63,16 +62,16 @@ _LIST = (
     _psi("eligible", "lengths of eligible lists", "see whether the router asks for eligible CSAs as before"),
     Kind("input.new_intents", "contacts with an intent never seen before", "share", "up", "as it is",
          "an intent appeared that no earlier window had", "",
-         "teach the label to whoever routes by it, and retrain: the towers have not seen it", level=False),
+         "teach the label to whoever routes by it, and retrain: the towers have not seen it"),
     Kind("input.new_languages", "contacts in a language never seen before", "share", "up", "as it is",
          "a language appeared that no earlier window had", "",
-         "see who speaks it and whether csas.parquet says so, and retrain", level=False),
+         "see who speaks it and whether csas.parquet says so, and retrain"),
     Kind("input.words", "words of the texts against the window before (Jensen–Shannon, bits)", "number", "up", "root",
          "customers use other words than a window ago", "",
-         "read some contacts of the window; retrain if it stays", level=False),
+         "read some contacts of the window; retrain if it stays"),
     Kind("input.vectors", "mean text vector against the window before (squared, of the spread)", "number", "up",
          "as it is", "what the contact tower reads in the texts has moved", "",
-         "see which words and intents changed; retrain if it stays", level=False),
+         "see which words and intents changed; retrain if it stays"),
     Kind("labels.timely", "outcomes known, of those expected at their age", "share", "both", "as it is",
          "more outcomes are known than usual at this age", "outcomes are known later than usual", LABELS),
     Kind("labels.mature", "outcomes known of hand-overs that are old enough", "share", "both", "as it is",
@@ -99,22 +98,20 @@ _LIST = (
          "P(resolved) is too low at the mean", "P(resolved) is too high at the mean",
          "export with a newer calibration, or retrain", of_labels=True),
     Kind("calibration.error", "expected calibration error beyond chance", "number", "up", "as it is",
-         "P(resolved) is off in some bins", "", "export with a newer calibration, or retrain", level=False,
+         "P(resolved) is off in some bins", "", "export with a newer calibration, or retrain",
          of_labels=True),
     Kind("roster.joiners", "CSAs who began in the window, of those at work", "share", "up", "as it is",
-         "more CSAs joined than usual", "", "export again so that the bundle holds them, and let them be explored",
-         level=False),
+         "more CSAs joined than usual", "", "export again so that the bundle holds them, and let them be explored"),
     Kind("roster.leavers", "CSAs who left in the window, of those at work", "share", "up", "as it is",
-         "more CSAs left than usual", "", "see whether csas.parquet is whole; export again", level=False),
+         "more CSAs left than usual", "", "see whether csas.parquet is whole; export again"),
     Kind("roster.work_of_joiners", "hand-overs to CSAs who began in the window", "share", "up", "as it is",
          "CSAs of whom little is known do more of the work than usual", "",
-         "export again so that the bundle holds them", level=False),
+         "export again so that the bundle holds them"),
     Kind("roster.work_outside_bundle", "hand-overs to CSAs whom the bundle does not hold or who began after it",
          "share", "up", "as it is", "the bundle does not know many of those who do the work", "",
-         "export a newer bundle", level=False),
+         "export a newer bundle"),
     Kind("feedback.psi_policy", "who chooses, against the window before (PSI)", "number", "up", "root",
-         "other policies choose than a window ago", "", "see whether that was meant; judge it by `twotower ope`",
-         level=False),
+         "other policies choose than a window ago", "", "see whether that was meant; judge it by `twotower ope`"),
     Kind("feedback.chance", "probability that another CSA would have been taken, mean", "share", "both", "as it is",
          "more is explored than usual", "less is explored than usual",
          "see the explorer's share and floor: without chance nothing new is learnt of anybody"),

@@ -1,7 +1,7 @@
 """Findings as one page that needs nothing beside it: what to do first, then every statistic over the windows.
 
-Notable: a plot shows the usual range as a band, so that a person sees what the test sees; the numbers stand beneath, and
-all of them in `drift.json` as well. Names come from the user's tables and are escaped.
+Notable: a plot shows the usual range as a band, so that a person sees what the test sees; the numbers stand beneath,
+and all of them in `drift.json` as well. Names come from the user's tables and are escaped.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def write_report(found: Drift, folder: str | Path) -> None:
 def html_report(found: Drift) -> str:
     """The page."""
     body = [f"<h1>Drift</h1><p>{escape(heading(found))}</p>"]
-    for one in found.of("alarm", "watch"):
-        body.append(f'<p class="note"><strong>{one.status}: {escape(one.title)}</strong>. {escape(line(one))}</p>')
+    body += [
+        f'<p class="note"><strong>{one.status}: {escape(one.title)}</strong>. {escape(line(one))}</p>'
+        for one in found.of("alarm", "watch")
+    ]
     body += [f"<p>{escape(verdict(found)[-1])}</p>"]
     if not found.of("alarm", "watch"):
         body.append(f"<p>{escape(verdict(found)[0])}</p>")

@@ -3,12 +3,12 @@
 A statistic x is looked at on a scale on which it scatters evenly (√ of distances, log of sizes). With m the median of
 the n earlier values and c_n·1.4826·MAD their spread (c_n: Croux and Rousseeuw 1992, for small n),
 
-    σ = max(c_n·1.4826·MAD, c_n·1.4826·median |x_w − x_{w−1}| / √2 (levels), sampling error, a floor)
+    σ = max(c_n·1.4826·MAD, c_n·1.4826·median |x_w − x_{w−1}| / √2, sampling error, a floor)
     t = (x − m) / (σ √(1 + π / 2n)),   p from Student's t with n − 1 degrees of freedom
 
-Notable: dozens of statistics are watched, so what counts is p after Benjamini and Hochberg (1995): where nothing drifts,
-the chance of any alarm is at most the rate, also for statistics that go together as these do. MAD keeps an incident of
-the past from hiding the next one; the sampling error keeps a lucky calm stretch from making a week look strange.
+Notable: dozens of statistics are watched, so what counts is p after Benjamini and Hochberg (1995): where nothing
+drifts, the chance of any alarm is at most the rate, also for statistics that go together as these do. MAD keeps an
+incident of the past from hiding the next one; the sampling error keeps a lucky calm stretch from making a week strange.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RATE = 0.05
 WATCHED = 4.0
 """A statistic is watched at so many times the rate of alarms."""
 FLOOR = 0.02
-"""Of the median (on the scale): nothing that moves by less is unusual."""
+"""Of the median: a spread of less is not believed, so that windows of very many contacts do not alarm by trifles."""
 USUAL = 0.95
 LATE = "labels come later than usual, and those that are missing could explain it"
 
@@ -97,11 +97,13 @@ def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     return out
 
 
-def spread(values: Doubles, level: bool) -> float:
-    """Robust standard deviation of the earlier values (n,); of levels also by their steps, the larger of both."""
+def spread(values: Doubles) -> float:
+    """Robust standard deviation of the earlier values (n,), by their distance from the median and by their steps, the
+    larger of both. Either alone is so uncertain for few values that t would find five times too much in the tail; the
+    larger of both keeps to it (0.7 to 1.2 times p at p = 0.01 and 0.002, n = 4 to 25, normal values)."""
     n = len(values)
     found = _corrected(n) * 1.4826 * float(np.median(np.abs(values - np.median(values))))
-    if level and n > 2:
+    if n > 2:
         steps = np.abs(np.diff(values))
         found = max(found, _corrected(n - 1) * 1.4826 * float(np.median(steps)) / np.sqrt(2))
     return found
@@ -131,7 +133,8 @@ def _look(series: Series) -> _Looked:
     else:
         n, noise = len(earlier), float(np.nan_to_num(series.noise[-1]))
         centre = float(np.median(earlier))
-        scale = max(spread(earlier, kind.level), noise, FLOOR * abs(centre), 1e-9)
+        floor = FLOOR * (1.0 if kind.scale == "log" else abs(centre))
+        scale = max(spread(earlier), noise, floor, 1e-9)
         scale, law = scale * np.sqrt(1 + np.pi / (2 * n)), t(n - 1)
 
     def p_of(value: float) -> float:
@@ -143,6 +146,8 @@ def _look(series: Series) -> _Looked:
     reach = scale * law.ppf((1 + USUAL) / 2 if kind.side == "both" else USUAL)
     low = -np.inf if kind.side == "up" else centre - reach
     high = np.inf if kind.side == "down" else centre + reach
+    if kind.unit == "share":
+        low, high = max(low, 0.0) if np.isfinite(low) else low, min(high, 1.0) if np.isfinite(high) else high
     nearest = newest if series.span is None else float(np.clip(back(centre), *series.span))
     return replace(
         blank, low=back(low), high=back(high), p=p_of(nearest), plain=p_of(float(newest)),

@@ -7,9 +7,9 @@ windows before the newest; a hand-over whose outcome is not known is censored at
 
 and, beside it, the plain rate of hand-overs of as many days that are all old enough (F at 95 % of its plateau).
 
-Notable: both are taken at each window's own end, so that where failures become known sooner than successes, all windows
-have the same share of that. If fewer labels came than the curve expects, a rate is the range that it could have were the
-missing ones all failures or all successes; only a fall that the whole range shows is one.
+Notable: both are taken at each window's own end, so that where failures become known sooner than successes, all
+windows have the same share of that. If fewer labels came than the curve expects, a rate is the range that it could have
+were the missing ones all failures or all successes; only a fall that the whole range shows is one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Maturation:
 
     def age_of(self, share: float) -> int:
         """The age, µs, at which that share of the plateau is known."""
-        return int(self.age[min(np.searchsorted(self.share, share * self.plateau), len(self.age) - 1)])
+        return int(self.age[min(int(np.searchsorted(self.share, share * self.plateau)), len(self.age) - 1)])
 
     def points(self, count: int = 60) -> list[tuple[float, float]]:
         """(days, share) along the curve, for a plot."""

@@ -47,11 +47,11 @@ def roster(windows: Windows, holds: pa.Array | None = None, until: int | None = 
     yield _share("roster.joiners", joined, at_work, 1, _names(ids, (begins >= low) & (begins < high)))
     yield _share("roster.leavers", gone, at_work, 1, _names(ids, (left >= low) & (left < high)))
     counts = np.bincount(newest, minlength=len(csas))
-    yield _share("roster.work_of_joiners", new_work, work, LEAST, _most(ids, counts * (begins >= low)))
+    yield _work("roster.work_of_joiners", new_work, work, at_work, _most(ids, counts * (begins >= low)))
     if outside is None:
         yield unknown("roster.work_outside_bundle", size, "no --bundle was given")
     else:
-        yield _share("roster.work_outside_bundle", far_work, work, LEAST, _most(ids, counts * outside))
+        yield _work("roster.work_outside_bundle", far_work, work, at_work, _most(ids, counts * outside))
 
 
 def feedback(windows: Windows) -> Iterator[Series]:
@@ -139,6 +139,12 @@ def _eligible_pairs(windows: Windows, w: int, positions: Ints, codes: Ints, widt
         taken = lists.take(positions)
         keys.append(codes[positions[taken.rows]] * width + taken.values)
     return np.unique(np.concatenate(keys))
+
+
+def _work(name: str, part: Doubles, whole: Doubles, at_work: Doubles, named: dict[str, float]) -> Series:
+    """Shares of the work; it comes by the CSA, so CSAs and not hand-overs are what scatters."""
+    values, _ = share(part, whole, LEAST)
+    return Series(name, values, share(values * at_work, at_work)[1], named=named)
 
 
 def _share(name: str, part: Doubles, whole: Doubles, least: float, named: dict[str, float]) -> Series:

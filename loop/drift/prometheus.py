@@ -1,7 +1,7 @@
 """Findings as gauges in Prometheus' text format, for the textfile collector of node_exporter.
 
-Notable: the file is replaced as a whole, so a scrape never reads half of one. A statistic that is not known has no value
-(a gap in the graph, not a zero) and says so in `twotower_drift_unknown`.
+Notable: the file is replaced as a whole, so a scrape never reads half of one. A statistic that is not known has no
+value (a gap in the graph, not a zero) and says so in `twotower_drift_unknown`.
 """
 
 from __future__ import annotations

@@ -154,11 +154,11 @@ def _notes(windows: Windows, rolling: RollingMatcher | None, findings: tuple[Fin
     earlier = len(windows) - 1
     if earlier < FEW:
         yield (
-            f"only {earlier} earlier windows say what is usual: ranges are wide, and only what is far outside is found; "
-            f"{FEW} or more are better"
+            f"only {earlier} earlier windows say what is usual: ranges are wide, and only what is far outside is "
+            f"found; {FEW} or more are better"
         )
     if windows.days % 7:
-        yield f"windows of {windows.days} days hold other days of the week each; 7, 14 or 28 days compare like with like"
+        yield f"windows of {windows.days} days differ in their days of the week; 7, 14 or 28 compare like with like"
     before = int((windows.log.contacts.arrived_at < windows.edges[0]).sum())
     if before:
         yield f"{before:,} contacts before the first whole window count as past, not as a window"

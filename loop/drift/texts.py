@@ -5,9 +5,9 @@ their frequencies (Lin 1991), in bits, 0..1. With one, by the distance of mean v
 
     d = (‖m₁ − m₂‖² − tr Σ (1/n₁ + 1/n₂)) / tr Σ
 
-Notable: d is unbiased: where nothing moves it scatters about 0 whatever the sizes of the windows, with standard deviation
-√(2 tr Σ²) (1/n₁ + 1/n₂) / tr Σ (the linear maximum mean discrepancy, Gretton et al. 2012). Of large windows a sample is
-read. Words are named only where many contacts of the window have them, as texts may hold what is nobody's business.
+Notable: d is unbiased: where nothing moves it scatters about 0 whatever the sizes of the windows, with standard
+deviation √(2 tr Σ²) (1/n₁ + 1/n₂) / tr Σ (the linear maximum mean discrepancy, Gretton et al. 2012). Of large windows a
+sample is read. Words are named only where many contacts have them, as texts may hold what is nobody's business.
 """
 
 from __future__ import annotations

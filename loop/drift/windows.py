@@ -1,7 +1,7 @@
 """The windows that are compared, and what each of them could see at its own end.
 
-Notable: every statistic of a window is computed as it stood at the window's own end, so that the newest window, of which
-the youngest outcomes are not known yet, is compared with earlier ones at the same age.
+Notable: every statistic of a window is computed as it stood at the window's own end, so that the newest window, of
+which the youngest outcomes are not known yet, is compared with earlier ones at the same age.
 """
 
 from __future__ import annotations
