@@ -1,8 +1,8 @@
 """How often `twotower drift` alarms where nothing drifts, and whether it finds what does and calls it by its name.
 
 Generates centres with one seed each, judges their newest week by the weeks before, and then the same week spoilt in one
-way at a time. Claims: no alarm in 95 % of the calm weeks; every kind of drift is named in 90 %; labels that come two days
-later never look like a fall of the outcome rate.
+way at a time. Claims: no alarm in 95 % of the calm weeks; every kind of drift is named in 90 %; labels that come two
+days later never look like a fall of the outcome rate.
 
     python benchmarks/drift.py --seeds 40
 """
@@ -29,7 +29,7 @@ from twotower.files import atomic_write
 from twotower.tables.log import Contacts, Csas, Handovers, Log, take_rows
 
 Random = np.random.Generator
-WORDS = "wallet blockchain token staking ledger mining swap airdrop".split()
+WORDS = ["wallet", "blockchain", "token", "staking", "ledger", "mining", "swap", "airdrop"]
 
 
 @dataclass(frozen=True)

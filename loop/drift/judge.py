@@ -1,14 +1,15 @@
 """What is usual is what the statistic did before; how unusual the newest value is, and which of many values to believe.
 
 A statistic x is looked at on a scale on which it scatters evenly (√ of distances, log of sizes). With m the median of
-the n earlier values and c_n·1.4826·MAD their spread (c_n: Croux and Rousseeuw 1992, for small n),
+the n earlier values and s₀ = c·1.4826·max(MAD, median |x_w − x_{w−1}| / √2) (c: Croux and Rousseeuw 1992, for small n),
 
-    σ = max(c_n·1.4826·MAD, c_n·1.4826·median |x_w − x_{w−1}| / √2, sampling error, a floor)
+    s = √(Σ min(|x_w − m|, 3 s₀)² / (n − 1)),   σ = max(s, sampling error, a floor)
     t = (x − m) / (σ √(1 + π / 2n)),   p from Student's t with n − 1 degrees of freedom
 
-Notable: dozens of statistics are watched, so what counts is p after Benjamini and Hochberg (1995): where nothing
-drifts, the chance of any alarm is at most the rate, also for statistics that go together as these do. MAD keeps an
-incident of the past from hiding the next one; the sampling error keeps a lucky calm stretch from making a week strange.
+Notable: an incident of the past must not hide the next one, so it counts as no more than three deviations; MAD itself
+varies so much with few windows that t would find five times too much in the tail (s: 0.8 to 1.05 times p at p = 0.05 to
+0.002, n = 4 to 25, normal values). Dozens of statistics are watched, so what counts is p after Benjamini and Hochberg
+(1995): where nothing drifts, the chance of any alarm is at most the rate, also where they go together as these do.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from loop.drift.windows import LEAST_EARLIER
 Doubles = npt.NDArray[np.float64]
 Status = Literal["ok", "watch", "alarm", "not known"]
 SMALL = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
+NORMAL, CLIPPED = 1.4826, 3.0
 RATE = 0.05
 WATCHED = 4.0
 """A statistic is watched at so many times the rate of alarms."""
@@ -98,15 +100,15 @@ def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
 
 
 def spread(values: Doubles) -> float:
-    """Robust standard deviation of the earlier values (n,), by their distance from the median and by their steps, the
-    larger of both. Either alone is so uncertain for few values that t would find five times too much in the tail; the
-    larger of both keeps to it (0.7 to 1.2 times p at p = 0.01 and 0.002, n = 4 to 25, normal values)."""
-    n = len(values)
-    found = _corrected(n) * 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    """Robust standard deviation of the earlier values (n,): that of distances from the median, where a distance of more
+    than three robust deviations counts as three. Robust is the larger of what MAD and the steps from window to window
+    say: either alone is small by luck too often."""
+    n, off = len(values), np.abs(values - np.median(values))
+    robust = _corrected(n) * NORMAL * float(np.median(off))
     if n > 2:
         steps = np.abs(np.diff(values))
-        found = max(found, _corrected(n - 1) * 1.4826 * float(np.median(steps)) / np.sqrt(2))
-    return found
+        robust = max(robust, _corrected(n - 1) * NORMAL * float(np.median(steps)) / np.sqrt(2))
+    return float(np.sqrt(np.square(np.minimum(off, CLIPPED * robust)).sum() / (n - 1)))
 
 
 def _corrected(n: int) -> float:
