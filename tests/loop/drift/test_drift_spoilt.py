@@ -1,0 +1,113 @@
+"""Calm weeks raise few alarms, and every kind of drift raises the one that names it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loop.drift.run import drift
+from twotower.clock import DAY
+from twotower.tables.log import Log
+
+KINDS = (
+    "new intent", "new language", "other words", "fall by 15 points", "labels two days late",
+    "successes two days late", "wave of joiners", "collapse on three", "no chance any more",
+)  # fmt: skip
+
+
+def spoilt(spoil: Any, log: Log, name: str) -> Log:
+    made: Log = spoil.SPOILT[name].make(log, spoil.newest(log), np.random.default_rng(0))
+    return made
+
+
+def test_every_kind_is_tried(spoil: Any) -> None:
+    assert set(KINDS) == set(spoil.SPOILT)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_drift_is_called_by_its_name(spoil: Any, drift_log: Log, name: str) -> None:
+    kind = spoil.SPOILT[name]
+    found = drift(spoilt(spoil, drift_log, name))
+    alarms = {one.name for one in found.alarms}
+    assert alarms & set(kind.named)
+    assert not alarms & set(kind.never)
+    assert not found.ok
+
+
+def test_what_is_new_is_named_with_its_count(spoil: Any, drift_log: Log) -> None:
+    for name, statistic, label in (
+        ("new intent", "input.new_intents", "crypto_wallet"),
+        ("new language", "input.new_languages", "pl"),
+    ):
+        made = spoilt(spoil, drift_log, name)
+        column = getattr(made.contacts, statistic.removeprefix("input.new_")[:-1])
+        one = drift(made).finding(statistic)
+        assert one.named == {label: column.to_pylist().count(label)}
+        assert one.status == "alarm"
+        assert one.value * drift(made).contacts == pytest.approx(one.named[label])
+
+
+def test_a_fall_is_measured_and_told_what_it_means(spoil: Any, drift_log: Log) -> None:
+    calm = drift(drift_log).finding("outcome.resolved").value
+    one = drift(spoilt(spoil, drift_log, "fall by 15 points")).finding("outcome.resolved")
+    assert one.value == pytest.approx(calm - 0.15, abs=0.035)
+    assert one.value < one.low
+    assert one.sentence.startswith("fewer contacts are resolved than usual: see")
+
+
+def test_a_fall_beside_late_labels_is_a_fall_only_if_the_missing_cannot_explain_it(spoil: Any, drift_log: Log) -> None:
+    late = drift(spoilt(spoil, drift_log, "successes two days late")).finding("outcome.resolved")
+    assert late.status == "not known"
+    assert "labels come later than usual" in str(late.reason)
+    start = spoil.newest(drift_log)
+    gone = spoil.late(spoil.fall(drift_log, start, np.random.default_rng(0), points=0.6), start, None)
+    assert drift(gone).finding("outcome.resolved").status == "alarm"
+
+
+def test_a_collapse_names_who_takes_all(spoil: Any, drift_log: Log) -> None:
+    found = drift(spoilt(spoil, drift_log, "collapse on three"))
+    one = found.finding("feedback.effective_csas")
+    assert one.status == "alarm"
+    assert len(one.named) == 3
+    assert one.value == pytest.approx(3, abs=0.1)
+    assert sum(one.named.values()) == found.handovers
+    assert found.finding("feedback.idle").status == "alarm"
+
+
+def test_joiners_are_named_and_their_work_is_told(spoil: Any, drift_log: Log) -> None:
+    found = drift(spoilt(spoil, drift_log, "wave of joiners"))
+    assert found.finding("roster.joiners").value > 0.1
+    assert len(found.finding("roster.joiners").named) == 8
+    assert found.finding("roster.work_of_joiners").status == "alarm"
+
+
+def test_calm_weeks_of_several_centres_raise_few_alarms(spoil: Any, tmp_path: Any) -> None:
+    """The rate is 5 % for all statistics of a week together; of ten weeks more than two are one in a hundred."""
+    alarmed = []
+    for seed in range(5):
+        log = spoil.centre(tmp_path, seed)
+        end = int(log.contacts.arrived_at[-1]) + 1
+        alarmed += [not drift(log, stop=end - back).ok for back in (0, 14 * DAY)]
+    assert sum(alarmed) <= 2
+
+
+def test_an_incident_of_the_past_is_no_alarm_now_and_hides_none(spoil: Any, drift_log: Log) -> None:
+    """Half of the successes of one week, five weeks ago, were none."""
+    moves, end = drift_log.handovers, int(drift_log.contacts.arrived_at[-1]) + 1
+    then = (moves.assigned_at >= end - 42 * DAY) & (moves.assigned_at < end - 35 * DAY) & (moves.contact % 2 == 0)
+    log = replace(drift_log, handovers=replace(moves, resolved=np.where(then & (moves.resolved == 1), np.int8(0), moves.resolved)))  # fmt: skip # noqa: E501
+    assert drift(log).finding("outcome.resolved").status == "ok"
+    fallen = spoil.fall(log, end - 7 * DAY, np.random.default_rng(0), points=0.3)
+    assert drift(fallen).finding("outcome.resolved").status == "alarm"
+
+
+def test_windows_of_few_weeks_say_so_and_still_find_a_new_intent(spoil: Any, drift_log: Log) -> None:
+    made = spoilt(spoil, drift_log, "new intent")
+    found = drift(made, start=int(made.contacts.arrived_at[-1]) + 1 - 42 * DAY)
+    assert len(found.edges) == 7
+    assert found.notes[0].startswith("only 5 earlier windows")
+    assert found.finding("input.new_intents").named == drift(made).finding("input.new_intents").named
+    assert found.finding("input.new_intents").status == "alarm"
