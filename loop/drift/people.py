@@ -8,7 +8,7 @@ would have been another one, had the dice fallen otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ SAMPLE = 20_000
 """Contacts of a window, the latest, whose eligible pairs are counted."""
 
 
-def roster(windows: Windows, holds: pa.Array | None = None, until: int | None = None) -> Iterator[Series]:
+def roster(windows: Windows, holds: Sequence[str] | None = None, until: int | None = None) -> Iterator[Series]:
     """Churn. holds: ids of the CSAs of the bundle; until: end of its data window, µs UTC."""
     size, csas = len(windows), windows.log.csas
     begins, ids = windows.begins(), windows.log.csas.ids
@@ -32,7 +32,7 @@ def roster(windows: Windows, holds: pa.Array | None = None, until: int | None = 
     np.minimum.at(left, csas.csa, csas.left_at)
     outside = None
     if holds is not None and until is not None:
-        outside = ~np.isin(np.array(ids.to_pylist()), np.array(holds.to_pylist())) | (begins >= until)
+        outside = ~np.isin(np.array(ids.to_pylist()), np.array(list(holds))) | (begins >= until)
     joined, gone, at_work, new_work, far_work, work = (np.zeros(size) for _ in range(6))
     for w in range(size):
         low, high = windows.edges[w], windows.edges[w + 1]

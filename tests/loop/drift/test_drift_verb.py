@@ -86,7 +86,6 @@ def test_the_page_needs_nothing_beside_it(collapsed: Drift) -> None:
     for one in collapsed.findings:
         assert one.title in page.replace("&#x27;", "'")
     assert "values by window" in page
-    assert page == html_report(collapsed)
 
 
 def test_the_text_says_first_what_is_to_be_done(collapsed: Drift) -> None:
