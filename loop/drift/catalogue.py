@@ -15,9 +15,9 @@ Side = Literal["up", "down", "both"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One statistic. unit: how values are shown ("share", "number", "count"); side: what would be drift; scale: on
-    which it scatters evenly; up, down: what it means
-    to be above or below what is usual; todo: what to do; of_labels: which labels are known decides it."""
+    """One statistic. unit: how values are shown ("share" of at most 1, "ratio", "number", "count"); side: what would be
+    drift; scale: on which it scatters evenly; up, down: what it means to be above or below what is usual; todo: what to
+    do; of_labels: which labels are known decides it."""
 
     name: str
     title: str
@@ -72,7 +72,7 @@ _LIST = (
     Kind("input.vectors", "mean text vector against the window before (squared, of the spread)", "number", "up",
          "as it is", "what the contact tower reads in the texts has moved", "",
          "see which words and intents changed; retrain if it stays"),
-    Kind("labels.timely", "outcomes known, of those expected at their age", "share", "both", "as it is",
+    Kind("labels.timely", "outcomes known, of those expected at their age", "ratio", "both", "as it is",
          "more outcomes are known than usual at this age", "outcomes are known later than usual", LABELS),
     Kind("labels.mature", "outcomes known of hand-overs that are old enough", "share", "both", "as it is",
          "more outcomes are known than usual of what is old enough",

@@ -82,7 +82,7 @@ def _plots(figure: Any, found: Drift, drawn: list[Finding], rows: int) -> None:
         axes.set_axis_off()
     for axes, one in zip(places, drawn, strict=False):
         values = np.array(one.values)
-        if KINDS[one.name].unit == "share":
+        if KINDS[one.name].unit in ("share", "ratio"):
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
         at = np.arange(-len(values) + 1, 1)
         if one.p is not None:

@@ -99,7 +99,7 @@ def _hours(windows: Windows) -> Ints:
 def _eligible(windows: Windows) -> Series:
     """Lengths of the eligible lists in tenths of their distribution; no list is a category of its own."""
     lists = windows.log.contacts.eligible
-    if lists is None:
+    if lists is None or bool(lists.all_.all()):
         return unknown("input.psi_eligible", len(windows), "no contact has a list of eligible CSAs")
     lengths, listed = lists.lengths, ~lists.all_
     inner = np.quantile(lengths[listed], np.arange(1, LENGTHS) / LENGTHS, method="higher")

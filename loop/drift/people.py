@@ -70,7 +70,7 @@ def feedback(windows: Windows) -> Iterator[Series]:
         here = windows.active(w)
         effective[w], uneven[w] = inverse_simpson(counts), gini(counts[here])
         idle[w] = (counts[here] == 0).mean()
-        idle_noise[w] = np.sqrt(max(idle[w] * (1 - idle[w]), 1 / here.sum()) / here.sum())
+        idle_noise[w] = 1 / here.sum()  # one CSA more or less
         untried[w] = _untried(windows, w)
     newest = np.bincount(moves.csa[windows.handovers(size - 1)], minlength=len(windows.log.csas))
     most = _most(windows.log.csas.ids, newest)

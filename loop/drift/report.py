@@ -76,7 +76,7 @@ def shown(name: str, value: float) -> str:
     if math.isnan(value):
         return "–"
     unit = KINDS[name].unit
-    if unit == "share":
+    if unit in ("share", "ratio"):
         return f"{value:.1%}"
     if unit == "count":
         return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

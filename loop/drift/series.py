@@ -36,10 +36,12 @@ def unknown(name: str, windows: int, reason: str) -> Series:
 
 
 def share(part: Doubles, whole: Doubles, least: float = 1.0) -> tuple[Doubles, Doubles]:
-    """Shares (W,) with their binomial errors; NaN where the whole is below `least`. The error never falls below that of
-    a single one in the whole, so that where nothing ever happened one event is not infinitely much."""
+    """Shares (W,) with the binomial errors that they have at the share of all windows before the newest; NaN where the
+    whole is below `least`. The error never falls below that of a single one in the whole, so that where nothing ever
+    happened one event is not infinitely much."""
     with np.errstate(invalid="ignore", divide="ignore"):
         p = np.where(whole >= least, part / whole, np.nan)
-        kept = np.clip(p, 1 / whole, 1 - 1 / np.maximum(whole, 2))
+        earlier = float(np.nansum(part[:-1]) / max(np.nansum(whole[:-1]), 1.0))
+        kept = np.clip(earlier, 1 / whole, 1 - 1 / np.maximum(whole, 2))
         error = np.sqrt(kept * (1 - kept) / whole)
     return p, np.where(np.isfinite(p), error, np.nan)

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from loop.drift.run import drift
-from twotower.clock import DAY
+from twotower.clock import DAY, NULL_TIME
 from twotower.tables.log import Log
 
 KINDS = (
@@ -111,3 +112,48 @@ def test_windows_of_few_weeks_say_so_and_still_find_a_new_intent(spoil: Any, dri
     assert found.notes[0].startswith("only 5 earlier windows")
     assert found.finding("input.new_intents").named == drift(made).finding("input.new_intents").named
     assert found.finding("input.new_intents").status == "alarm"
+
+
+def test_what_the_tables_do_not_tell_is_not_known_and_the_rest_is(drift_log: Log) -> None:
+    n, m = len(drift_log.contacts), len(drift_log.handovers)
+    none, nan = pa.nulls(n, pa.string()), np.full(m, np.nan, dtype=np.float32)
+    empty = pa.array([""] * n, pa.large_string())
+    blank = replace(
+        drift_log,
+        contacts=replace(
+            drift_log.contacts, eligible=None, intent=none, language=none, queue=none, intent_text=empty,
+            transcript=empty,
+        ),
+        handovers=replace(
+            drift_log.handovers, resolved=np.full(m, -1, np.int8), csat=nan, handle_time_s=nan, propensity=nan
+        ),
+    )  # fmt: skip
+    found = drift(blank)
+    unknown = {one.name: one.reason for one in found.of("not known")}
+    assert {
+        "input.psi_eligible": "no contact has a list of eligible CSAs",
+        "input.psi_queue": "all rows have the same value",
+        "input.new_intents": "no contact has one",
+        "input.words": "no contact has text",
+        "outcome.resolved": "no hand-over before the newest window has a known outcome",
+        "outcome.csat": "no hand-over has one",
+        "feedback.chance": "no hand-over has a propensity",
+        "feedback.untried": "no contact tells an intent or a queue",
+    }.items() <= unknown.items()
+    assert all(found.finding(name).p is not None for name in ("input.volume", "roster.joiners", "feedback.gini"))
+    assert found.maturation == ()
+
+
+def test_people_whom_no_table_dates_begin_with_their_first_hand_over(spoil: Any, drift_log: Log) -> None:
+    rows = len(drift_log.csas.csa)
+    undated = replace(
+        drift_log, csas=replace(drift_log.csas, hired_at=np.full(rows, NULL_TIME), valid_from=np.full(rows, NULL_TIME))
+    )
+    start, moves = spoil.newest(drift_log), drift_log.handovers
+    work = np.bincount(moves.csa[moves.assigned_at >= start], minlength=len(drift_log.csas))
+    new = np.argsort(-work, kind="stable")[:10]
+    earlier = (moves.assigned_at < start) & np.isin(moves.csa, new)
+    to = int(np.argsort(-work, kind="stable")[12])
+    found = drift(spoil._handovers(undated, csa=np.where(earlier, to, moves.csa).astype(np.int32)))
+    assert found.finding("roster.joiners").value > 0.1
+    assert found.finding("roster.joiners").status == "alarm"
