@@ -21,7 +21,7 @@ from loop.drift.run import Drift
 from twotower.clock import format_time
 
 COLOURS = {"ok": "#1b6ca8", "watch": "#d98c21", "alarm": "#c0392b", "not known": "#9aa5b1"}
-COLUMNS = 3
+COLUMNS, HEIGHT = 3, 2.1  # inches a row
 
 
 def write_report(found: Drift, folder: str | Path) -> None:
@@ -57,7 +57,7 @@ def _group(found: Drift, group: str) -> list[str]:
         rows = math.ceil(len(drawn) / COLUMNS)
         parts = [
             "<p>Each point is a window, the last the newest; the band is the usual range.</p>",
-            svg(lambda figure: _plots(figure, found, drawn, rows), 11, 2.1 * rows),
+            svg(lambda figure: _plots(figure, found, drawn, rows), 11, HEIGHT * rows),
         ]
     head = ("", "value", "usual", "status", "p (adjusted)", "earlier windows", "what it means", "of which")
     cells = [
@@ -77,10 +77,11 @@ def _group(found: Drift, group: str) -> list[str]:
 
 
 def _plots(figure: Any, found: Drift, drawn: list[Finding], rows: int) -> None:
-    places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axes in places[len(drawn) :]:
-        axes.set_axis_off()
-    for axes, one in zip(places, drawn, strict=False):
+    figure.set_layout_engine("none")  # to solve for a layout takes several times as long as to draw
+    for i, one in enumerate(drawn):
+        row, column = divmod(i, COLUMNS)
+        left, bottom = 0.05 + column / COLUMNS, 1 - (row + 0.78) / rows
+        axes = figure.add_axes((left, bottom, 0.8 / COLUMNS, 0.62 / rows))
         values = np.array(one.values)
         if KINDS[one.name].unit in ("share", "ratio"):
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
