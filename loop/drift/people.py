@@ -61,22 +61,21 @@ def feedback(windows: Windows) -> Iterator[Series]:
     window = np.searchsorted(windows.edges, moves.assigned_at, side="right").astype(np.int64) - 1
     yield stability("feedback.psi_policy", windows, window, codes, names)
     yield _chance(windows)
-    effective, uneven, idle, untried = (np.full(size, np.nan) for _ in range(4))
-    idle_noise = np.full(size, np.nan)
+    effective, uneven, untried = (np.full(size, np.nan) for _ in range(3))
+    idle, at_work = np.zeros(size), np.zeros(size)
     for w in range(size):
         counts = np.bincount(moves.csa[windows.handovers(w)], minlength=len(windows.log.csas)).astype(np.float64)
         if counts.sum() < LEAST:
             continue
         here = windows.active(w)
         effective[w], uneven[w] = inverse_simpson(counts), gini(counts[here])
-        idle[w] = (counts[here] == 0).mean()
-        idle_noise[w] = 1 / here.sum()  # one CSA more or less
+        idle[w], at_work[w] = (counts[here] == 0).sum(), here.sum()
         untried[w] = _untried(windows, w)
     newest = np.bincount(moves.csa[windows.handovers(size - 1)], minlength=len(windows.log.csas))
     most = _most(windows.log.csas.ids, newest)
     yield Series("feedback.effective_csas", effective, np.zeros(size), named=most)
     yield Series("feedback.gini", uneven, np.full(size, 0.01), named=most)
-    yield Series("feedback.idle", idle, idle_noise)
+    yield _share("feedback.idle", idle, at_work, 1, {})
     if np.isfinite(untried).any():
         yield Series("feedback.untried", untried, np.full(size, 0.005))
     else:

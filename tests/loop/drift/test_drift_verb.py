@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def test_the_report_of_a_calm_week(drift_data: Path, tmp_path: Path, capsys: pyt
     out, metrics = tmp_path / "out", tmp_path / "drift.prom"
     assert call("--data", drift_data, "--output", out, "--metrics", metrics) == 0
     said = capsys.readouterr().out
-    assert "Nothing has drifted more than it does from window to window." in said
+    assert "ALARM" not in said
+    assert "the chance of any alarm is 5% at most" in said
     assert "against 10 windows of 7 days before" in said
     for title in GROUPS.values():
         assert title in said
@@ -94,6 +96,14 @@ def test_the_text_says_first_what_is_to_be_done(collapsed: Drift) -> None:
     assert lines.index(first) < 5
     assert "see whether the policy has collapsed" in text_report(collapsed)
     assert f"{sum(one.p is not None for one in collapsed.findings)} statistics were judged together" in "\n".join(lines)
+
+
+def test_a_week_without_findings_says_so(collapsed: Drift) -> None:
+    calm = replace(collapsed, findings=tuple(replace(one, status="ok") for one in collapsed.findings))
+    assert calm.ok
+    assert "Nothing has drifted more than it does from window to window." in text_report(calm)
+    assert not collapsed.ok
+    assert "Nothing has drifted" not in text_report(collapsed)
 
 
 def test_gauges_are_read_by_prometheus(collapsed: Drift, tmp_path: Path) -> None:
