@@ -1,4 +1,4 @@
-"""Retraining as named steps: ingest, check, train, export, judge, value, waits, host, gate, register, promote.
+"""Retraining as named steps: ingest, check, drift, train, export, judge, value, waits, host, gate, register, promote.
 
 Notable: what a step is given is hashed by content, champion's digest included, so a run that was stopped, or is simply
 run again, does what is left and nothing else (`loop/steps.py`). The challenger sees nothing of the newest window, on
@@ -24,13 +24,14 @@ from loop.retrain.merge import merge
 from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Given, Step, digest_of
 from twotower.bundle.bundle import Bundle
+from twotower.cli import plain
 from twotower.clock import DAY, format_time
 from twotower.errors import ConfigError, DataError
 
 Before = Mapping[str, Done]
 RULES = {"judge": ("ranking", "outcomes", "calibration", "bands"), "value": ("value",), "waits": ("waits",),
          "host": ("size", "latency")}  # fmt: skip
-FIGURES = "figures.json"
+FIGURES, DRIFT = "figures.json", "drift.json"
 VERSION = version("twotower-matcher")
 
 
@@ -109,7 +110,11 @@ def steps_of(sources: Sources, spec: RetrainSpec, champion: Champion | None, mak
         Step("ingest", partial(_ingest, sources), (), _read(sources)),
         Step("check", _check, ("ingest",)),
         Step(
-            "train", partial(_train, makers, start, spec), ("ingest", "check"),
+            "drift", partial(_drift, champion, sources.until, spec), ("ingest", "check"),
+            {"drift": spec.drift, "days": spec.window_days, **against},
+        ),
+        Step(
+            "train", partial(_train, makers, start, spec), ("ingest", "check", "drift"),
             {"start": start, "train": spec.train.model_dump(), "configs": _texts(spec.train.configs),
              "seed": spec.seed, "version": VERSION},
         ),
@@ -190,6 +195,22 @@ def _check(given: Given) -> dict[str, Any]:
         raise DataError(f"the tables break the contract: {lines[0]}{more}")
     (given.folder / FIGURES).write_text(json.dumps(figures, indent=1, default=str) + "\n", encoding="utf-8")
     return {"contacts": len_of(figures)}
+
+
+def _drift(champion: Champion | None, until: int, spec: RetrainSpec, given: Given) -> dict[str, Any]:
+    """What is not as in earlier windows. Too short a history is no error: nothing can be said then."""
+    from loop.drift.run import drift
+
+    bundle = None if champion is None else champion.folder
+    try:
+        found = drift(given.before["ingest"].folder, bundle, stop=until, days=spec.window_days, seed=spec.seed)
+    except ConfigError as error:
+        return {"alarms": [], "not_known": str(error)}
+    (given.folder / DRIFT).write_text(json.dumps(plain(found.as_json()), indent=1) + "\n", encoding="utf-8")
+    alarms = [one.name for one in found.alarms]
+    if alarms and spec.drift == "stops":
+        raise DataError(f"drift: {', '.join(alarms)}; `twotower drift` tells more; drift: told goes on all the same")
+    return {"alarms": alarms}
 
 
 def len_of(figures: Mapping[str, Mapping[str, Any]]) -> int:

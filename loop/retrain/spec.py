@@ -26,6 +26,8 @@ class RetrainSpec(Strict):
     window_days: Whole = 7
     """The newest days, which neither bundle has seen, and on which both are judged."""
     train: Training = Training()
+    drift: Literal["stops", "told"] = "told"
+    """An alarm of drift: stops the turn before training, or stands in the report."""
     gate: GateSpec = GateSpec()
     first: Literal["promote", "wait"] = "promote"
     """A bundle that there is no champion to compare with: is promoted, or waits for `twotower models promote`."""

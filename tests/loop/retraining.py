@@ -19,7 +19,20 @@ from loop.steps import ENDS
 from tests.serve import fakes
 from twotower.clock import parse_time
 
-NAMES = ("ingest", "check", "train", "export", "judge", "value", "waits", "host", "gate", "register", "promote")
+NAMES = (
+    "ingest",
+    "check",
+    "drift",
+    "train",
+    "export",
+    "judge",
+    "value",
+    "waits",
+    "host",
+    "gate",
+    "register",
+    "promote",
+)
 UNTIL = fakes.until_us(30)
 IMPORTED = (
     "mlflow.tracking", "export.bundle", "loop.gate.judged", "loop.gate.valued", "loop.gate.waited", "loop.gate.served",

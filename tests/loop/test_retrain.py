@@ -8,6 +8,8 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,6 +60,7 @@ def test_a_challenger_that_is_not_worse_takes_its_place(folder: Path) -> None:
     assert now.replaced == before.number
     assert now.digest == found.steps["export"].said["bundle"] != before.digest
     assert now.tags["twotower.gate"] == "passed"
+    assert "2 windows of 10 days" in found.steps["drift"].said["not_known"]
     rules = [row["rule"] for row in found.steps["gate"].said["checks"]]
     assert rules == ["ranking", "outcomes", "calibration", "value", "waits"]
     page = (folder / "work" / REPORT).read_text()
@@ -71,6 +74,7 @@ def test_what_is_done_is_not_done_again(folder: Path) -> None:
     again = turn(folder, 1)  # the champion is another now, so who is judged against whom is
     assert again.outcome == "nothing new"
     assert [name for name in NAMES if again.steps[name].again] == ["ingest", "check", "train", "export"]
+    assert again.steps["drift"].said["alarms"] == []
     assert [again.steps[name].skipped for name in ("judge", "promote")] == [
         "the new bundle is the champion's, to the bit", "the gate kept the challenger out",
     ]  # fmt: skip
@@ -186,6 +190,23 @@ def test_tables_that_break_the_contract_stop_it_before_training(folder: Path) ->
         turn(folder, 1)
     report = json.loads((folder / "work" / JSON).read_text())
     assert (report["outcome"], list(report["steps"])) == ("failed", ["ingest"])
+
+
+def test_drift_stands_in_the_report_or_stops_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import loop.drift.run
+
+    def alarmed(*_: Any, **__: Any) -> Any:
+        name = SimpleNamespace(name="input.intent")
+        return SimpleNamespace(alarms=[name], as_json=lambda: {"findings": ["input.intent"]})
+
+    monkeypatch.setattr(loop.drift.run, "drift", alarmed)
+    told = turn(folder, 1)
+    assert told.steps["drift"].said == {"alarms": ["input.intent"]}
+    assert "alarms" in text_report(told)
+    with pytest.raises(DataError, match=r"drift: input\.intent; `twotower drift` tells more"):
+        turn(folder, 1, SPEC.model_copy(update={"drift": "stops"}))
+    report = json.loads((folder / "work" / JSON).read_text())
+    assert (report["outcome"], list(report["steps"])) == ("failed", ["ingest", "check"])
 
 
 def test_feedback_completes_and_adds(tmp_path: Path) -> None:
