@@ -63,18 +63,18 @@ def turn(folder: Path, seed: int = 0, spec: RetrainSpec = SPEC, watch: Any = Non
     return retrain(sources, seeded, folder / "work", wait_s, MAKERS, watch)
 
 
-def killed_everywhere(folders: dict[str, str]) -> int:
-    """In a process of its own, which imports everything once: in each of some folders, turns that are killed when a
-    step has all but returned (`inside`), or when it is done, step by step. Prints how each ended."""
+def killed_everywhere(folder: str) -> int:
+    """In a process of its own, which imports everything once: turns that are killed when a step has all but returned
+    (`inside`) and then when it is done (`ends`), step by step. Prints how each ended."""
     for module in IMPORTED:
         importlib.import_module(module)
     told = {}
-    for where, folder in folders.items():
-        for step in NAMES:
+    for step in NAMES:
+        for where in ("inside", "ends"):
             child = os.fork()
             if child == 0:
                 os._exit(_killed(Path(folder), step, where))
-            told[f"{where} {step}"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            told[f"{step} {where}"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(json.dumps(told))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,24 @@ import pytest
 
 from evaluation.experiment.plan import read_plan
 from evaluation.truth import Truth
-from loop.demo import BUNDLE, CENTRE, EXPERIMENT, MARKER, PEER, REPORT, SIMULATION, Demo, run_demo
+from loop.demo import (
+    BUNDLE,
+    CENTRE,
+    EXPERIMENT,
+    MARKER,
+    PEER,
+    REPORT,
+    SIMULATION,
+    Demo,
+    experiment,
+    judge,
+    make_centre,
+    run_demo,
+    simulate,
+)
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
+from loop.stages import Stages
 from loop.verb import VERB, one_thread
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
@@ -149,11 +165,18 @@ def test_the_command_that_it_names_says_the_same(demo: Demo, capsys: pytest.Capt
 
 
 def test_the_same_seed_gives_the_same_bytes(demo: Demo, tmp_path: Path) -> None:
-    again = run_demo(tmp_path / "demo", contacts=1400, csas=14, seed=1, options=QUICK)
-    assert again.bundle_id == demo.bundle_id
-    files = [path.relative_to(demo.folder) for path in demo.folder.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*") if path.is_file())
-    other = [str(file) for file in files if (demo.folder / file).read_bytes() != (again.folder / file).read_bytes()]
+    """What is made of the bundles; that training and export repeat themselves is shown where they are tested."""
+    again, stages = tmp_path / "demo", Stages()
+    make_centre(stages, again, contacts=1400, csas=14, seed=1)
+    for name in (BUNDLE, PEER):
+        shutil.copytree(demo.folder / name, again / name)
+    judge(stages, again)
+    simulate(stages, again, demo.until, seed=1)
+    experiment(stages, again, demo.until, seed=1)
+    files = [path.relative_to(again) for path in again.rglob("*") if path.is_file()]
+    assert {file.parts[0] for file in files} == {CENTRE, BUNDLE, PEER, REPORT, SIMULATION, EXPERIMENT}
+    assert len(files) > 40
+    other = [str(file) for file in files if (demo.folder / file).read_bytes() != (again / file).read_bytes()]
     assert not other
 
 

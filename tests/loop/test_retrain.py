@@ -109,24 +109,22 @@ def test_it_may_become_the_challenger_alone(folder: Path) -> None:
 def test_killed_at_every_step_it_ends_in_the_same_bundle(folder: Path) -> None:
     expected = _expected(folder)
     shutil.rmtree(folder / "work")  # nothing is done yet
-    copies = {where: folder.with_name(where) for where in ("inside", "ends")}
-    for copy in copies.values():
-        shutil.copytree(folder, copy)
-    done = call(killed_everywhere, {where: str(copy) for where, copy in copies.items()}, timeout=600)
+    done = call(killed_everywhere, str(folder), timeout=600)
     assert done.status == 0, done.out + done.err
     told = json.loads(done.out)
-    assert set(told) == {f"{where} {step}" for where in copies for step in NAMES}
+    assert set(told) == {f"{step} {where}" for step in NAMES for where in ("inside", "ends")}
+    # Killed inside its last step the alias had moved, so the turn after that has nothing to promote.
+    assert told.pop("promote ends") == 0
     assert set(told.values()) == {-signal.SIGKILL}, told
-    for copy in copies.values():
-        found = turn(copy, 1)
-        assert found.steps["export"].said["bundle"] == expected
-        assert found.outcome == "nothing new"  # the last one was killed when the alias had moved
-        registry = Registry(copy / "registry")
-        now = registry.alias(CHAMPION)
-        assert now is not None
-        assert now.digest == expected
-        assert len(registry.versions()) == 2
-        assert not list((copy / "work").glob(".*partial*"))
+    found = turn(folder, 1)
+    assert found.steps["export"].said["bundle"] == expected
+    assert found.outcome == "nothing new"
+    registry = Registry(folder / "registry")
+    now = registry.alias(CHAMPION)
+    assert now is not None
+    assert now.digest == expected
+    assert len(registry.versions()) == 2
+    assert not list((folder / "work").glob(".*partial*"))
 
 
 def _expected(folder: Path) -> str:
