@@ -31,7 +31,7 @@ from evaluation.experiment.estimate import estimate
 from evaluation.experiment.plan import Plan
 from evaluation.experiment.power import Precision
 from evaluation.experiment.power_resampled import switchback
-from evaluation.experiment.schedule import redraws
+from evaluation.experiment.schedule import ALIKE, redraws
 from evaluation.experiment.simulated import Experiment, Shocks, Testbed, alone, arrived
 from evaluation.experiment.simulated_bias import BY_CONTACT, biases
 from evaluation.experiment.simulated_carry import carried
@@ -76,6 +76,8 @@ class Setup:
     rule: str = "best pair"
     """The treatment: `best pair`, or `pμ`, the pair that resolves the most a second."""
     seed: int = 0
+    alike: float = ALIKE
+    """Of the arms' customers (`schedule.balanced`); 1: no salt is looked for."""
 
     def plan(self) -> Plan:
         """Of the design."""
@@ -115,7 +117,7 @@ def bed_of(setup: Setup, days: int | None = None) -> Testbed:
     sites = SITES if setup.design == "cluster" else 1
     found = Testbed(
         centre, fifo("queue"), treatment, customers=8000, customer_sd=0.3, shocks=Shocks(setup.shock, days=0.15),
-        seed=setup.seed,
+        seed=setup.seed, alike=setup.alike,
     )  # fmt: skip
     if sites == 1:
         return found
@@ -273,6 +275,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for name, error in (("A/A", None), ("effect", 0.4)):
             setup = replace(base, design=design, error=error)
             found["designs"][f"{design}, {name}"] = summary(setup, run(setup, args.others, args.processes, args.lots))
+    unsalted = replace(base, design="customer", alike=1.0)
+    found["designs"]["customer, A/A, no salt"] = summary(
+        unsalted, run(unsalted, args.others, args.processes, args.lots)
+    )  # fmt: skip
     found["bias"] = bias(base, args)
     found["carried"] = left(base, args)
     return {**found, "days": args.days, "csas": CSAS, "contacts": len(history) / args.history_days * args.days}

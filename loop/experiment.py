@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 PLAN, TABLES, ANALYSIS = "plan", "tables", "analysis"
 DAYS, BLOCK_HOURS = 14, 4.0
 EFFECT = 0.1  # the least worth having, resolution; more where two weeks of so small a centre cannot find it
-AGE_PER_S = 0.02 / 60.0  # a minute's wait is worth two points of resolution
-SCANNED = 16
 GUARDRAILS: tuple[dict[str, Any], ...] = (
     {"metric": "wait_s", "better": "lower", "margin": 60.0},
     {"metric": "abandoned", "better": "lower", "margin": 0.03},
@@ -48,13 +46,17 @@ def try_experiment(
 
     until: when the test begins; load, patience (a mean, minutes): as in the simulated day before.
     """
+    from evaluation.experiment.analyse_html import write_analysis
+    from evaluation.experiment.read_out import read_out
+
     begins = -(-parse_time(until, "until") // DAY) * DAY
     output.mkdir()
     with stages.stage("design"):
         plan, schedule = _designed(centre, output / PLAN, begins, seed)
     with stages.stage("experiment"):
         rehearsed = _run(plan, schedule, centre, bundle, output / TABLES, seed, load, patience)
-        found = _read_out(plan, schedule, output)
+        found = read_out(plan, schedule, output / TABLES)
+        write_analysis(found, output / ANALYSIS)
     return Tried(plan, found, rehearsed)
 
 
@@ -84,7 +86,7 @@ def _run(
     from evaluation.experiment.rehearse import rehearse
     from evaluation.simulate.policies import fifo
     from evaluation.simulate.replay import ReplaySpec, replay
-    from evaluation.simulate.replay_bundle import pair_values, scores_rule
+    from evaluation.simulate.replay_bundle import AGE_PER_S, SCANNED, pair_values, scores_rule
 
     spec = ReplaySpec.model_validate({
         "tables": str(centre), "from": plan.begins, "to": plan.ends, "outcomes": "truth", "load": load,
@@ -94,16 +96,3 @@ def _run(
     pairs = pair_values(bundle, of.window, of.csa_ids)
     treatment = scores_rule(of, pairs, AGE_PER_S, SCANNED, "matcher")
     return rehearse(plan, schedule, of, fifo("queue"), treatment, centre, output, seed)
-
-
-def _read_out(plan: Plan, schedule: Any, output: Path) -> Analysis:
-    from evaluation.experiment.analyse import analyse
-    from evaluation.experiment.analyse_html import write_analysis
-    from evaluation.experiment.drawn import of_draw
-    from evaluation.experiment.measured import read
-
-    data, blocks = read(plan, schedule, output / TABLES, None)
-    drawn = of_draw(plan, schedule)
-    found = analyse(plan, schedule, data.frame, blocks, None, data.data_end, data.notes, first=(drawn,))
-    write_analysis(found, output / ANALYSIS)
-    return found

@@ -22,12 +22,10 @@ def configure_analyse(parser: argparse.ArgumentParser) -> None:
 
 def analyse_action(args: argparse.Namespace) -> Report:
     """Analyse, write what was asked for, and exit with 1 where a check refused."""
-    from evaluation.experiment.analyse import analyse
     from evaluation.experiment.analyse_html import write_analysis
     from evaluation.experiment.analyse_text import json_report, text_report
-    from evaluation.experiment.drawn import of_draw
-    from evaluation.experiment.measured import read
     from evaluation.experiment.plan import read_plan
+    from evaluation.experiment.read_out import read_out
     from evaluation.experiment.spans import read_schedule
     from twotower.clock import parse_time
     from twotower.errors import OutputError
@@ -37,12 +35,9 @@ def analyse_action(args: argparse.Namespace) -> Report:
         raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
     plan = read_plan(args.plan)
     schedule = read_schedule(args.schedule or Path(args.plan).parent / SCHEDULE)
-    drawn = of_draw(plan, schedule)
     at = None if args.at is None else parse_time(args.at, "--at")
-    with bar("tables, analysis, report", total=3, unit="step") as advance:
-        data, blocks = read(plan, schedule, args.data, at)
-        advance(1)
-        found = analyse(plan, schedule, data.frame, blocks, at, data.data_end, data.notes, first=(drawn,))
+    with bar("analysis, report", total=2, unit="step") as advance:
+        found = read_out(plan, schedule, args.data, at)
         advance(1)
         text, told = text_report(found), json_report(found)
         if args.output is not None:

@@ -70,6 +70,9 @@ class Testbed:
     """The same first contacts in every replication (of tables), whose luck alone differs then."""
     truth: Truth | None = None
     seed: int = 0
+    alike: float = ALIKE
+    """How far the arms' expected shares of contacts may be apart, of the design `customer`; 1: whatever the coins
+    give."""
 
     @cached_property
     def units(self) -> tuple[str, ...]:
@@ -271,7 +274,7 @@ class Experiment:
             often /= often.sum()
             for _ in range(SALTS):
                 coins = random.random(len(often)) < self.plan.share
-                if abs(often[coins].sum() - self.plan.share) <= ALIKE:
+                if abs(often[coins].sum() - self.plan.share) <= self.bed.alike:
                     break
             found[of.demand.row] = coins[of.customer]
         return found

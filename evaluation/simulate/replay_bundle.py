@@ -34,6 +34,9 @@ Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Fields = dict[str, Any]
 BLOCK = 256
+AGE_PER_S, SCANNED = 0.02 / 60.0, 16
+"""What matchers are tried with where nobody says otherwise: a minute's wait is worth two points, of the first so many
+of a queue."""
 LEAST_KNOWN = 0.5
 """Share of the window's CSAs whom a bundle must hold."""
 

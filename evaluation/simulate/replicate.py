@@ -62,7 +62,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over replications and half of its 95 % interval (Student's t); NaN of one replication."""
+    """A mean over replications and half of its interval (Student's t), 95 % unless asked otherwise; NaN of one
+    replication."""
 
     mean: float
     half: float
@@ -81,17 +82,17 @@ class Comparison:
         """A policy's figure."""
         return estimate(self._values(policy, figure))
 
-    def less(self, policy: str, other: str, figure: str) -> Estimate:
+    def less(self, policy: str, other: str, figure: str, confidence: float = 0.95) -> Estimate:
         """How much more a policy has of a figure than another, replication by replication."""
-        return estimate(self._values(policy, figure) - self._values(other, figure))
+        return estimate(self._values(policy, figure) - self._values(other, figure), confidence)
 
     def _values(self, policy: str, figure: str) -> Doubles:
         found: Doubles = self.values[self.names.index(policy), :, NAMES.index(figure)]
         return found
 
 
-def estimate(values: Doubles) -> Estimate:
-    """Of independent values; those that are NaN are left out."""
+def estimate(values: Doubles, confidence: float = 0.95) -> Estimate:
+    """Of independent values; those that are NaN are left out. confidence: of the interval, two-sided."""
     from scipy.stats import t
 
     known = values[~np.isnan(values)]
@@ -99,7 +100,7 @@ def estimate(values: Doubles) -> Estimate:
         return Estimate(float("nan"), float("nan"))
     if len(known) < 2:
         return Estimate(float(known.mean()), float("nan"))
-    half = float(t.ppf(0.975, len(known) - 1)) * float(known.std(ddof=1)) / np.sqrt(len(known))
+    half = float(t.ppf((1 + confidence) / 2, len(known) - 1)) * float(known.std(ddof=1)) / np.sqrt(len(known))
     return Estimate(float(known.mean()), float(half))
 
 

@@ -95,21 +95,20 @@ def measured(p: Doubles, outcome: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubl
 
 
 def recalibration(
-    x: Doubles, outcome: npt.NDArray[np.bool_], offset: float, steps: int = 30
+    x: Doubles, outcome: npt.NDArray[np.bool_], offset: float
 ) -> tuple[float, float, tuple[float, float]]:
-    """Slope b and intercept a of logit P(y) = offset + a + b x by Newton's method, and their standard errors; NaN slope
+    """Slope b and intercept a of logit P(y) = offset + a + b x by maximum likelihood, and their standard errors; NaN
     where p does not differ between pairs."""
+    import warnings
+
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
     if float(x.std()) < 1e-6:
         return np.nan, np.nan, (np.nan, np.nan)
     design = np.stack([x, np.ones_like(x)], axis=1)
-    weights = np.array([1.0, 0.0])
-    information = np.eye(2)
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(offset + design @ weights, -30, 30)))
-        information = design.T @ (design * (p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(information, design.T @ (outcome - p))
-        weights = weights + np.clip(step, -2, 2)
-        if float(np.abs(step).max()) < 1e-9:
-            break
-    error = np.sqrt(np.diag(np.linalg.inv(information)))
-    return float(weights[0]), float(weights[1]), (float(error[0]), float(error[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of separation, which shows in the errors
+        found = GLM(outcome.astype(np.float64), design, family=Binomial(), offset=np.full(len(x), offset)).fit()
+    (slope, intercept), errors = found.params, found.bse
+    return float(slope), float(intercept), (float(errors[0]), float(errors[1]))

@@ -89,14 +89,10 @@ def judged(series: Sequence[Series], rate: float = RATE) -> tuple[Finding, ...]:
 
 def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     """Adjusted p in the same order: the smallest rate at which each would be found; None stays None."""
-    known = [i for i, one in enumerate(p) if one is not None]
-    values = np.array([p[i] for i in known], dtype=np.float64)
-    order = np.argsort(values, kind="stable")[::-1]
-    steps = values[order] * len(values) / np.arange(len(values), 0, -1)
-    out: list[float | None] = [None] * len(p)
-    for at, value in zip(order, np.minimum.accumulate(np.minimum(steps, 1.0)) if len(steps) else [], strict=True):
-        out[known[int(at)]] = float(value)
-    return out
+    from evaluation.experiment.stats.multiple import discoveries
+
+    known = iter(discoveries([one for one in p if one is not None]).tolist())
+    return [None if one is None else next(known) for one in p]
 
 
 def spread(values: Doubles) -> float:

@@ -43,12 +43,10 @@ class Maturation:
     def fit(cls, duration: Ints, known: npt.NDArray[np.bool_]) -> Maturation:
         """Kaplan–Meier of hand-overs (n,): age at which the outcome became known or, where it did not, at the last
         look."""
-        order = np.argsort(duration, kind="stable")
-        ages, place = np.unique(duration[order], return_inverse=True)
-        events = np.bincount(place, known[order], minlength=len(ages))
-        left = len(duration) - np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(ages)))[:-1]])
-        survivors = np.cumprod(1 - events / np.maximum(left, 1))
-        return cls(ages[events > 0], (1 - survivors)[events > 0])
+        from evaluation.simulate.replay_times import product_limit
+
+        unknown_after = product_limit(duration.astype(np.float64), known)
+        return cls(unknown_after.at.astype(np.int64), 1 - unknown_after.share)
 
     @property
     def plateau(self) -> float:

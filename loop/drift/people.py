@@ -56,6 +56,8 @@ def roster(windows: Windows, holds: Sequence[str] | None = None, until: int | No
 
 def feedback(windows: Windows) -> Iterator[Series]:
     """Exploration, spread of work and coverage."""
+    from evaluation.simulate.figures import gini
+
     moves, size = windows.log.handovers, len(windows)
     codes, names = coded(moves.policy)
     window = np.searchsorted(windows.edges, moves.assigned_at, side="right").astype(np.int64) - 1
@@ -85,14 +87,6 @@ def feedback(windows: Windows) -> Iterator[Series]:
 def inverse_simpson(counts: Doubles) -> float:
     """Effective number of CSAs of hand-overs (J,): as many as would share the work evenly."""
     return float(np.square(counts.sum()) / np.square(counts).sum())
-
-
-def gini(counts: Doubles) -> float:
-    """Gini coefficient of hand-overs (J,): 0 all alike, towards 1 all to one."""
-    n, total = len(counts), counts.sum()
-    if n == 0 or total == 0:
-        return 0.0
-    return float(2 * (np.arange(1, n + 1) @ np.sort(counts)) / (n * total) - (n + 1) / n)
 
 
 def _chance(windows: Windows) -> Series:

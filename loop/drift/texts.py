@@ -60,11 +60,11 @@ def words(windows: Windows, seed: int = 0) -> Series:
 
 def jensen_shannon(one: Doubles, other: Doubles) -> float:
     """Divergence in bits of two vectors of counts."""
+    from scipy.special import rel_entr
+
     p, q = one / one.sum(), other / other.sum()
     mean = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.where(p > 0, p * np.log2(p / mean), 0) + np.where(q > 0, q * np.log2(q / mean), 0)
-    return float(max(parts.sum() / 2, 0.0))
+    return float(max((rel_entr(p, mean) + rel_entr(q, mean)).sum() / (2 * np.log(2)), 0.0))
 
 
 def vectors(windows: Windows, rolling: RollingMatcher, seed: int = 0) -> Series:

@@ -32,12 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a version's number, alias, or the beginning of its digest; register: a bundle's folder; diff: one or "
         "two, by default against the champion",
     )  # fmt: skip
-    parser.add_argument(
-        "--registry", metavar="PLACE", default=os.environ.get(PLACE),
-        help=f"folder of the registry, or the URL of an MLflow server or database (default: {PLACE})",
-    )  # fmt: skip
-    parser.add_argument("--store", metavar="PLACE", help="folder or URL of the bundles, where --registry is a URL")
-    parser.add_argument("--model", metavar="NAME", default="contact-matcher", help="(default: contact-matcher)")
+    add_place(parser)
     parser.add_argument("--alias", metavar="NAME", help="promote, follow: which (default: champion)")
     parser.add_argument("--why", metavar="TEXT", help="rollback: the reason, which is kept")
     parser.add_argument("--link", metavar="PATH", help="follow: is kept on the alias's bundle, for `twotower serve`")
@@ -45,9 +40,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", default=None, help="follow: look once, and end")
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """The options that say which registry."""
+    parser.add_argument(
+        "--registry", metavar="PLACE", default=os.environ.get(PLACE),
+        help=f"folder of the registry, or the URL of an MLflow server or database (default: {PLACE})",
+    )  # fmt: skip
+    parser.add_argument("--store", metavar="PLACE", help="folder or URL of the bundles, where --registry is a URL")
+    parser.add_argument("--model", metavar="NAME", default="contact-matcher", help="(default: contact-matcher)")
+
+
+def registry_of(args: argparse.Namespace) -> Registry:
+    """By these options. Raises ConfigError where none is named."""
+    from loop.registry.registry import Registry
+
+    if not args.registry:
+        raise ConfigError(f"--registry is missing; name the registry's folder, there or in {PLACE}")
+    return Registry(args.registry, args.model, args.store)
+
+
 def run(args: argparse.Namespace) -> Report:
     """Do what was asked."""
-    from loop.registry.registry import CHAMPION, Registry
+    from loop.registry.registry import CHAMPION
 
     least, most = ACTIONS[args.action]
     if not least <= len(args.which) <= most:
@@ -56,9 +70,7 @@ def run(args: argparse.Namespace) -> Report:
     for option, of in OPTIONS.items():
         if getattr(args, option) is not None and args.action not in of:
             raise ConfigError(f"{args.action}: --{option} does not belong to it, but to {' and '.join(of)}")
-    if not args.registry:
-        raise ConfigError(f"--registry is missing; name the registry's folder, there or in {PLACE}")
-    registry = Registry(args.registry, args.model, args.store)
+    registry = registry_of(args)
     if args.action == "list":
         return _listed(registry)
     if args.action == "show":

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from loop.registry.verb import PLACE
+from loop.registry.verb import add_place, registry_of
 from twotower.cli import Report, Verb
 
 STORE = "TWOTOWER_STORE"
@@ -20,12 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--feedback", metavar="WHAT", default=os.environ.get(STORE),
         help=f"what the router was told since: a store's URL, or an export's folder (default: {STORE})",
     )  # fmt: skip
-    parser.add_argument(
-        "--registry", metavar="PLACE", default=os.environ.get(PLACE),
-        help=f"folder of the registry, or the URL of an MLflow server or database (default: {PLACE})",
-    )  # fmt: skip
-    parser.add_argument("--store", metavar="PLACE", help="folder or URL of the bundles, where --registry is a URL")
-    parser.add_argument("--model", metavar="NAME", default="contact-matcher", help="(default: contact-matcher)")
+    add_place(parser)
     parser.add_argument("--work", type=Path, default=Path("retrain"), metavar="DIR",
                         help="folder of the steps' outputs, by which a run goes on (default: retrain)")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="window, training, gate: like configs/retrain.yaml")
@@ -39,22 +34,19 @@ def run(args: argparse.Namespace) -> Report:
     import time
 
     from evaluation.simulate.scenario import read
-    from loop.registry.registry import Registry
     from loop.retrain.page import text_report
     from loop.retrain.pipeline import Sources
     from loop.retrain.run import REPORT, retrain
     from loop.retrain.spec import RetrainSpec
     from twotower.clock import DAY, SECOND, parse_time
-    from twotower.errors import ConfigError
     from twotower.progress import visible
 
-    if not args.registry:
-        raise ConfigError(f"--registry is missing; name the registry's folder, there or in {PLACE}")
+    registry = registry_of(args)
     given = {} if args.seed is None else {"seed": args.seed}
     spec = RetrainSpec(**given) if args.config is None else read(args.config, RetrainSpec, given)
     now = int(time.time()) * SECOND
     until = now // DAY * DAY if args.until is None else parse_time(args.until, "--until")
-    sources = Sources(args.data, args.feedback, Registry(args.registry, args.model, args.store), until)
+    sources = Sources(args.data, args.feedback, registry, until)
     watch = (lambda name, moment: print(f"· {name} {moment}", file=sys.stderr)) if visible() else None
     found = retrain(sources, spec, args.work, args.wait, watch=watch)
     text = f"{text_report(found)}\n\nreport: {args.work / REPORT}"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr
 
+from evaluation.simulate.figures import gini
 from loop.drift.calibrated import measured, recalibration
 from loop.drift.inputs import counted, psi
 from loop.drift.outcomes import Maturation
-from loop.drift.people import gini, inverse_simpson
+from loop.drift.people import inverse_simpson
 from loop.drift.series import share
 from loop.drift.texts import distance, jensen_shannon
 from twotower.clock import DAY
