@@ -19,7 +19,7 @@ def test_a_small_run_says_all_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path, c
     said, found = capsys.readouterr().out, json.loads(target.read_text())
     assert set(found["designs"]) == {
         f"{design}, {name}" for design in ("switchback", "cluster", "customer") for name in ("A/A", "effect")
-    }
+    } | {"customer, A/A, no salt"}
     of = found["designs"]["switchback, effect"]
     assert of["truth"] > 0
     assert of["covers_own_truth"]["share"] >= 0.5
