@@ -124,6 +124,7 @@ def without_places(config: Namespace) -> Namespace:
     copy = config.clone()
     copy.pop("config", None)
     copy["data.folder"], copy["data.tokens"] = "", None
+    copy["data.start"] = named(config["data.start"])
     copy["model.teacher"] = named(config["model.teacher"])
     copy["checkpoint.dirpath"] = None
     copy["trainer.default_root_dir"] = None

@@ -24,6 +24,7 @@ from train.objectives.base import ProfileObjective
 from train.objectives.choose import choose, refuse_failures_alone
 from train.prepare import TrainingSet, prepare
 from train.propensity import Propensities, propensities_of
+from train.start import Start
 from twotower.clock import parse_time
 from twotower.errors import ConfigError
 from twotower.features.registry import suggested
@@ -75,6 +76,10 @@ class MatcherData(lightning.LightningDataModule):
         sampled: CSAs that a step is contrasted with where the objective samples them.
         workers: loader processes.
         tokens: folder in which the log's tokens are kept and read again, null: none. They can be read back as text.
+        start: a finished run that this one goes on from (`train.start`), null: none.
+        release_days: after so many days a CSA who left has no identity any more, and would come back as a stranger;
+            null: never.
+        replay: of hand-overs older than the validation window of that run, how many are read at most; null: all.
         seed: of the order of steps.
     """
 
@@ -93,10 +98,15 @@ class MatcherData(lightning.LightningDataModule):
         seed: int = 0,
         sampled: int = SAMPLED,
         tokens: str | None = None,
+        start: str | None = None,
+        replay: int | None = 200_000,
+        release_days: float | None = 90.0,
     ) -> None:
         super().__init__()
         if sampled <= 0:
             raise ConfigError(f"data.sampled {sampled}: must be positive")
+        if min(replay or 0, release_days or 0) < 0:
+            raise ConfigError(f"data.replay {replay}, data.release_days {release_days}: must not be negative")
         if validation_share is not None and not 0 < validation_share < 0.5:
             raise ConfigError(f"data.validation_share {validation_share}: a share between 0 and 0.5 was expected")
         self.folder, self.until, self.towers = folder, until, towers
@@ -104,6 +114,9 @@ class MatcherData(lightning.LightningDataModule):
         self.validation_share, self.batch_size, self.workers, self.seed = validation_share, batch_size, workers, seed
         self.memory_batch, self.memory_rows, self.sampled = memory_batch, memory_rows, sampled
         self.tokens = None if tokens is None else Path(tokens)
+        self.start_folder, self.replay = None if start is None else Path(start), replay
+        self.start: Start | None = None
+        self.release_days = release_days
         self.log: Log | None = None
         self._set: TrainingSet | None = None
         self._gather: Gather | None = None
@@ -152,7 +165,8 @@ class MatcherData(lightning.LightningDataModule):
                 self.towers = replace(self.towers, topics=0 if self.with_memory else TOPICS)
             if self.towers.families is None:
                 self.towers = replace(self.towers, families=suggested(by_choice=self.with_memory))
-            self._set = prepare(self.log, self.towers, self.validation_share, self.tokens)
+            self.start = None if self.start_folder is None else Start.load(self.start_folder)
+            self._set = prepare(self.log, self.towers, self.validation_share, self.tokens, self.start)
             refuse_failures_alone(self._set.resolved[self._set.training()])
             if self.objective.sampling != "shuffled":  # which also refuses before anything is written
                 self.propensities, self.propensity = propensities_of(self.folder, self.log, self._set.split)

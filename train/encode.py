@@ -22,14 +22,14 @@ HELD = 1 << 18
 def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], batch: int = 2048) -> ContactVectors:
     """Vectors of the contacts (B,), in evaluation mode; sorted by length inside, so that padding is cheap.
 
-    Where a transformer is frozen, its text vectors are those that were computed once; where it is not, as many texts
-    are read at once as have `cells_at_once` tokens.
+    Where the text is frozen, its vectors and topics are those that were computed once; where a transformer is not, as
+    many texts are read at once as have `cells_at_once` tokens.
     """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    static = isinstance(model.contact_tower.backbone, StaticBackbone)
-    frozen = None if static else data.frozen_text
+    backbone, frozen = model.contact_tower.backbone, data.frozen_text
+    static = isinstance(backbone, StaticBackbone)
     lengths = data.tokens.lengths(contacts)
     if static or frozen is not None:
         order = np.argsort(lengths, kind="stable")
@@ -40,7 +40,7 @@ def encode(model: TwoTower, data: TrainingSet, contacts: npt.NDArray[np.int64], 
     pieces: list[tuple[Tensor, ...]] = []
     for part in parts:
         rows = contacts[part]
-        text = (data.tokens.pad(rows),) if frozen is None else (frozen[rows], data.read[rows])
+        text = (data.tokens.pad(rows),) if frozen is None else (frozen[rows, : backbone.width], data.read[rows])
         given = (*text, data.categories[rows], data.numbers[rows])
         speak = model.contact_tower if frozen is None else model.contact_tower.speak
         out = speak(*(torch.from_numpy(t).to(device) for t in given))[:VECTORS]

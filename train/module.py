@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +28,10 @@ from train.encode import text_vectors
 from train.guard import Guard, finite, total_norm
 from train.objectives.memory import MemoryMixture
 from train.posterior import PosteriorSampler
-from train.posterior_towers import Columns, design_of, profile_width, write_means, write_spread
+from train.posterior_towers import Columns, Replayed, design_of, profile_width, write_means, write_spread
 from train.prepare import TrainingSet
 from train.ranges import OBJECTIVE, span
+from train.start import Carried, Stood, carried, facts_of, write_chain
 from train.together import seed_of
 from train.validate import validation_metrics
 from twotower.clock import DAY
@@ -41,6 +43,7 @@ from twotower.towers.two_tower import TwoTower
 
 SPREAD = 16  # directions in which a vector may be off: on generated centres 86 % of the variance of logits
 SWEEPS = 10  # in an epoch
+SEEDS = 7919  # between those of runs that go on from each other
 TAKE_IN = 0.5  # sweeps after validation, as a share of those before
 
 
@@ -108,6 +111,9 @@ class MatcherModule(lightning.LightningModule):
         self.taught: Distillation | None = None
         self.sampler: PosteriorSampler | None = None
         self.columns: Columns | None = None
+        self.stood: Stood | None = None
+        """The chain before it took in the validation window."""
+        self.carried: Carried | None = None
         self.model: TwoTower | None = None
         self.memory: MemoryMixture | None = None
         self.guard = Guard()
@@ -193,17 +199,36 @@ class MatcherModule(lightning.LightningModule):
         self.taught = distillation(self.teacher, self.matching, self.data, Path(self.trainer.default_root_dir), device)
         if sampled:
             self._configure_sampler()
+        elif self.data.start is not None:
+            raise ConfigError("data.start: only a sampled posterior goes on from another run's; train without it")
 
     def _configure_sampler(self) -> None:
         data = self.data.training_set
-        design, self.columns = design_of(self.towers, data, data.training())
+        design, self.columns = design_of(self.towers, data, data.training(), self._replayed)
         sweeps = SWEEPS * int(self.trainer.max_epochs or 1)
         # Where processes meet through their devices, they meet there from the start.
         design = finite(design, self.data, data.training()).to(self.trainer.strategy.root_device)
         shard = self.trainer.global_rank, self.trainer.world_size
-        self.sampler = PosteriorSampler(design, self.directions, sweeps, self.data.seed, shard)
+        start = self.data.start
+        # Days that draw the same noise would not average it out.
+        seed = self.data.seed + (0 if start is None else SEEDS * (start.in_a_row + 1))
+        self.sampler = PosteriorSampler(design, self.directions, sweeps, seed, shard)
+        if start is not None:
+            self.carried = carried(start, self.columns.names, self.data)
+            self.carried.into(self.sampler, start.before, sweeps)
         self.data.sweeps = SWEEPS
         self.automatic_optimization = False
+
+    @property
+    def _replayed(self) -> Replayed | None:
+        start, most = self.data.start, self.data.replay
+        return None if start is None or most is None else partial(start.replayed, most=most)
+
+    def write_chain(self, folder: Path) -> None:
+        """Leave in a run's folder what another run can go on from, once the window is taken in."""
+        if self.sampler is None or self.columns is None or self.stood is None:
+            return
+        write_chain(folder, self.stood, Stood.of(self.sampler), self.columns.names, facts_of(self.data))
 
     def write_sampled(self) -> None:
         """Put the sampler's means so far into the towers; nothing where nothing is sampled."""
@@ -217,11 +242,14 @@ class MatcherModule(lightning.LightningModule):
         """
         if self.sampler is None:
             return
-        data = self.data.training_set
-        design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)))
+        data, start = self.data.training_set, self.data.start
+        design, self.columns = design_of(self.towers, data, np.arange(len(data.contact)), self._replayed)
         sweeps = max(1, int(TAKE_IN * self.sampler.sweeps))
         design = finite(design, self.data, np.arange(len(data.contact))).to(self.trainer.strategy.root_device)
+        self.stood = Stood.of(self.sampler)
         self.sampler = self.sampler.continued(design, sweeps)
+        if start is not None and self.carried is not None:
+            self.carried.recall(self.sampler, start.after, sweeps)
         for _ in track(range(sweeps), "latest outcomes"):
             with self.guard.sweep(self, self.sampler):
                 self.sampler.sweep()

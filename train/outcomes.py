@@ -11,8 +11,10 @@ all that is known: where a target has few facts, what success has taught of cont
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from torch import Tensor
 from train.encode import text_vectors
 from train.mixed import Cells, Ridge, mixed_model
 from train.prepare import TrainingSet, usable_handovers
+from twotower.errors import BundleError, ConfigError
+from twotower.scoring.join import Join
 from twotower.scoring.outcomes import NAMES, TIME, Head, Outcomes
 from twotower.tables.log import Log
 from twotower.towers.two_tower import TwoTower
@@ -178,6 +182,18 @@ def measure_outcomes(pairs: Pairs, log: Log) -> Measured:
         facts[name], head = _measure(pairs, values, target, known, later, usual)
         heads.append(head)
     return Measured(Outcomes(tuple(heads)), facts)
+
+
+def measured_by(run: Path) -> Measured:
+    """The same as an earlier run found it: a day moves neither c nor a variance by as much as a window leaves open.
+
+    Raises ConfigError where the folder is no run.
+    """
+    try:
+        facts = json.loads((run / "run.json").read_text(encoding="utf-8"))["outcomes"]
+        return Measured(Join.load(run / "calibration.json").outcomes, facts)
+    except (OSError, ValueError, KeyError, BundleError) as error:
+        raise ConfigError(f"data.start {run}: not a training run ({error})") from None
 
 
 def _why_not(value: Doubles) -> str | None:

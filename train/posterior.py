@@ -23,24 +23,25 @@ scalable Bayesian factorization with high-dimensional side information", 2017.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, distributed, nn
 
-from train.ranges import AUGMENTATION, LOGITS, MAPS, MEANS, PAIR, PRODUCTS, SIDE, SKILLS, span
+from train.polya_gamma import mean_polya_gamma, polya_gamma
+from train.ranges import LOGITS, MAPS, MEANS, PAIR, PRODUCTS, SIDE, SKILLS, span
 from train.together import seed_of
 from twotower.towers.spread import leading
 
 ASCENT, BURN_IN = 0.1, 0.15  # shares of the sweeps: means, and draws that do not count
-TERMS = 24  # of the Pólya-Gamma series; the mean of the others is added
 START_PRECISION = 300.0  # ρ: on standardised topics, near where chains on generated centres settle
 LEVEL_PRECISION = 30.0  # of b and g
 SIDE_SHARE = 0.5  # of a skill's own variance that what is declared adds at most
 DEGREES = 2.0  # beyond the least, of the inverse-Wishart prior of S
 PLAIN_VARIANCE = 0.05  # where S is thought to be
 CSAS_AT_ONCE = 512
+SUMS = ("vectors", "common", "pair", "side", "metric")
 CHAIN = ("maps", "skills", "common", "pair", "side", "plain_cov", "precision", "side_precision")
 
 
@@ -61,7 +62,8 @@ class Design:
     """n hand-overs with an outcome, sorted by CSA, and J CSAs.
 
     `about` (n, K), `plain` (n, Q) with a constant last, `level` (n, E) with a constant last, `resolved` (n,) 0 or 1,
-    `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the feature that each of its columns belongs to.
+    `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the feature that each of its columns belongs to, `weight`
+    (n,) ≥ 1, of how many hand-overs each stands for.
     """
 
     about: Tensor
@@ -71,6 +73,7 @@ class Design:
     csa: Tensor
     declared: Tensor
     group: Tensor
+    weight: Tensor
 
     def part(self, rank: int, world: int) -> tuple[Design, range]:
         """The hand-overs of some CSAs, and which CSAs these are: `world` parts of about as many hand-overs."""
@@ -80,27 +83,12 @@ class Design:
         owner = ((count.cumsum(0) - count) * world // max(len(self.csa), 1)).clamp(max=world - 1)
         csas = range(*torch.searchsorted(owner, owner.new_tensor([rank, rank + 1])).tolist())
         rows = slice(*torch.searchsorted(self.csa.contiguous(), owner.new_tensor([csas.start, csas.stop])).tolist())
-        names = ("about", "plain", "level", "resolved", "csa")
+        names = ("about", "plain", "level", "resolved", "csa", "weight")
         return replace(self, **{name: getattr(self, name)[rows].clone() for name in names}), csas
 
     def to(self, device: torch.device) -> Design:
         """All tensors on a device."""
         return Design(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
-
-
-@span(AUGMENTATION)
-def polya_gamma(logit: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws of PG(1, logit) (n,): the first `TERMS` terms of its series of exponentials, and the others' mean."""
-    place = torch.arange(1, TERMS + 1, device=logit.device, dtype=logit.dtype) - 0.5
-    below = place**2 + (logit[:, None] / (2 * math.pi)) ** 2
-    random = torch.empty(len(logit), TERMS, device=logit.device, dtype=logit.dtype).exponential_(generator=generator)
-    return mean_polya_gamma(logit) + ((random - 1) / below).sum(dim=1) / (2 * math.pi**2)
-
-
-def mean_polya_gamma(logit: Tensor) -> Tensor:
-    """Mean (n,) of PG(1, logit): tanh(z/2) / 2z, 1/4 at 0."""
-    safe = torch.where(logit.abs() < 1e-3, torch.full_like(logit, 1e-3), logit)
-    return torch.tanh(safe / 2) / (2 * safe)
 
 
 class PosteriorSampler(nn.Module):
@@ -161,14 +149,15 @@ class PosteriorSampler(nn.Module):
     def _start(self) -> None:
         """Directions of the CSAs' shrunken mean residuals; everything else as the priors say."""
         d = self.design
-        count, resolved = (self._summed(x) for x in (d.resolved.new_tensor(float(len(d.csa))), d.resolved.sum()))
+        count, resolved = (self._summed(x) for x in (d.weight.sum(), (d.weight * d.resolved).sum()))
         share = float((resolved / count).clamp(0.01, 0.99))
         self.pair[-1] = math.log(share / (1 - share))
         self.plain_cov.copy_(torch.eye(self.q, device=d.csa.device) * PLAIN_VARIANCE)
         self.precision.fill_(START_PRECISION)
         self.side_precision.fill_(10 * self.least_side)
-        sums = d.about.new_zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
-        sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, minlength=self.csas))
+        gap = d.weight * (d.resolved - share)
+        sums = d.about.new_zeros(self.csas, self.k).index_add_(0, d.csa, d.about * gap[:, None])
+        sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, d.weight, minlength=self.csas))
         means = (sums / (0.2 * counts + 20.0)[:, None]).double()
         _, size, right = torch.linalg.svd(means, full_matrices=False)
         many = min(self.rank, len(size))
@@ -190,8 +179,7 @@ class PosteriorSampler(nn.Module):
         if not int(self.drawn):
             out = self._spread_out()
             return Means(self.skills @ out.T, self.common, self.pair, self.side @ out.T, self._metric(out))
-        names = ("vectors", "common", "pair", "side", "metric")
-        return Means(**{name: self.get_buffer(f"sum_{name}") / self.drawn for name in names})
+        return Means(**{name: self.get_buffer(f"sum_{name}") / self.drawn for name in SUMS})
 
     @torch.no_grad()
     def factors(self, moment: Tensor, rank: int) -> Tensor:
@@ -200,7 +188,7 @@ class PosteriorSampler(nn.Module):
         moment (K + Q, K + Q): E u uᵀ of contacts, as in `towers.spread.leading`.
         """
         d, prior, out = self.design, self._prior(), self._spread_out()
-        omega = mean_polya_gamma(d.about @ self.common.float() + d.level @ self.pair.float() + self._own())
+        omega = d.weight * mean_polya_gamma(d.about @ self.common.float() + d.level @ self.pair.float() + self._own())
         found = []
         for csas in self._parts():
             precision = out.T @ self._products(csas, omega).double() @ out + prior
@@ -211,11 +199,20 @@ class PosteriorSampler(nn.Module):
     def continued(self, design: Design, sweeps: int) -> PosteriorSampler:
         """A chain over other hand-overs of the same CSAs that starts where this one stands."""
         chain = PosteriorSampler(design, self.rank, sweeps, self.seed + 1)
-        for name in CHAIN:
-            chain.get_buffer(name).copy_(self.get_buffer(name))
-        chain.ascent = 0
-        chain.idle = round(BURN_IN * sweeps)
+        chain.start_at({name: self.get_buffer(name) for name in CHAIN}, sweeps)
         return chain
+
+    def start_at(self, state: Mapping[str, Tensor], sweeps: int) -> None:
+        """Stand where another chain stood, buffers by the names of `CHAIN`; none of the `sweeps` to come is ascent."""
+        for name in CHAIN:
+            self.get_buffer(name).copy_(state[name])
+        self.ascent, self.idle = 0, round(BURN_IN * sweeps)
+
+    def recall(self, means: Means, draws: int) -> None:
+        """Count earlier means as so many draws."""
+        for name in SUMS:
+            self.get_buffer(f"sum_{name}").copy_(getattr(means, name) * draws)
+        self.drawn.fill_(draws)
 
     @torch.no_grad()
     def sweep(self) -> None:
@@ -235,8 +232,8 @@ class PosteriorSampler(nn.Module):
         d = self.design
         common, pair = (d.about @ self.common.float(), d.level @ self.pair.float())
         logit = common + pair + self._own()
-        omega = polya_gamma(logit, own) if noise else mean_polya_gamma(logit)
-        wanted = d.resolved - 0.5
+        omega = polya_gamma(logit, own, d.weight) if noise else d.weight * mean_polya_gamma(logit)
+        wanted = d.weight * (d.resolved - 0.5)
         gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
         prior = self._prior()
         target = wanted - omega * (common + pair)

@@ -7,7 +7,7 @@ mean over draws: what is declared through a linear map, and what only own hand-o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,17 @@ from torch import Tensor
 from train.gather import profile_batch
 from train.posterior import Design, PosteriorSampler
 from train.prepare import TrainingSet
+from train.start import CONSTANT, Names
+from twotower.features.complexity import COMPLEXITY
 from twotower.features.csa import CSA
 from twotower.features.feature import Feature
+from twotower.features.schema import FeatureSchema
 from twotower.towers.config import TowerConfig
 from twotower.towers.spread import of_covariance
 from twotower.towers.two_tower import KINDS_MET, TwoTower
 
 Longs = npt.NDArray[np.int64]
+Replayed = Callable[[TrainingSet, Longs], tuple[Longs, npt.NDArray[np.float32]]]
 DECLARED = ("profile", "skills", "roster")  # families that do not move with the hand-overs
 LEVEL, INDICATOR = "level", "0 or 1"  # units of what is declared by name
 LEVEL_SPREAD = 0.25  # of declared levels, so that they weigh about as much as a team's indicator
@@ -39,6 +43,7 @@ class Columns:
     Of the contact tower's fused columns: `about`, `plain` with the `scale` that brings them to unit size, and `level`
     (first, one past the last). Of the CSA features that are not signatures: `declared` with the `size` that brings them
     from unit spread to their own, `group` the feature that each of these belongs to, and `moving`, those that move.
+    `names` of what the sampler reads.
     """
 
     about: Longs
@@ -49,6 +54,7 @@ class Columns:
     size: Tensor
     group: Longs
     moving: Longs
+    names: Names
 
     @classmethod
     def of(cls, towers: TwoTower, data: TrainingSet) -> Columns:
@@ -73,12 +79,32 @@ class Columns:
         declared = declared_columns(features)
         own = towers.csa_tower.standardise.scale.cpu()[torch.from_numpy(declared)]
         levels = torch.tensor([features[i].unit == LEVEL for i in declared])
-        names = [features[i].name for i in declared]
+        groups, group = np.unique([features[i].name for i in declared], return_inverse=True)
         moving = np.flatnonzero([f.family not in DECLARED for f in features])
+        fused, of_csas = fused_names(towers, data.schema), data.schema.csa_numbers
+        names = Names(
+            (*(fused[i - tower.backbone.width] for i in plain), CONSTANT),
+            (*fused, *(of_csas[i] for i in moving), *_met(towers), CONSTANT),
+            tuple(of_csas[i] for i in declared), tuple(str(one) for one in groups),
+        )  # fmt: skip
         return cls(
             about, np.array(plain, np.int64), torch.tensor(scale), (tower.backbone.width, end), declared,
-            torch.where(levels, own / LEVEL_SPREAD, own), np.unique(names, return_inverse=True)[1], moving,
+            torch.where(levels, own / LEVEL_SPREAD, own), group, moving, names,
         )  # fmt: skip
+
+
+def fused_names(towers: TwoTower, schema: FeatureSchema) -> list[str]:
+    """Names of the contact tower's fused columns between text and topics, in the order of `ContactTower.fuse`."""
+    tower, names = towers.contact_tower, []
+    if tower.labels:
+        names += [f"{name}: {value}" for name, values in schema.categories.items() for value in ("", *values)]
+    names += schema.numbers[: tower.plain]
+    return names + ([one.name for one in COMPLEXITY] if tower.complexity else [])
+
+
+def _met(towers: TwoTower) -> list[str]:
+    """Of the kinds of meeting whose signatures are compared."""
+    return [] if towers.contact_tower.gain is None else [f"met {kind}" for kind in range(KINDS_MET)]
 
 
 def declared_columns(features: Sequence[Feature[Any]]) -> Longs:
@@ -99,10 +125,16 @@ def profile_width(config: TowerConfig, data: TrainingSet) -> int:
 
 
 @torch.no_grad()
-def design_of(towers: TwoTower, data: TrainingSet, positions: Longs) -> tuple[Design, Columns]:
-    """What the sampler reads of hand-overs (n,) with outcomes."""
+def design_of(
+    towers: TwoTower, data: TrainingSet, positions: Longs, replayed: Replayed | None = None
+) -> tuple[Design, Columns]:
+    """What the sampler reads of hand-overs (n,) with outcomes; replayed: which of them, sorted by CSA and time, and of
+    how many each stands for; None: all."""
     positions = positions[data.resolved[positions] >= 0]
     positions = positions[np.argsort(data.csa[positions], kind="stable")]
+    weight = np.ones(len(positions), np.float32)
+    if replayed is not None:
+        positions, weight = replayed(data, positions)
     columns, was_training = Columns.of(towers, data), towers.training
     towers.eval()
     parts = [_part(towers, data, rows, columns) for rows in np.split(positions, range(CHUNK, len(positions), CHUNK))]
@@ -112,8 +144,9 @@ def design_of(towers: TwoTower, data: TrainingSet, positions: Longs) -> tuple[De
     declared = _standard(towers, torch.from_numpy(data.csa_features[latest]))[:, columns.declared] * columns.size
     resolved = torch.from_numpy(data.resolved[positions].astype(np.float32))
     return Design(
-        about, plain, level, resolved, torch.from_numpy(data.csa[positions]), declared, torch.from_numpy(columns.group)
-    ), columns
+        about, plain, level, resolved, torch.from_numpy(data.csa[positions]), declared,
+        torch.from_numpy(columns.group), torch.from_numpy(weight),
+    ), columns  # fmt: skip
 
 
 def _part(towers: TwoTower, data: TrainingSet, rows: Longs, columns: Columns) -> tuple[Tensor, Tensor, Tensor]:

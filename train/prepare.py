@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from train.past import bands_of, engine_core, fit_heads, past_of_csas
+from train.start import Start, labels_of
 from train.texts import ReadTexts, base_of, read_texts
 from train.topics import fit_topics, read_topics
 from twotower.clock import NEVER
@@ -93,25 +94,34 @@ class TrainingSet:
         return np.flatnonzero((self.arrived_at[self.contact] >= self.split) & (self.known_at < NEVER))
 
 
-def prepare(log: Log, config: TowerConfig, validation_share: float | None, store: Path | None = None) -> TrainingSet:
-    """Fit the features on a log and compute what training reads of it; store: folder where its tokens are kept.
+def prepare(
+    log: Log,
+    config: TowerConfig,
+    validation_share: float | None,
+    store: Path | None = None,
+    start: Start | None = None,
+) -> TrainingSet:
+    """Fit the features on a log and compute what training reads of it; store: folder where its tokens are kept; start:
+    the run that this one goes on from, whose words and topics stay.
 
-    Raises DataError where the log is too small to train on.
+    Raises DataError where the log is too small to train on, ConfigError where it does not go on from `start`.
     """
     usable, moves, arrived = usable_handovers(log), log.handovers, log.contacts.arrived_at
     share = min(0.1, ENOUGH_TO_VALIDATE / len(arrived)) if validation_share is None else validation_share
     split = int(arrived[int(len(arrived) * (1 - share))])
     schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens, config.families or DEFAULT)
+    if start is not None:
+        start.fits(config.encoder, config.text_dim, int(config.view_dim or 0), schema.families)
     core = engine_core(len(usable))
     rows = schema.rows(log_columns(log))
     past = CustomerPast(log, schema, rows, core).at(log.contacts.customer, arrived)
     categories, numbers = schema.contact_inputs(rows, past)
-    texts = read_texts(log, config, schema, rows, int(np.searchsorted(arrived, split)), store)
+    texts = read_texts(log, config, schema, rows, int(np.searchsorted(arrived, split)), store, start)
     heads, intents, complexity = fit_heads(log, config, schema, texts.read, categories, split)
     fitted = [one.name for one, told in zip(COMPLEXITY, complexity.T, strict=True) if np.isfinite(told).any()]
     schema = replace(schema, bands=bands_of(complexity, arrived, split), heads=fitted)
     base = base_of(texts.read, config.base_dim)
-    topics, read = with_topics(texts, config, schema, categories, int(np.searchsorted(arrived, split)))
+    topics, read = with_topics(texts, config, schema, categories, int(np.searchsorted(arrived, split)), start)
     signals = rows.signals if schema.has("upset") else None
     told = Told(base, with_intents(schema, schema.codes(rows), intents), complexity, signals)
     features = CsaFeatures(log.csas, schema, lambda names: texts.base(names, config.base_dim))
@@ -133,13 +143,22 @@ def prepare(log: Log, config: TowerConfig, validation_share: float | None, store
 
 
 def with_topics(
-    texts: ReadTexts, config: TowerConfig, schema: FeatureSchema, categories: Longs, before: int
+    texts: ReadTexts,
+    config: TowerConfig,
+    schema: FeatureSchema,
+    categories: Longs,
+    before: int,
+    start: Start | None = None,
 ) -> tuple[Topics | None, Floats]:
-    """Topics fitted on the first `before` contacts, and what is read of all contacts with them behind it."""
+    """Topics fitted on the first `before` contacts, or those of `start`, where it knows their intents; and what is read
+    of all contacts with them behind it."""
     if not config.topics:
         return None, texts.read
     label, language = (categories[:before, list(schema.categories).index(name)] - 1 for name in ("intent", "language"))
-    topics = fit_topics(texts.tokens.first(before), texts.tokenizer, label, language, config.topics)
+    if start is not None and start.knows(labels_of(schema.categories["intent"], label + 1)):
+        topics: Topics | None = start.topics
+    else:
+        topics = fit_topics(texts.tokens.first(before), texts.tokenizer, label, language, config.topics)
     if topics is None:
         return None, texts.read
     return topics, np.concatenate([texts.read, read_topics(topics, texts.tokens)], axis=1)

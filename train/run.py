@@ -29,8 +29,9 @@ from train.data import MatcherData
 from train.distil import learnt
 from train.interrupted import LAST, SaveOften, fit, stoppable, work_of
 from train.join import JoinOptions, fit_join, history_rows
+from train.leavers import released
 from train.medoids import summarised
-from train.outcomes import Pairs, measure_outcomes, write_outcomes
+from train.outcomes import Pairs, measure_outcomes, measured_by, write_outcomes
 from train.prepare import TrainingSet
 from train.stopping import StopEarly
 from train.validate import outcome_metrics
@@ -47,7 +48,7 @@ from twotower.text.tokens import compose_text
 from twotower.towers.store import save
 
 Longs = npt.NDArray[np.int64]
-MEMORY_EPOCHS, PROFILE_EPOCHS, SAMPLED_EPOCHS = 6, 40, 16
+MEMORY_EPOCHS, PROFILE_EPOCHS, SAMPLED_EPOCHS, STARTED_EPOCHS = 6, 40, 16, 2
 PROBE = 512  # late hand-overs kept for parity and recall checks at export
 MOST_CHARACTERS = 4096  # of a text that is kept; more than its tokens hold
 
@@ -84,7 +85,7 @@ def run_training(
     cli.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # checkpoints come last
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:
-        cli.trainer.fit_loop.max_epochs = epochs_for(cli.datamodule.with_memory, cli.model.samples(cli.datamodule))
+        cli.trainer.fit_loop.max_epochs = epochs_for(cli)
     last = claim(work, fingerprint(cli, folder)) if cli.trainer.is_global_zero else work / LAST
     resumed = last.is_file()
     if not fit(cli.trainer, cli.model, cli.datamodule, last if resumed else None):
@@ -95,12 +96,17 @@ def run_training(
     return Finished(output, facts, resumed)
 
 
-def epochs_for(with_memory: bool, sampled: bool) -> int:
+def epochs_for(cli: MatcherCLI) -> int:
     """Epochs of a run that names none: a trained memory overfits early, a profile only gets better.
 
-    A sampled one goes a few sweeps an epoch and has found its mean, to the third digit, when these are over.
+    A sampled one goes a few sweeps an epoch and has found its mean, to the third digit, when these are over; one that
+    goes on from another stands there from the first.
     """
-    return MEMORY_EPOCHS if with_memory else SAMPLED_EPOCHS if sampled else PROFILE_EPOCHS
+    if cli.datamodule.with_memory:
+        return MEMORY_EPOCHS
+    if not cli.model.samples(cli.datamodule):
+        return PROFILE_EPOCHS
+    return SAMPLED_EPOCHS if cli.datamodule.start is None else STARTED_EPOCHS
 
 
 def fingerprint(cli: MatcherCLI, folder: Path) -> str:
@@ -153,7 +159,8 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     memory = Memory(summarised(handovers, options.history_per_csa, data.split), len(data.identity), pairs=handovers)
     join, calibration = fit_join(module.towers, data, memory, options, data_module.with_memory, calibrated)
     facts, pairs = run_facts(cli, data, options, join), Pairs(module.towers, data)
-    outcomes = measure_outcomes(pairs, data_module.tables)
+    start = data_module.start_folder
+    outcomes = measure_outcomes(pairs, data_module.tables) if start is None else measured_by(start)
     facts["outcomes"] = outcomes.facts
     if calibration is not None:
         facts["calibration"] = calibration.facts()
@@ -163,6 +170,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     rows = summarised(handovers, options.history_per_csa, data.end)
     write_outcomes(pairs, data_module.tables, outcomes.heads)
     join = replace(join, outcomes=outcomes.heads)
+    data = released(module.towers, data, data_module.tables, data_module.release_days)
     with atomic_directory(output) as folder, system_errors(output):
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")
@@ -171,6 +179,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
         save_csas(data.engine, folder / "features.state")
         (folder / "config.yaml").write_text(resolved_config(cli), encoding="utf-8")
         write_arrays(data_module, data, rows, folder)
+        module.write_chain(folder)
         (folder / "run.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return facts
 
@@ -235,6 +244,7 @@ def run_facts(cli: MatcherCLI, data: TrainingSet, options: JoinOptions, join: Jo
         **learnt(cli.model.text_lr, cli.model.memory, cli.model.taught),
         "history_per_csa": options.history_per_csa,
         "seed": int(cli.config["seed_everything"]),
+        "in_a_row": 0 if cli.datamodule.start is None else cli.datamodule.start.in_a_row + 1,
         "data": {
             "contacts": len(data.arrived_at),
             "handovers": len(data.contact),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.start import Start
 from train.token_store import tokens_of
 from twotower.features.contact import ContactRows
 from twotower.features.schema import FeatureSchema
@@ -46,18 +47,30 @@ class ReadTexts:
 
 
 def read_texts(
-    log: Log, config: TowerConfig, schema: FeatureSchema, rows: ContactRows, before: int, store: Path | None = None
+    log: Log,
+    config: TowerConfig,
+    schema: FeatureSchema,
+    rows: ContactRows,
+    before: int,
+    store: Path | None = None,
+    start: Start | None = None,
 ) -> ReadTexts:
-    """Tokenise all contacts, or read their tokens from `store`, and fit the table on the first `before` of them."""
+    """Tokenise all contacts, or read their tokens from `store`, and fit the table on the first `before` of them, or
+    take that of `start`."""
     tokenizer = load_tokenizer(config)
     tokens = tokens_of(log, tokenizer, store)
+    if start is not None:
+        return _read(tokenizer, tokens, start.table, start.log_weight)
     log_weight = sif_log_weights(tokens.ids[: tokens.offsets[before]], tokenizer.size, tokenizer.special_ids())
     # Whether labels are read by the towers or not, words of several languages meet over them.
     codes = schema.codes(rows)[:before] - 1
     language, intent = (codes[:, list(schema.categories).index(name)] for name in ("language", "intent"))
     table = token_table(log, config, tokenizer, log_weight, Pivot(language, intent))
     # What an exported graph keeps of it, so that a router reads of a text what training read.
-    table = table.astype(np.float16).astype(np.float32)
+    return _read(tokenizer, tokens, table.astype(np.float16).astype(np.float32), log_weight)
+
+
+def _read(tokenizer: Tokenizer, tokens: TokenArrays, table: Floats, log_weight: Floats) -> ReadTexts:
     encoder = StaticBackbone(torch.from_numpy(table), torch.from_numpy(log_weight), tokenizer.pad_id)
     return ReadTexts(tokenizer, tokens, table, log_weight, encoder, embed_tokens(encoder, tokens))
 

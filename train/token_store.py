@@ -2,8 +2,8 @@
 
 Notable: process r of W tokenises the r-th part of the contacts and writes one shard; once all have, everybody reads all
 shards. A later run over the same texts, tokenizer and length reads them and tokenises nothing, however many processes
-it has. Tokens can be read back as text, so nothing is kept unless a folder is named, and that is as personal as the
-tables are.
+it has; over other texts it tokenises those that the latest set has not, by a digest of each. Tokens can be read back
+as text, so nothing is kept unless a folder is named, and that is as personal as the tables are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,9 @@ from twotower.text.tokens import TokenArrays, Tokenizer, compose_text
 SHARD = re.compile(r"part-(\d{5})-of-(\d{5})\.parquet")
 LEAST_WAIT_S = 60.0
 """For the others, or ten times as long as the own shard took."""
+TEXT = 16
+"""Bytes of a text's digest."""
+TOKENIZER = b"twotower.tokenizer"
 ROWS = 1 << 16
 """Contacts tokenised at once, and in a row group."""
 
@@ -93,35 +95,91 @@ def write_shard(folder: Path, log: Log, tokenizer: Tokenizer, shard: int, shards
     """Tokenise the part of the contacts that is one shard's, and write it whole or not at all."""
     start, stop = (len(log.contacts) * one // shards for one in (shard, shard + 1))
     folder.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([("ids", pa.large_list(pa.int32()))])
+    mark = tokenizer_digest(tokenizer)
+    schema = pa.schema([("ids", pa.large_list(pa.int32())), ("text", pa.binary(TEXT))], {TOKENIZER: mark})
+    kept = kept_tokens(folder, mark)
     with atomic_file(folder / f"part-{shard:05}-of-{shards:05}.parquet") as path, pq.ParquetWriter(path, schema) as to:
-        for part in encoded(log, tokenizer, start, stop):
+        for first in range(start, stop, ROWS):
+            texts = texts_between(log, first, min(first + ROWS, stop))
+            marks = marks_of(texts)
+            part = encoded(texts, marks, tokenizer, kept)
             ids = pa.LargeListArray.from_arrays(pa.array(part.offsets), pa.array(part.ids))
-            to.write_table(pa.table([ids], schema=schema))
+            to.write_table(pa.table([ids, pa.array(marks.tolist(), pa.binary(TEXT))], schema=schema))
 
 
-def encoded(log: Log, tokenizer: Tokenizer, start: int, stop: int) -> Iterator[TokenArrays]:
-    """Tokens of contacts `start` … `stop − 1`, some at a time."""
-    for first in range(start, stop, ROWS):
-        yield tokenizer.encode_corpus(texts_between(log, first, min(first + ROWS, stop)))
+def tokenizer_digest(tokenizer: Tokenizer) -> bytes:
+    """What tokens of a text depend on beside it."""
+    return hashlib.sha256(f"{tokenizer.max_tokens} {tokenizer.to_json()}".encode()).hexdigest()[:32].encode()
+
+
+def marks_of(texts: list[str]) -> npt.NDArray[np.void]:
+    """Digests (n,) of texts, of `TEXT` bytes each."""
+    said = (hashlib.blake2b(one.encode("utf-8", "surrogatepass"), digest_size=TEXT).digest() for one in texts)
+    return np.frombuffer(b"".join(said), np.dtype((np.void, TEXT)))
+
+
+def kept_tokens(folder: Path, mark: bytes) -> tuple[npt.NDArray[np.void], pa.LargeListArray] | None:
+    """Digests of texts, sorted, and the tokens of each, of the latest complete set beside `folder` by the same
+    tokenizer; None where there is none."""
+    others = [one for one in folder.parent.iterdir() if one.is_dir() and one != folder]
+    for other in sorted(others, key=lambda one: one.stat().st_mtime_ns, reverse=True):
+        shards = complete(other)
+        schema = None if shards is None else pq.read_schema(shards[0])
+        if shards is None or schema is None or (schema.metadata or {}).get(TOKENIZER) != mark:
+            continue
+        read = pa.concat_tables([pq.read_table(path) for path in shards]).combine_chunks()
+        marks = np.frombuffer(read["text"].combine_chunks().buffers()[1], np.dtype((np.void, TEXT)))[: len(read)]
+        marks, first = np.unique(marks, return_index=True)
+        return marks, one_chunk(read["ids"].take(pa.array(first)))
+    return None
+
+
+def encoded(
+    texts: list[str],
+    marks: npt.NDArray[np.void],
+    tokenizer: Tokenizer,
+    kept: tuple[npt.NDArray[np.void], pa.LargeListArray] | None,
+) -> TokenArrays:
+    """Tokens of texts (n,) with digests (n,), of those that are kept as they stand there."""
+    if kept is None or not len(kept[0]):
+        return tokenizer.encode_corpus(texts)
+    known, tokens = kept
+    place = np.searchsorted(known, marks).clip(max=len(known) - 1)
+    here = known[place] == marks
+    fresh = tokenizer.encode_corpus([texts[i] for i in np.flatnonzero(~here)])
+    own = pa.LargeListArray.from_arrays(pa.array(fresh.offsets), pa.array(fresh.ids))
+    at = np.where(here, place, len(tokens) + np.cumsum(~here) - 1)
+    rows = pa.concat_arrays([tokens, own]).take(pa.array(at))
+    return TokenArrays(*flat([rows]), tokenizer.pad_id)
 
 
 def read_shard(path: Path) -> pa.LargeListArray:
     """Token ids of a shard's contacts. Raises DataError where it is damaged."""
     try:
-        column = pq.read_table(path)["ids"].combine_chunks()
+        return one_chunk(pq.read_table(path, columns=["ids"])["ids"])
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a readable shard of tokens ({reason}); remove {path.parent}") from None
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.LargeListArray:
+    """A column as one array."""
+    whole = column.combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
 
 
 def joined(
     shards: list[pa.LargeListArray], count: int, folder: Path
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Ids (T,) and offsets (count + 1,) of all shards. Raises DataError where there are more or fewer."""
-    ids = np.concatenate([shard.flatten().to_numpy() for shard in shards]).astype(np.int32, copy=False)
-    lengths = np.concatenate([np.diff(shard.offsets.to_numpy()) for shard in shards])
-    if len(lengths) != count:
-        raise DataError(f"{folder}: tokens of {len(lengths):,} contacts, the log has {count:,}; remove it")
+    ids, offsets = flat(shards)
+    if len(offsets) - 1 != count:
+        raise DataError(f"{folder}: tokens of {len(offsets) - 1:,} contacts, the log has {count:,}; remove it")
+    return ids, offsets
+
+
+def flat(lists: list[pa.LargeListArray]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Ids (T,) and offsets (n + 1,) of lists, one after the other."""
+    ids = np.concatenate([one.flatten().to_numpy() for one in lists]).astype(np.int32, copy=False)
+    lengths = np.concatenate([np.diff(one.offsets.to_numpy()) for one in lists])
     return ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

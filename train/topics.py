@@ -71,7 +71,7 @@ def fit_topics(tokens: TokenArrays, tokenizer: Tokenizer, label: Longs, language
     topics.weight.copy_(torch.from_numpy(weight).half())  # which is what an exported graph keeps
     topics.bias.copy_(torch.from_numpy(bias))
     topics.breaks[torch.from_numpy(np.asarray(breaks, np.int64))] = 1
-    presence = _presence(topics, tokens)
+    presence = presence_of(topics, tokens)
     spread = np.maximum(presence.std(axis=0), 1e-2)
     topics.centre.copy_(torch.from_numpy(presence.mean(axis=0)))
     # Between raw presence and unit spread: the rare count less, but not by as much as they are rare.
@@ -181,21 +181,44 @@ def classifier(units: Units, topic: Longs, vocabulary: int) -> tuple[Floats, Flo
     return table, theta[-1].astype(np.float32)
 
 
-@torch.inference_mode()
-def _presence(topics: Topics, tokens: TokenArrays) -> Floats:
-    return _over(topics.presence, tokens, topics.count)
+def presence_of(topics: Topics, tokens: TokenArrays) -> Floats:
+    """Presence (N, T), as `Topics.presence` has it of padded tokens, at the cost of the words that are there.
+
+    The graph spreads every text over all the clauses that it may have; here a clause is a row of a sparse matrix.
+    """
+    breaks, weight, bias = (part.numpy() for part in (topics.breaks, topics.weight, topics.bias))
+    out = np.zeros((len(tokens), topics.count), dtype=np.float32)
+    for start in range(0, len(tokens), CHUNK):
+        part = tokens.between(start, min(start + CHUNK, len(tokens)))
+        out[start : start + len(part)] = _present(part, breaks, weight, bias)
+    return out
 
 
-@torch.inference_mode()
+def _present(tokens: TokenArrays, breaks: Floats, weight: Floats, bias: Floats) -> Floats:
+    """The same of some texts at once."""
+    from scipy import sparse
+    from scipy.special import softmax
+
+    ids = np.asarray(tokens.ids).astype(np.int64)
+    row = np.repeat(np.arange(len(tokens)), np.diff(tokens.offsets))
+    ends = np.concatenate([[0], np.cumsum(breaks[ids] > 0)])
+    number = ends[1:] - ends[tokens.offsets[:-1]][row]
+    known = np.flatnonzero((number < MOST_CLAUSES) & np.asarray(weight.any(axis=1))[ids])
+    out = np.zeros((len(tokens), weight.shape[1]), dtype=np.float32)
+    if not len(known):
+        return out
+    clause, place = np.unique(row[known] * MOST_CLAUSES + number[known], return_inverse=True)
+    bags = sparse.csr_matrix((np.ones(len(known), np.float32), (place, ids[known])), (len(clause), len(weight)))
+    logits = bags @ weight
+    # A clause whose words cancel says as little as one that has none.
+    said = softmax(logits + bias, axis=1) * (np.abs(logits).sum(axis=1, keepdims=True) > 0)
+    owner = clause // MOST_CLAUSES
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    out[owner[first]] = np.maximum.reduceat(said, first, axis=0)
+    return out
+
+
 def read_topics(topics: Topics, tokens: TokenArrays) -> Floats:
     """Standardised presence (N, T) in tokenised texts."""
-    return _over(topics, tokens, topics.count)
-
-
-def _over(reader: object, tokens: TokenArrays, count: int) -> Floats:
-    out = np.empty((len(tokens), count), dtype=np.float32)
-    order = np.argsort(tokens.lengths(np.arange(len(tokens))), kind="stable")
-    for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK]
-        out[rows] = reader(torch.from_numpy(tokens.pad(rows))).numpy()  # type: ignore[operator]
-    return out
+    read: Floats = (presence_of(topics, tokens) - topics.centre.numpy()) * topics.scale.numpy()
+    return read

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.generate import catalogue
+from evaluation.generate import catalogue, launches
 from evaluation.generate.people import Customers, language_shares
 from evaluation.generate.settings import Settings
 from evaluation.generate.world import DIFFICULTY_SD, DIMENSIONS, FIRST_ISSUE, SHARES, World, choose
@@ -95,10 +95,12 @@ def draw_contacts(settings: Settings, world: World, customers: Customers) -> Con
     arrived_at, channel = _times(settings, random, channel)
     customer = (len(customers.style) * random.random(n) ** 1.6).astype(np.int32)
     intent, product = _issue(settings, world, customers, customer, arrived_at, random)
+    intent, product = launches.with_launches(settings, arrived_at, intent, product, launches.FIRST_ISSUE)
     slot = {name: choose(world.slot[name][intent], _uniform(random, n)) for name in catalogue.SLOTS}
     habit = (_uniform(random, n) < 0.3) & (customers.circumstance[customer] != _NEW)
     slot["circumstance"] = np.where(habit, customers.circumstance[customer], slot["circumstance"])
     second, second_product = _second(world, intent, random)
+    second, second_product = launches.with_launches(settings, arrived_at, second, second_product, launches.SECOND_ISSUE)
     tone = _tone(customers.temper[customer], slot, random)
     hardness = choose(np.array([1 - EASY - HARD, 1 - HARD, 1.0]), _uniform(random, n))
     language = customers.language[customer]

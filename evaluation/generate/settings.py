@@ -18,6 +18,7 @@ RANGES = (
     ("confounding", 0, 10),
     ("joiners", 0, 0.6),  # of the rest, some leave and some join anyway
     ("drift", 0, 0.99),
+    ("launches", 0, 18),  # half of the catalogue's
     ("noise", 0, 1),
     ("propensity_error", 0, 5),
 )
@@ -52,6 +53,10 @@ class Settings:
     drift: float = 0.0
     """How far CSAs' skills and what contacts are about move over the window: 1 − correlation of a skill's individual
     part with itself, from the first week to the last."""
+    launches: int = 0
+    """Intents that nobody has asked about before a day among the last `launch_days`, with a new product each."""
+    launch_days: int = 28
+    """Over how many of the last days launches are spread."""
     noise: float = 0.0
     """Share of the words in contacts' texts that are dropped, misspelt or replaced, and of the labels that are null."""
     propensity_error: float = 0.0
@@ -67,6 +72,8 @@ class Settings:
             if not low <= getattr(self, name) <= high:
                 option = name.replace("_", "-")
                 raise ConfigError(f"--{option} {getattr(self, name)}: must be between {low:g} and {high:g}")
+        if not 1 <= self.launch_days <= self.days:
+            raise ConfigError(f"--launch-days {self.launch_days}: must be between 1 and the {self.days} of the window")
         if not self.joiner_contacts or min(self.joiner_contacts) < 0:
             given = ",".join(map(str, self.joiner_contacts))
             raise ConfigError(f"--joiner-contacts {given!r}: numbers from 0 with commas between were expected")

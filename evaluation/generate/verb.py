@@ -43,6 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, default, told in HARDER:
         harder.add_argument(f"--{name}", type=float, default=default, metavar="X", help=f"{told} (default {default:g})")
     harder.add_argument(
+        "--launches", type=int, default=0, metavar="N", help="intents, and products, that are new in the last days"
+    )
+    harder.add_argument(
+        "--launch-days", type=int, default=28, metavar="N", help="over how many last days --launches come (default 28)"
+    )
+    harder.add_argument(
         "--joiner-contacts",
         default="0,20,50",
         metavar="N,…",
@@ -68,6 +74,8 @@ def run(args: argparse.Namespace) -> Report:
         joiners=args.joiners,
         joiner_contacts=_numbers(args.joiner_contacts),
         drift=args.drift,
+        launches=args.launches,
+        launch_days=args.launch_days,
         noise=args.noise,
         propensity_error=args.propensity_error,
         until=args.until,

@@ -21,6 +21,7 @@ from typing import Any
 from loop.gate.rules import Check, decided
 from loop.registry.registry import CHAMPION, Registry, Version
 from loop.retrain.merge import merge
+from loop.retrain.runs import Kept, Origin, Runs, way_of
 from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Given, Step, digest_of
 from twotower.bundle.bundle import Bundle
@@ -32,6 +33,8 @@ Before = Mapping[str, Done]
 RULES = {"judge": ("ranking", "outcomes", "calibration", "bands"), "value": ("value",), "waits": ("waits",),
          "host": ("size", "latency")}  # fmt: skip
 FIGURES, DRIFT = "figures.json", "drift.json"
+RUNS, TOKENS = "runs", "tokens"
+"""In the work folder: runs of bundles that passed, and the tokens of the tables' texts."""
 VERSION = version("twotower-matcher")
 
 
@@ -64,19 +67,19 @@ class Champion:
 class Makers:
     """How a run and a bundle are made; tests put others in their place."""
 
-    train: Callable[[Path, Path, str, RetrainSpec], Mapping[str, Any]]
-    """Tables, output, until, spec; returns facts."""
+    train: Callable[[Path, Path, str, RetrainSpec, Sequence[str]], Any]
+    """Tables, output, until, spec, further options."""
     export: Callable[[Path, Path], Any]
     """Run, output."""
 
 
-def trained(tables: Path, output: Path, until: str, spec: RetrainSpec) -> Mapping[str, Any]:
+def trained(tables: Path, output: Path, until: str, spec: RetrainSpec, more: Sequence[str] = ()) -> None:
     """`twotower train`, which goes on where it was stopped."""
     from train.run import run_training
 
     configs = [Path(one) for one in spec.train.configs]
-    done = run_training(tables, output, until, configs, [f"--seed_everything={spec.seed}", *spec.train.options])
-    return {} if done is None else {"objective": done.facts.get("objective"), "resumed": done.resumed}
+    options = [f"--seed_everything={spec.seed}", *spec.train.options, *more]
+    run_training(tables, output, until, configs, options)
 
 
 def exported(run: Path, output: Path) -> Any:
@@ -95,13 +98,24 @@ def champion_of(registry: Registry, cache: Path | None = None) -> Champion | Non
     return None if version is None else Champion(version, registry.open(version.number, cache))
 
 
-def steps_of(sources: Sources, spec: RetrainSpec, champion: Champion | None, makers: Makers = REAL) -> list[Step]:
-    """All of them, in order. Raises ConfigError for files that cannot be read."""
+def steps_of(
+    sources: Sources, spec: RetrainSpec, champion: Champion | None, work: Path, makers: Makers = REAL
+) -> list[Step]:
+    """All of them, in order; work: where runs and tokens are kept for later turns. Raises ConfigError for files that
+    cannot be read."""
     start = sources.until - spec.window_days * DAY
     against = {"champion": None if champion is None else champion.version.digest}
     alone = (lambda _: "there is no champion to compare with") if champion is None else partial(_same, champion)
     judged = {"start": start, "gate": spec.gate.model_dump(mode="json"), "seed": spec.seed, **against}
     with_bundle = ("ingest", "export")
+    way = {"train": spec.train.model_dump(), "configs": _texts(spec.train.configs), "seed": spec.seed,
+           "version": VERSION}  # fmt: skip
+    runs = Runs(work / RUNS)
+    origin = runs.origin(against["champion"], start, way_of(way), spec.in_a_row)
+
+    def keep(run: Path, bundle: str) -> None:
+        runs.keep(run, Kept(bundle, start, None if origin is None else origin.bundle, way_of(way)))
+
     find: dict[str, Callable[[Given], Iterable[Check]]] = {
         "judge": partial(_judge, champion, start, spec), "value": partial(_value, champion, start, spec),
         "waits": partial(_waits, champion, sources.until, spec), "host": partial(_host, champion, start, spec),
@@ -114,16 +128,16 @@ def steps_of(sources: Sources, spec: RetrainSpec, champion: Champion | None, mak
             {"drift": spec.drift, "days": spec.window_days, **against},
         ),
         Step(
-            "train", partial(_train, makers, start, spec), ("ingest", "check", "drift"),
-            {"start": start, "train": spec.train.model_dump(), "configs": _texts(spec.train.configs),
-             "seed": spec.seed, "version": VERSION},
+            "train", partial(_train, makers, start, spec, origin, work), ("ingest", "check", "drift"),
+            {"start": start, "origin": None if origin is None else origin.bundle, **way},
         ),
         Step("export", partial(_export, makers), ("train",), {"version": VERSION}),
         *(Step(name, partial(_checked, of), with_bundle, judged, alone) for name, of in find.items()),
         Step("gate", partial(_gate, spec, champion), ("export", *find), {"first": spec.first, **against}, anyway=True),
         Step("register", partial(_register, sources, champion), ("export", "gate"), {"registry": _place(sources)}),
         Step(
-            "promote", partial(_promote, sources, spec, champion), ("register", "gate"),
+            "promote", partial(_promote, sources, spec, champion, keep),
+            ("train", "register", "gate"),
             {"alias": spec.alias, "registry": _place(sources), **against}, _kept_out,
         ),
     ]  # fmt: skip
@@ -218,14 +232,20 @@ def len_of(figures: Mapping[str, Mapping[str, Any]]) -> int:
     return int(figures.get("contacts", {}).get("rows", 0))
 
 
-def _train(makers: Makers, start: int, spec: RetrainSpec, given: Given) -> Mapping[str, Any]:
+def _train(
+    makers: Makers, start: int, spec: RetrainSpec, origin: Origin | None, work: Path, given: Given
+) -> Mapping[str, Any]:
     """In the step's scratch, from whose checkpoints it goes on; a run that appeared there is whole."""
-    run = given.scratch / "run"
-    facts: Mapping[str, Any] = {}
+    run, tokens = given.scratch / "run", work / TOKENS
+    options = [f"--data.tokens={tokens}", *([] if origin is None else [f"--data.start={origin.run}"])]
     if not run.is_dir():
-        facts = makers.train(given.before["ingest"].folder, run, format_time(start), spec)
+        makers.train(given.before["ingest"].folder, run, format_time(start), spec, options)
+    for old in sorted(tokens.glob("*"), key=lambda one: one.stat().st_mtime_ns)[:-1]:
+        shutil.rmtree(old)  # the latest set has all of them
     shutil.copytree(run, given.folder / "run")
-    return {"objective": facts.get("objective")}
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return {"objective": facts["objective"], "from": None if origin is None else origin.bundle,
+            "in_a_row": facts.get("in_a_row", 0)}  # fmt: skip
 
 
 def _export(makers: Makers, given: Given) -> dict[str, Any]:
@@ -299,8 +319,12 @@ def _register(sources: Sources, champion: Champion | None, given: Given) -> dict
     return {"version": made.number, "bundle": made.digest}
 
 
-def _promote(sources: Sources, spec: RetrainSpec, champion: Champion | None, given: Given) -> dict[str, Any]:
+def _promote(
+    sources: Sources, spec: RetrainSpec, champion: Champion | None, keep: Callable[[Path, str], None], given: Given
+) -> dict[str, Any]:
+    """The run is kept first: who dies in between has one that nobody goes on from, and no champion without one."""
     number = int(given.before["register"].said["version"])
+    keep(given.before["train"].folder / "run", str(given.before["register"].said["bundle"]))
     now = sources.registry.alias(spec.alias)
     if now is None or now.number != number:  # else it was cut off after it had happened
         if spec.alias == CHAMPION:

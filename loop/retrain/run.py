@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from loop.registry.registry import locked
+from loop.registry.registry import CHALLENGER, CHAMPION, locked
 from loop.retrain.page import html_report
-from loop.retrain.pipeline import REAL, Makers, Sources, champion_of, steps_of
+from loop.retrain.pipeline import REAL, RUNS, Makers, Sources, champion_of, steps_of
+from loop.retrain.runs import Runs
 from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Steps, Watch
 from twotower.clock import format_time
@@ -68,7 +69,7 @@ def retrain(
         champion = champion_of(sources.registry, work / "champions")
         before = None if champion is None else champion.version.digest
         seen: dict[str, Done] = {}
-        steps = Steps(work, steps_of(sources, spec, champion, makers), watch)
+        steps = Steps(work, steps_of(sources, spec, champion, work, makers), watch)
         try:
             steps.run(seen)
             found = Turned(_outcome(seen, before), seen, before, format_time(sources.until))
@@ -77,6 +78,8 @@ def retrain(
             raise
         _write(found, work)
         steps.prune(spec.keep)
+        served = (sources.registry.alias(name) for name in (CHAMPION, CHALLENGER))
+        Runs(work / RUNS).prune(one.digest for one in served if one is not None)
     return found
 
 

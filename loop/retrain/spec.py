@@ -26,6 +26,8 @@ class RetrainSpec(Strict):
     window_days: Whole = 7
     """The newest days, which neither bundle has seen, and on which both are judged."""
     train: Training = Training()
+    in_a_row: Annotated[int, Field(ge=0)] = 6
+    """Turns in a row that may go on from the run of the champion (`train.start`), before one starts from nothing."""
     drift: Literal["stops", "told"] = "told"
     """An alarm of drift: stops the turn before training, or stands in the report."""
     gate: GateSpec = GateSpec()

@@ -33,6 +33,7 @@ SHORT = (
 )
 FILES = {
     "calibration.json",
+    "chain.safetensors",
     "config.yaml",
     "csas.npz",
     "csas.parquet",

@@ -105,7 +105,7 @@ def test_a_chain_goes_on_from_its_state(tmp_path):
     design = Design(
         torch.randn(60, 3, generator=rng), torch.ones(60, 1), torch.ones(60, 1),
         (torch.rand(60, generator=rng) < 0.5).float(), csa.sort().values, torch.randn(4, 2, generator=rng),
-        torch.zeros(2, dtype=torch.int64),
+        torch.zeros(2, dtype=torch.int64), torch.ones(60),
     )  # fmt: skip
     one, other = (PosteriorSampler(design, rank=2, sweeps=12, seed=1) for _ in range(2))
     for _ in range(6):

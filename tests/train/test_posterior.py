@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.posterior import Design, PosteriorSampler, gaussian, mean_polya_gamma, polya_gamma
+from train.polya_gamma import mean_polya_gamma, polya_gamma
+from train.posterior import Design, PosteriorSampler, gaussian
 
 CSAS, ABOUT, TRUE_RANK = 40, 10, 2
 
@@ -26,7 +27,8 @@ def world(rows: int, seed: int = 0) -> tuple[Design, Tensor, Tensor]:
     resolved = (torch.rand(rows, generator=random) < torch.sigmoid(logit)).float()
     ones = torch.ones(rows, 1)
     declared = torch.randn(CSAS, 3, generator=random)
-    return Design(about, ones, ones, resolved, csa, declared, torch.zeros(3, dtype=torch.int64)), logit, vectors
+    group = torch.zeros(3, dtype=torch.int64)
+    return Design(about, ones, ones, resolved, csa, declared, group, torch.ones(rows)), logit, vectors
 
 
 def run(sampler: PosteriorSampler, sweeps: int) -> PosteriorSampler:
@@ -77,7 +79,7 @@ def test_what_few_outcomes_cannot_decide_stays_near_the_prior_and_its_spread_say
     few = torch.arange(len(many.csa)) % 40 == 0
     few |= many.csa >= CSAS // 2  # the first half of the CSAs hardly took anything
     design = Design(many.about[few], many.plain[few], many.level[few], many.resolved[few], many.csa[few],
-                    many.declared, many.group)  # fmt: skip
+                    many.declared, many.group, many.weight[few])  # fmt: skip
     sampler = run(PosteriorSampler(design, rank=4, sweeps=120, seed=0), 120)
     length = sampler.means().vectors[:, :ABOUT].norm(dim=1)
     assert length[: CSAS // 2].mean() < 0.7 * length[CSAS // 2 :].mean()
@@ -124,7 +126,8 @@ def test_nothing_declared_a_csa_without_hand_overs_and_one_direction_are_allowed
     design, _, _ = world(1_000)
     there = design.csa != 3
     design = Design(design.about[there], design.plain[there], design.level[there], design.resolved[there],
-                    design.csa[there], declared, design.group[: declared.shape[1]])  # fmt: skip
+                    design.csa[there], declared, design.group[: declared.shape[1]],
+                    design.weight[there])  # fmt: skip
     means = run(PosteriorSampler(design, rank=1, sweeps=10, seed=0), 10).means()
     assert all(bool(torch.isfinite(getattr(means, name)).all()) for name in means.__dataclass_fields__)
 

@@ -47,6 +47,25 @@ def test_shards_together_are_the_tokens(log, tokenizer, shards, tmp_path, monkey
     assert np.array_equal(found.offsets, whole.offsets)
 
 
+def test_a_later_log_tokenises_what_is_new_in_it(log, tokenizer, tmp_path, monkeypatch):
+    first = log.cut(int(log.contacts.arrived_at[200]))
+    tokens_of(first, tokenizer, tmp_path)
+    asked: list[str] = []
+    plain = Tokenizer.encode_corpus
+    monkeypatch.setattr(Tokenizer, "encode_corpus", lambda self, texts: asked.extend(texts) or plain(self, texts))
+    found = tokens_of(log, tokenizer, tmp_path)
+    known = set(texts_between(first, 0, len(first.contacts)))
+    assert asked == [text for text in texts_between(log, 0, len(log.contacts)) if text not in known] != []
+    whole = plain(tokenizer, texts_between(log, 0, len(log.contacts)))
+    assert np.array_equal(found.ids, whole.ids)
+    assert np.array_equal(found.offsets, whole.offsets)
+    asked.clear()
+    longer = load_tokenizer(replace(SMALL, max_tokens=25))  # for which the kept ones are no tokens
+    other = tokens_of(log, longer, tmp_path)
+    assert len(asked) == len(log.contacts)
+    assert len(other.ids) != len(whole.ids)
+
+
 def test_a_name_is_of_texts_tokenizer_and_length(log, tokenizer):
     texts = log.contacts.transcript.to_pylist()
     moved = [*texts[1:], texts[0]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from train.texts import load_tokenizer
-from train.topics import break_ids, fit_topics, read_topics
+from train.topics import break_ids, fit_topics, presence_of, read_topics
 from twotower.text.tokens import Tokenizer
 from twotower.towers.config import TowerConfig
 from twotower.towers.topics import Topics
@@ -110,6 +110,22 @@ def test_presence_is_what_a_loop_over_clauses_says(fitted: Topics, tokenizer: To
                 p = np.exp(logits + fitted.bias.double().numpy())
                 best = np.maximum(best, p / p.sum())
         assert np.allclose(found[row], best, atol=1e-5)
+
+
+def test_training_reads_the_presence_that_the_graph_reads(
+    fitted: Topics, tokenizer: Tokenizer, said: tuple[list[str], Longs, Longs, Longs]
+) -> None:
+    many = "no. " * 80 + "my bill is far too high."  # beyond the clauses that are read
+    texts = [*said[0][:500], "", "?!", "nothing known here", many, "my bill is far too high. my bill"]
+    tokens = tokenizer.encode_corpus(texts)
+    found = presence_of(fitted, tokens)
+    with torch.inference_mode():
+        graph = fitted.presence(torch.from_numpy(tokens.pad(np.arange(len(tokens))))).numpy()
+        read = fitted(torch.from_numpy(tokens.pad(np.arange(len(tokens))))).numpy()
+    assert np.allclose(found, graph, atol=1e-6)
+    assert found.max() > 0.9
+    assert np.allclose(read_topics(fitted, tokens), read, atol=1e-5)
+    assert not presence_of(fitted, tokenizer.encode_corpus(["", "?!"])).any()
 
 
 def test_punctuation_cuts_and_company_does_not_dilute(fitted: Topics, tokenizer: Tokenizer) -> None:

@@ -57,7 +57,12 @@ class TokenArrays:
 
     def first(self, count: int) -> TokenArrays:
         """The first rows."""
-        return TokenArrays(self.ids[: self.offsets[count]], self.offsets[: count + 1], self.pad_id)
+        return self.between(0, count)
+
+    def between(self, start: int, stop: int) -> TokenArrays:
+        """Rows `start` … `stop − 1`."""
+        offsets = self.offsets[start : stop + 1]
+        return TokenArrays(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0], self.pad_id)
 
     def lengths(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Token counts (B,) of the rows."""
