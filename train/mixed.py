@@ -92,7 +92,8 @@ class Mixed:
 
     def solve(self, y: Doubles) -> tuple[Doubles, Doubles]:
         """Weights (G,) of the features and effects (J,) of the groups of values (n,)."""
-        total, moment = np.bincount(self._cells.cell, y, len(self._count)), np.zeros(self._sums.shape[1])
+        total: Doubles = np.bincount(self._cells.cell, y, len(self._count)).astype(np.float64)
+        moment = np.zeros(self._sums.shape[1])
         for part, f in self._chunks():
             moment += f.T @ total[part]
         s, square, best = self._by_group(total), float(y @ y), -np.inf
