@@ -18,7 +18,7 @@ SLOW = (
     "train/test_newcomers.py",
 )  # fmt: skip
 """Files whose tests take the longest, together, in the order in which workers begin them: so none of them is what the
-others wait for in the end, and the first worker has compiled the simulator, which numba keeps, when another needs it."""
+others wait for in the end, and one worker has compiled the simulator, which numba keeps, when another needs it."""
 
 
 def minutes(*after: float | None) -> pa.Array:
