@@ -1,6 +1,7 @@
 # make install   a virtual environment in .venv with everything
 # make demo      the whole loop on a generated centre
 # make test      lint, types, import contracts, tests
+# make tests     tests alone
 # make lint      ruff alone
 # make bench     every benchmark at its small default size
 #
@@ -9,13 +10,14 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+# A file's tests go to one worker, in the order of tests/conftest.py: what they share is made once, and no long one is last.
+PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types contracts bench clean
+.PHONY: install demo test tests lint types contracts bench clean
 
 install: $(STAMP)
 
@@ -31,7 +33,11 @@ $(STAMP): pyproject.toml constraints.txt encoder.txt
 demo: install
 	$(BIN)/twotower demo
 
-test: install lint types contracts
+# Types take a minute of one processor: meanwhile, the others test.
+test: install lint
+	$(MAKE) --jobs 3 types contracts tests
+
+tests: install
 	$(BIN)/pytest $(PYTEST_FLAGS)
 
 lint: install

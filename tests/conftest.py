@@ -17,11 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
-from tests.support import Tables, minutes
+from tests.support import SLOW, Tables, minutes
 
 # The same examples on every run, and no failures because a machine was busy.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, the others stay as they are."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Processes of their own that need not import what trains again.
+"""Processes of their own that need not import what trains or serves again.
 
 Notable: `import lightning` takes some fifteen seconds of a processor, and a run in a process of its own pays them
-before its first line, a run in two processes twice. Here a child is forked from a server of the standard library's
-("forkserver") that has imported it once, and that runs nothing else, so no thread or lock is torn. It is a real
-process: a number, signals, an exit status, its own standard output and error. What a fresh interpreter is needed for
-(what is imported at all; a launcher that starts the same command again) is tested with `subprocess`.
+before its first line, a run in two processes twice; what serves takes three. Here a child is forked from a server of
+the standard library's ("forkserver") that has imported it once, and that runs nothing else, so no thread or lock is
+torn. It is a real process: a number, signals, an exit status, its own standard output and error. What a fresh
+interpreter is needed for (what is imported at all; how an interpreter ends) is tested with `subprocess`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +26,8 @@ from typing import Any
 from torch.distributed import TCPStore
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = ["pandas", "pytest", "train.run", "train.profile"]
-"""What the server has imported: nothing of the tests, nothing of what serves."""
+IMPORTED = ["pandas", "pytest", "train.run", "train.profile", "serve.http.run", "serve.http.app", "serve.http.running"]
+"""What the server has imported: nothing of the tests."""
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(IMPORTED)
 
@@ -37,6 +39,41 @@ class Done:
     status: int
     out: str
     err: str
+
+
+class Process:
+    """A process that the server forks, with what tests ask of `subprocess.Popen`: `function(*given)` in this process's
+    environment, whatever it prints at the end of the file `said`. What it returns is the exit status."""
+
+    def __init__(self, function: Callable[..., Any], *given: Any, said: Path) -> None:
+        start_server()
+        told = (function, given, dict(os.environ), str(said), str(said))
+        # A daemon is ended with this process, whatever a test that failed has left.
+        self._process = CONTEXT.Process(target=_run, args=told, daemon=True)
+        self._process.start()
+        self.pid = int(self._process.pid or 0)
+
+    def poll(self) -> int | None:
+        """Its exit status (−n where signal n ended it); None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status once it has ended. Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired([self._process.name], timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def call(function: Callable[..., Any], *given: Any, timeout: float = 180, **environment: str) -> Done:
@@ -72,16 +109,17 @@ def _started(
 ) -> tuple[BaseProcess, Path]:
     start_server()
     said = Path(tempfile.mkdtemp(prefix="forked-"))
-    process = CONTEXT.Process(target=_run, args=(function, given, {**os.environ, **environment}, str(said)))
+    told = (function, given, {**os.environ, **environment}, str(said / "out"), str(said / "err"))
+    process = CONTEXT.Process(target=_run, args=told)
     process.start()
     return process, said
 
 
-def _run(function: Callable[..., Any], given: Sequence[Any], environment: Mapping[str, str], said: str) -> None:
+def _run(function: Callable[..., Any], given: Sequence[Any], environment: Mapping[str, str], *said: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    for number, name in enumerate(("out", "err"), 1):
-        os.dup2(os.open(f"{said}/{name}", os.O_WRONLY | os.O_CREAT), number)
+    for number, name in enumerate(said, 1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.exit(function(*given))
 
 

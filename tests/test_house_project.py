@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from tests.support import SLOW
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("twotower", "train", "export", "serve", "evaluation", "loop")
@@ -51,3 +53,7 @@ def test_no_page_waits_for_its_figures():
         if (found := re.findall(r"\b[A-Z]+_(?:TABLE|LINE|FIGURE|ROWS)\b", page.read_text()))
     }
     assert not waiting
+
+
+def test_files_that_are_tested_first_are_there():
+    assert not [name for name in SLOW if not (ROOT / "tests" / name).is_file()]

@@ -8,6 +8,7 @@ and its data.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ class MatcherCLI(LightningCLI):
         )
         parser.link_arguments("seed_everything", "data.seed")
 
+    @cached_property
+    def resolved(self) -> str:
+        """The configuration as YAML, without the places of this machine: a teacher goes by its digest. It is written
+        out once, as that takes as long as some steps of training."""
+        config = self.parser.dump(without_places(self.config), skip_none=False, format="yaml")
+        return yaml.safe_dump(yaml.safe_load(config), sort_keys=True, allow_unicode=True)
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         plugins = config.get("plugins") or []
         config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpoints()]
@@ -111,12 +119,6 @@ def every_epoch(work: Path) -> ModelCheckpoint:
     return ModelCheckpoint(
         dirpath=work, filename="last", monitor=None, save_top_k=1, every_n_epochs=1, enable_version_counter=False
     )
-
-
-def resolved_config(cli: MatcherCLI) -> str:
-    """The resolved configuration as YAML, without the places of this machine: a teacher goes by its digest."""
-    config = cli.parser.dump(without_places(cli.config), skip_none=False, format="yaml")
-    return yaml.safe_dump(yaml.safe_load(config), sort_keys=True, allow_unicode=True)
 
 
 def without_places(config: Namespace) -> Namespace:

@@ -8,6 +8,7 @@ known of its group, and where groups do not differ the likelihood says so and ev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,44 +66,53 @@ class Cells:
         return found
 
 
-def mixed_model(cells: Cells, y: Doubles) -> tuple[Doubles, Doubles]:
-    """Weights (G,) of the features and effects (J,) of the groups: y = f·β + b_group + ε, β ~ N(0, kσ²), b ~ N(0, rσ²).
+class Mixed:
+    """Regressions on the same cells: y = f·β + b_group + ε, β ~ N(0, kσ²), b ~ N(0, rσ²).
 
     With n_j, s_j and F_j the count, the sum of y and the sum of features of a group, ρ_j = r / (1 + r n_j),
 
         A = Σ ffᵀ − Σ ρ_j F_j F_jᵀ,   h = Σ f y − Σ ρ_j s_j F_j,   q = Σ y² − Σ ρ_j s_j²,
         β = (A + 1/k)⁻¹ h,   b_j = ρ_j (s_j − F_j·β),
 
-    and r, k maximise −n/2 log(q − hᵀβ) − ½ Σ log(1 + r n_j) − ½ log det(1 + k A).
+    and r, k maximise −n/2 log(q − hᵀβ) − ½ Σ log(1 + r n_j) − ½ log det(1 + k A). A does not know y: its eigenvectors
+    of every r, which take most of the time, are found once.
     """
-    n, s, sums, gram, moment = _sums(cells, y)
-    square, best, found = float(y @ y), -np.inf, (np.zeros(len(moment)), np.zeros(len(n)))
-    for ratio in RATIOS:
-        rho = ratio / (1 + ratio * n)
-        d, axes = np.linalg.eigh(gram - (sums * rho[:, None]).T @ sums)
-        d, g = np.maximum(d, 0), axes.T @ (moment - sums.T @ (rho * s))
-        k = RATIOS[:, None]
-        left = square - float(rho @ s**2) - (k * g**2 / (1 + k * d)).sum(axis=1)
-        evidence = -len(y) / 2 * np.log(np.maximum(left, 1e-12 * max(square, 1e-300)))
-        evidence -= 0.5 * np.log1p(ratio * n).sum() + 0.5 * np.log1p(k * d).sum(axis=1)
-        place = int(evidence.argmax())
-        if evidence[place] > best:
-            weight = axes @ (RATIOS[place] * g / (1 + RATIOS[place] * d))
-            best, found = float(evidence[place]), (weight, rho * (s - sums @ weight))
-    return found
 
+    def __init__(self, cells: Cells) -> None:
+        self._cells, (many, width) = cells, cells.features.shape
+        self._count = np.bincount(cells.cell, minlength=many).astype(np.float64)
+        self._n = self._by_group(self._count)
+        self._sums, gram = np.zeros((cells.groups, width)), np.zeros((width, width))
+        for part, f in self._chunks():
+            weighed = f * self._count[part, None]
+            np.add.at(self._sums, cells.group[part], weighed)
+            gram += weighed.T @ f
+        self._rho = [ratio / (1 + ratio * self._n) for ratio in RATIOS]
+        self._bases = [np.linalg.eigh(gram - (self._sums * rho[:, None]).T @ self._sums) for rho in self._rho]
 
-def _sums(cells: Cells, y: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles, Doubles]:
-    """n (J,), s (J,), F (J, G), Σ ffᵀ (G, G) and Σ f y (G,)."""
-    many, width = cells.features.shape
-    count, total = np.bincount(cells.cell, minlength=many).astype(np.float64), np.bincount(cells.cell, y, many)
-    n, s = (np.bincount(cells.group, values, cells.groups).astype(np.float64) for values in (count, total))
-    sums, gram, moment = np.zeros((cells.groups, width)), np.zeros((width, width)), np.zeros(width)
-    for start in range(0, many, CHUNK):
-        part = slice(start, start + CHUNK)
-        f = cells.features[part].astype(np.float64)
-        weighed = f * count[part, None]
-        np.add.at(sums, cells.group[part], weighed)
-        gram += weighed.T @ f
-        moment += f.T @ total[part]
-    return n, s, sums, gram, moment
+    def solve(self, y: Doubles) -> tuple[Doubles, Doubles]:
+        """Weights (G,) of the features and effects (J,) of the groups of values (n,)."""
+        total: Doubles = np.bincount(self._cells.cell, y, len(self._count)).astype(np.float64)
+        moment = np.zeros(self._sums.shape[1])
+        for part, f in self._chunks():
+            moment += f.T @ total[part]
+        s, square, best = self._by_group(total), float(y @ y), -np.inf
+        found, k = (np.zeros(len(moment)), np.zeros(len(s))), RATIOS[:, None]
+        for ratio, rho, (values, axes) in zip(RATIOS, self._rho, self._bases, strict=True):
+            d, g = np.maximum(values, 0), axes.T @ (moment - self._sums.T @ (rho * s))
+            left = square - float(rho @ s**2) - (k * g**2 / (1 + k * d)).sum(axis=1)
+            evidence = -len(y) / 2 * np.log(np.maximum(left, 1e-12 * max(square, 1e-300)))
+            evidence -= 0.5 * np.log1p(ratio * self._n).sum() + 0.5 * np.log1p(k * d).sum(axis=1)
+            place = int(evidence.argmax())
+            if evidence[place] > best:
+                weight = axes @ (RATIOS[place] * g / (1 + RATIOS[place] * d))
+                best, found = float(evidence[place]), (weight, rho * (s - self._sums @ weight))
+        return found
+
+    def _by_group(self, of_cells: Doubles) -> Doubles:
+        return np.bincount(self._cells.group, of_cells, self._cells.groups).astype(np.float64)
+
+    def _chunks(self) -> Iterator[tuple[slice, Doubles]]:
+        for start in range(0, len(self._cells.features), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield part, self._cells.features[part].astype(np.float64)

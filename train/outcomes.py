@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from train.encode import text_vectors
-from train.mixed import Cells, Ridge, mixed_model
+from train.mixed import Cells, Mixed, Ridge
 from train.prepare import TrainingSet, usable_handovers
 from twotower.errors import BundleError, ConfigError
 from twotower.scoring.join import Join
@@ -139,18 +139,27 @@ class Additive:
         return self.scale * pairs.cells(positions).values(self.side, self.own)
 
 
-def additive(pairs: Pairs, positions: Longs, value: Doubles) -> Additive:
-    """Level and own part of values (n,), by backfitting (Buja, Hastie and Tibshirani, 1989)."""
-    positions, value = positions[-MOST:], value[-MOST:]
-    centre, scale = float(value.mean()), float(value.std()) or 1.0
-    z, own = (value - centre) / scale, np.zeros(len(value))
-    some = np.linspace(0, len(value) - 1, min(len(value), MOST_LEVEL)).astype(np.int64)
-    ridge, cells = Ridge(pairs.inputs(positions[some])), pairs.cells(positions)
-    for _ in range(ROUNDS):
-        weight, bias = ridge.solve((z - own)[some])
-        side, intercepts = mixed_model(cells, z - pairs.levels(positions, weight) - bias)
-        own = cells.values(side, intercepts)
-    return Additive(centre, scale, weight, bias, side, intercepts)
+class Facts:
+    """Hand-overs (n,) whose values level and own part are fitted to; several targets of the same ones share the work
+    that knows no values. positions: theirs in the training set, the latest `MOST` of them if there are more."""
+
+    def __init__(self, pairs: Pairs, positions: Longs) -> None:
+        self.positions = positions[-MOST:]
+        self._pairs, self._cells = pairs, pairs.cells(self.positions)
+        many = len(self.positions)
+        self._some = np.linspace(0, many - 1, min(many, MOST_LEVEL)).astype(np.int64)
+        self._ridge, self._mixed = Ridge(pairs.inputs(self.positions[self._some])), Mixed(self._cells)
+
+    def additive(self, value: Doubles) -> Additive:
+        """Level and own part of values (n,), by backfitting (Buja, Hastie and Tibshirani, 1989)."""
+        value = value[-MOST:]
+        centre, scale = float(value.mean()), float(value.std()) or 1.0
+        z, own = (value - centre) / scale, np.zeros(len(value))
+        for _ in range(ROUNDS):
+            weight, bias = self._ridge.solve((z - own)[self._some])
+            side, intercepts = self._mixed.solve(z - self._pairs.levels(self.positions, weight) - bias)
+            own = self._cells.values(side, intercepts)
+        return Additive(centre, scale, weight, bias, side, intercepts)
 
 
 @dataclass(frozen=True)
@@ -178,7 +187,7 @@ def measure_outcomes(pairs: Pairs, log: Log) -> Measured:
             facts[name] = f"no head: {why}"
             heads.append(None)
             continue
-        usual = additive(pairs, before, pairs.logits(before)) if usual is None else usual
+        usual = Facts(pairs, before).additive(pairs.logits(before)) if usual is None else usual
         facts[name], head = _measure(pairs, values, target, known, later, usual)
         heads.append(head)
     return Measured(Outcomes(tuple(heads)), facts)
@@ -207,14 +216,15 @@ def _measure(
     pairs: Pairs, values: Doubles, target: int, known: Longs, later: Longs, usual: Additive
 ) -> tuple[dict[str, Any], Head]:
     """One target; usual: level and own part of the logits themselves."""
-    found, slope = additive(pairs, known, values[known, target]), 0.0
+    fitted = Facts(pairs, known)
+    found, slope = fitted.additive(values[known, target]), 0.0
     rows = later if len(later) >= LEAST_AFTER else known
     z, value, level = pairs.logits(rows), values[rows, target], found.level(pairs, rows)
     facts: dict[str, Any] = {"facts": len(known) + len(later)}
     rest = value - level - found.added(pairs, rows)
     if rows is later:
         slope = coefficient(z - usual.level(pairs, rows) - usual.added(pairs, rows), rest)
-        whole = additive(pairs, known, values[known, target] - slope * pairs.logits(known))
+        whole = fitted.additive(values[known, target] - slope * pairs.logits(known))
         rest = value - slope * z - whole.level(pairs, rows) - whole.added(pairs, rows)
         spread = float(np.square(value - found.centre).sum())
         for name, left in (("r2_level", value - level), ("r2", rest)):
@@ -242,7 +252,7 @@ def write_outcomes(pairs: Pairs, log: Log, heads: Outcomes) -> None:
         if head is None:
             continue
         rows = np.flatnonzero(np.isfinite(values[:, target]))
-        found = additive(pairs, rows, values[rows, target] - head.fit * pairs.logits(rows))
+        found = Facts(pairs, rows).additive(values[rows, target] - head.fit * pairs.logits(rows))
         weight = torch.from_numpy(found.weight) + head.fit / found.scale * contact.to_level.weight[0].double()
         bias = found.centre + found.scale * found.bias + head.fit * float(contact.to_level.bias[0])
         own = np.zeros(len(csa.outcomes.own) - 1)

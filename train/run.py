@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Callback
 
 from train.align import align_memory
 from train.checkpoints import read
-from train.cli import MatcherCLI, build_cli, resolved_config
+from train.cli import MatcherCLI, build_cli
 from train.data import MatcherData
 from train.distil import learnt
 from train.interrupted import LAST, SaveOften, fit, stoppable, work_of
@@ -111,7 +111,7 @@ def epochs_for(cli: MatcherCLI) -> int:
 
 def fingerprint(cli: MatcherCLI, folder: Path) -> str:
     """Digest of this program's version, the resolved configuration and the tables' bytes."""
-    digest = hashlib.sha256(f"{version('twotower-matcher')}\n{resolved_config(cli)}".encode())
+    digest = hashlib.sha256(f"{version('twotower-matcher')}\n{cli.resolved}".encode())
     for path in sorted(folder.glob("*.parquet")):
         digest.update(f"{path.name} {sha256_file(path)}".encode())
     return digest.hexdigest()
@@ -177,7 +177,7 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
         data.tokenizer.save(folder / "tokenizer.json")
         join.save(folder / "calibration.json")
         save_csas(data.engine, folder / "features.state")
-        (folder / "config.yaml").write_text(resolved_config(cli), encoding="utf-8")
+        (folder / "config.yaml").write_text(cli.resolved, encoding="utf-8")
         write_arrays(data_module, data, rows, folder)
         module.write_chain(folder)
         (folder / "run.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -8,6 +8,8 @@ CPython ends the thread there and then, and C++ aborts the whole process (about 
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,3 +39,9 @@ def one_of(count: int, rank: int, place: str | Path) -> Iterator[None]:
     distributed.barrier()
     distributed.destroy_process_group()
     os._exit(0)
+
+
+def driven(script: str, words: list[str]) -> None:
+    """A script as if it were this process's: Lightning starts it for the second one as it finds it here."""
+    sys.argv = [script, *words]
+    runpy.run_path(script, run_name="__main__")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from train.cli import build_cli, resolved_config
+from train.cli import build_cli
 from train.run import run_training
 from twotower.errors import ConfigError
 
@@ -26,7 +26,7 @@ def test_a_configuration_is_understood(config, tmp_path):
     # A machine without a GPU still has to read the GPU's options.
     options = ["--trainer.accelerator", "cpu", "--trainer.precision", "32", "--trainer.logger", "false"]
     cli = build_cli([config], tmp_path, None, tmp_path / "work", options)
-    assert "batch_size" in resolved_config(cli)
+    assert "batch_size" in cli.resolved
 
 
 def test_of_several_configurations_the_later_win(tmp_path):

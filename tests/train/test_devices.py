@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.numpy import load_file
 
-from tests.forked import ranks
+from tests.forked import call, ranks
+from tests.train.processes import driven
 from tests.train.quiet import quietly
 from tests.train.runs import FILES, OPTIONS, digests, short, work_of
 from train.batches import Step
@@ -45,10 +45,10 @@ def alone(data: Path, output: Path, *options: str) -> None:
         assert main(words(data, output, *options)) == 0
 
 
-def started(data: Path, output: Path, *options: str, by: tuple[str, ...] = ()) -> str:
-    """What a run in two processes of their own printed, started by Lightning or `by` another launcher."""
+def torchrun(data: Path, output: Path, *options: str) -> str:
+    """What a run in two processes printed that torchrun starts."""
     done = subprocess.run(
-        [sys.executable, *by, "-m", "tests.train.quiet", *words(data, output, *options)],
+        [sys.executable, *TORCHRUN, "-m", "tests.train.quiet", *words(data, output, *options)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -56,6 +56,14 @@ def started(data: Path, output: Path, *options: str, by: tuple[str, ...] = ()) -
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def lightning(data: Path, output: Path, *options: str) -> str:
+    """The same of a process that is forked, and of a second one that Lightning starts from its command."""
+    place = os.pathsep.join(sys.path)
+    done = call(driven, str(Path(__file__).with_name("quiet.py")), words(data, output, *options), PYTHONPATH=place)
+    assert done.status == 0, done.err
+    return done.out
 
 
 def forked(data: Path, output: Path, *options: str) -> str:
@@ -66,7 +74,7 @@ def forked(data: Path, output: Path, *options: str) -> str:
 
 
 STARTS: dict[str, Callable[..., str]] = {
-    "memory": partial(started, by=TORCHRUN), "in batch": started, "sampled": forked
+    "memory": torchrun, "in batch": lightning, "sampled": forked
 }  # fmt: skip
 
 

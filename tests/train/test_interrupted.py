@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tests.forked import call
+from tests.train.processes import driven
 from tests.train.runs import OPTIONS, SHORT, digests, short, work_of
 from train import interrupted, run
 from train.checkpoints import read, write
@@ -310,12 +310,6 @@ def test_what_a_killed_process_left_half_written_goes(tiny, tmp_path):
     (work_of(tmp_path / "run") / ".last.ckpt.partial-1234").write_bytes(b"half")
     train(tiny, tmp_path / "run", "gradient", at=0, end=kill)
     assert [p.name for p in work_of(tmp_path / "run").iterdir()] == ["fingerprint"]
-
-
-def driven(script: str, words: list[str]) -> None:
-    """A script as if it were this process's: Lightning starts it for the second one as it finds it here."""
-    sys.argv = [script, *words]
-    runpy.run_path(script, run_name="__main__")
 
 
 def test_two_processes_agree_on_the_step(tiny, tmp_path):

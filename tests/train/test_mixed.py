@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from train import mixed
-from train.mixed import Cells, Ridge, mixed_model
+from train.mixed import Cells, Mixed, Ridge
 
 Doubles = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def test_effects_are_those_of_the_dense_gaussian_with_the_likeliest_variances_on
     grid = {(r, k): likelihood(dense(of, r, k)[0], y) for r in mixed.RATIOS for k in mixed.RATIOS}
     r, k = max(grid, key=lambda pair: grid[pair])
     covariance, f, z = dense(of, r, k)
-    side, effects = mixed_model(of, y)
+    side, effects = Mixed(of).solve(y)
     np.testing.assert_allclose(side, k * f.T @ np.linalg.solve(covariance, y), atol=1e-9)
     np.testing.assert_allclose(effects, r * z.T @ np.linalg.solve(covariance, y), atol=1e-9)
 
@@ -58,16 +58,16 @@ def test_a_group_of_few_observations_is_shrunken_more():
     for j in (0, 1):
         noise[group == j] -= noise[group == j].mean()  # so that both means are 0.6
     of = Cells(np.arange(len(sizes)), np.zeros((len(sizes), 1), np.float32), group, len(sizes))
-    found = mixed_model(of, effect[group] + noise)[1]
+    found = Mixed(of).solve(effect[group] + noise)[1]
     assert 0.5 < found[0] < 0.6
     assert 0 < found[1] < 0.6 * found[0]
 
 
 def test_who_has_no_observation_has_no_effect_and_noise_is_no_effect():
     of, rng = cells(), np.random.default_rng(3)
-    assert mixed_model(of, rng.standard_normal(150) + 3 * (of.group[of.cell] == 0))[1][-1] == 0
+    assert Mixed(of).solve(rng.standard_normal(150) + 3 * (of.group[of.cell] == 0))[1][-1] == 0
     equal = Cells(np.arange(40), rng.standard_normal((40, 5)).astype(np.float32), rng.integers(0, 40, 4000), 40)
-    side, effects = mixed_model(equal, rng.standard_normal(4000))
+    side, effects = Mixed(equal).solve(rng.standard_normal(4000))
     assert equal.values(side, effects).std() < 0.05  # unshrunken means of 100 would vary by 0.1
 
 
@@ -77,13 +77,13 @@ def test_what_features_say_of_groups_holds_for_one_that_is_new():
     weight = np.array([0.5, -0.4, 0.3, 0, 0, 0])
     group = rng.integers(0, 60, 3000)  # the last 20 have done nothing
     y = features[group] @ weight + 0.2 * rng.standard_normal(80)[group] + rng.standard_normal(3000)
-    side, effects = mixed_model(Cells(np.arange(80), features, group, 80), y)
+    side, effects = Mixed(Cells(np.arange(80), features, group, 80)).solve(y)
     assert (effects[60:] == 0).all()
     assert np.corrcoef(features[60:] @ side, features[60:] @ weight)[0, 1] > 0.9
 
 
 def test_a_constant_gives_zeros():
-    side, effects = mixed_model(cells(), np.zeros(150))
+    side, effects = Mixed(cells()).solve(np.zeros(150))
     assert not side.any()
     assert not effects.any()
     weight, bias = Ridge(np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)).solve(np.full(50, 2.5))

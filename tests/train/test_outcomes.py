@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from serve.matcher import Matcher
 from serve.rolling import RollingMatcher
 from tests.train.runs import train
 from train import outcomes
-from train.outcomes import Pairs, coefficient, facts_of, measure_outcomes
+from train.outcomes import Additive, Facts, Pairs, coefficient, facts_of, measure_outcomes
 from train.prepare import TrainingSet
 from twotower.cli import main
 from twotower.clock import NEVER, format_time
@@ -206,13 +205,13 @@ def test_c_is_estimated_beside_what_was_known_before_its_window(
 ) -> None:
     """And is of that window alone."""
     fitted: list[npt.NDArray[np.int64]] = []
-    whole = outcomes.additive
+    whole = Facts.additive
 
-    def watched(pairs: Pairs, positions: npt.NDArray[np.int64], value: Doubles) -> Any:
-        fitted.append(positions)
-        return whole(pairs, positions, value)
+    def watched(facts: Facts, value: Doubles) -> Additive:
+        fitted.append(facts.positions)
+        return whole(facts, value)
 
-    monkeypatch.setattr(outcomes, "additive", watched)
+    monkeypatch.setattr(Facts, "additive", watched)
     log = Log.load(centre)
     found = measure_outcomes(Pairs(towers_of, prepared), log)
     assert len(fitted) == 1 + 2 * len(found.heads.named) >= 5

@@ -1,4 +1,8 @@
-"""A real server in a process of its own."""
+"""A real server in a process of its own.
+
+Notable: it is forked from a server that has imported what serves (`tests.forked`), which takes three seconds of a
+processor; `fresh` is a new interpreter, which also comes to its own end.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +13,55 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-ROOT = Path(__file__).parents[3]
+from tests.forked import ROOT, Process
+from twotower.cli import GROUP, run_verb
+
 MAIN = (
     "import sys; from twotower.cli import run_verb; from importlib.metadata import EntryPoint; "
     "sys.exit(run_verb('serve', sys.argv[1:], EntryPoint('serve', 'serve.http.verb:VERB', 'twotower.verbs')))"
 )
 
 
+def serve(argv: Sequence[str], files: int | None = None) -> int:
+    """The exit status of `twotower serve`."""
+    os.chdir(ROOT)
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the workers
+    if files is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return run_verb("serve", list(argv), EntryPoint("serve", "serve.http.verb:VERB", GROUP))
+
+
 class Served:
     """`twotower serve` with some options; leave the block to end it. files: how many it may open, to begin with."""
 
     def __init__(
-        self, bundle: Path | str, log: Path, *options: str, token: str | None = None, files: int | None = None
-    ) -> None:
+        self, bundle: Path | str, log: Path, *options: str, token: str | None = None, files: int | None = None,
+        fresh: bool = False,
+    ) -> None:  # fmt: skip
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.token, self.log, self._files = token, log, files
+        self.token, self.log, self._files, self._fresh = token, log, files, fresh
         secure = () if token is not None else ("--insecure-loopback",)
         # A machine that tests is busy: nothing is to be late because of that.
         patient = ("--budget-ms", "20000", "--deadline-ms", "20000")
-        self.command = [
-            sys.executable, "-c", MAIN, str(bundle), "--port", str(self.port), *patient, *secure, *options,
-        ]  # fmt: skip
+        self._argv = [str(bundle), "--port", str(self.port), *patient, *secure, *options]
         self.process = self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes] | Process:
+        if not self._fresh:
+            return Process(serve, self._argv, self._files, said=self.log)
+        main = [sys.executable, "-c", MAIN, *self._argv]
         with self.log.open("ab") as log:
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            return subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd=ROOT, env=environment, preexec_fn=self._limit
-            )
-
-    def _limit(self) -> None:
-        if self._files is not None:
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._files, hard))
+            return subprocess.Popen(main, stdout=log, stderr=log, cwd=ROOT)
 
     def restart(self) -> None:
         """Begin again with the same options."""

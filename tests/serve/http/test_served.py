@@ -28,7 +28,7 @@ START = 1_767_225_600_000_000
 
 def test_it_serves_and_ends_well(bundle_folder: Path, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    with Served(bundle_folder, tmp_path / "log", "--store", store, "--no-text") as served:
+    with Served(bundle_folder, tmp_path / "log", "--store", store, "--no-text", fresh=True) as served:
         status, found = served.post("/v1/match", {"contact": CONTACT, "k": 3})
         assert (status, len(found["candidates"]), found["fallback"]) == (200, 3, None)
         served.process.send_signal(signal.SIGTERM)
