@@ -1,5 +1,5 @@
 """The whole loop on a generated centre: generate, check, train, export, match, evaluate, simulate,
-and an experiment designed, run and read out.
+an experiment designed, run and read out, and a retraining.
 
 Notable: nothing here is the demo's own but the order. Every stage is the function behind its verb, with the defaults of
 the verb, so what the demo shows is what the command line does. Everything follows from the size and the seed; only the
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evaluation.ranking_run import Evaluation
     from evaluation.simulate.replicate import Comparison
     from loop.experiment import Tried
+    from loop.retrain.run import Turned
 
 MARKER = "demo.json"
 CENTRE, RUN, BUNDLE, REPORT, SIMULATION = "centre", "run", "bundle", "report", "simulation"
@@ -55,6 +56,7 @@ class Demo:
     evaluation: Evaluation
     simulation: Comparison
     experiment: Tried
+    turned: Turned
     examples: list[Example]
     stages: Stages = field(compare=False)
 
@@ -88,9 +90,10 @@ def run_demo(
         found = judge(stages, folder)
         played = simulate(stages, folder, until, seed)
         tried = experiment(stages, folder, until, seed)
+        turned = turn(stages, folder, until, seed, configs, options)
         said = {"contacts": contacts, "csas": csas, "seed": seed, "until": until, "bundle": bundle_id}
         (folder / MARKER).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    return Demo(Path(output), centre, until, facts, bundle_id, found, played, tried, shown, stages)
+    return Demo(Path(output), centre, until, facts, bundle_id, found, played, tried, turned, shown, stages)
 
 
 def make_centre(stages: Stages, folder: Path, contacts: int, csas: int, seed: int) -> tuple[Summary, str]:
@@ -193,6 +196,17 @@ def experiment(stages: Stages, folder: Path, until: str, seed: int) -> Tried:
     return try_experiment(
         stages, folder / CENTRE, folder / BUNDLE, folder / EXPERIMENT, until, seed, LOAD, PATIENCE
     )  # fmt: skip
+
+
+def turn(
+    stages: Stages, folder: Path, until: str, seed: int, configs: Sequence[Path], options: Sequence[str]
+) -> Turned:
+    """The bundle as champion, and a challenger that goes on from its run, on what the test's days told."""
+    with stages.stage("retrain"):
+        from loop.turn import turn_the_wheel
+
+        with quiet():
+            return turn_the_wheel(folder, until, seed, configs, options)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ def text_report(done: Demo) -> str:
     parts += ["", "First choices on the test, by their true probability of success:", uplift_table(done), ""]
     parts += ["The same bundle in a simulated centre that is busy, a day of the test:", policy_table(done), ""]
     parts += ["An experiment, designed before the test, run on its days and read out:", experiment_said(done), ""]
+    parts += ["A turn of the wheel: the bundle is served, and a challenger has seen the test's first days as well:"]
+    parts += [turn_said(done), ""]
     parts += [table([("stage", "took", "share"), *done.stages.rows()]), "", _where(done)]
     return "\n".join(parts)
 
@@ -73,6 +75,13 @@ def experiment_said(done: Demo) -> str:
     return "\n".join(lines)
 
 
+def turn_said(done: Demo) -> str:
+    """What the gate said, rule by rule, and how long the training took that went on from the champion's."""
+    took = done.turned.steps["train"].seconds
+    told = [f"{done.turned.outcome}; going on from the champion's run, the training took {took:.0f} s"]
+    return "\n".join([*told, *(f"  {line}" for line in done.turned.lines)])
+
+
 def json_report(done: Demo) -> dict[str, Any]:
     """The same for machines, with the whole evaluation."""
     return {
@@ -89,6 +98,7 @@ def json_report(done: Demo) -> dict[str, Any]:
             for name in done.simulation.names
         },
         "experiment": {**experiment_report(done.experiment.analysis), "truth": done.experiment.rehearsed.truth},
+        "turn": done.turned.as_json(),
         "seconds": {**done.stages.seconds, "total": done.stages.total},
     }
 

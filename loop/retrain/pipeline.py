@@ -108,8 +108,7 @@ def steps_of(
     alone = (lambda _: "there is no champion to compare with") if champion is None else partial(_same, champion)
     judged = {"start": start, "gate": spec.gate.model_dump(mode="json"), "seed": spec.seed, **against}
     with_bundle = ("ingest", "export")
-    way = {"train": spec.train.model_dump(), "configs": _texts(spec.train.configs), "seed": spec.seed,
-           "version": VERSION}  # fmt: skip
+    way = how_trained(spec)
     runs = Runs(work / RUNS)
     origin = runs.origin(against["champion"], start, way_of(way), spec.in_a_row)
 
@@ -141,6 +140,13 @@ def steps_of(
             {"alias": spec.alias, "registry": _place(sources), **against}, _kept_out,
         ),
     ]  # fmt: skip
+
+
+def how_trained(spec: RetrainSpec) -> dict[str, Any]:
+    """What a training depends on beside its tables. Raises ConfigError for a file that cannot be read."""
+    return {
+        "train": spec.train.model_dump(), "configs": _texts(spec.train.configs), "seed": spec.seed, "version": VERSION,
+    }  # fmt: skip
 
 
 def _same(champion: Champion, before: Before) -> str | None:

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from loop.registry.registry import CHALLENGER, CHAMPION, locked
 from loop.retrain.page import html_report
-from loop.retrain.pipeline import REAL, RUNS, Makers, Sources, champion_of, steps_of
-from loop.retrain.runs import Runs
+from loop.retrain.pipeline import REAL, RUNS, Makers, Sources, champion_of, how_trained, steps_of
+from loop.retrain.runs import Kept, Runs, way_of
 from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Steps, Watch
+from twotower.bundle.bundle import Bundle
 from twotower.clock import format_time
 from twotower.errors import TwoTowerError
 from twotower.files import atomic_write
@@ -81,6 +82,15 @@ def retrain(
         served = (sources.registry.alias(name) for name in (CHAMPION, CHALLENGER))
         Runs(work / RUNS).prune(one.digest for one in served if one is not None)
     return found
+
+
+def adopt(work: Path, spec: RetrainSpec, run: Path, bundle: Path, until: int) -> None:
+    """Let turns in the folder `work` go on from a run that was not trained there, if its bundle is the champion.
+
+    until: µs UTC, what the run knew; it must have been trained as `spec` says. Raises BundleError, ConfigError.
+    """
+    digest = Bundle.open(bundle).manifest.id
+    Runs(work / RUNS).keep(run, Kept(digest, until, None, way_of(how_trained(spec))))
 
 
 def _outcome(steps: Mapping[str, Done], champion: str | None) -> Outcome:

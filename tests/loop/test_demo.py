@@ -30,7 +30,9 @@ from loop.demo import (
 )
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
+from loop.registry.registry import CHAMPION, Registry
 from loop.stages import Stages
+from loop.turn import REGISTRY, WORK
 from loop.verb import VERB, one_thread
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
@@ -51,7 +53,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 def test_everything_lies_in_one_folder(demo: Demo) -> None:
     assert {path.name for path in demo.folder.iterdir()} == {
-        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, SIMULATION, EXPERIMENT, MARKER,
+        CENTRE, "run", "peer-run", BUNDLE, PEER, REPORT, SIMULATION, EXPERIMENT, REGISTRY, WORK, MARKER,
     }  # fmt: skip
     assert [path.name for path in demo.folder.parent.iterdir()] == ["demo"]
     assert (demo.folder / REPORT / "report.html").is_file()
@@ -119,6 +121,7 @@ def test_the_report_says_where_everything_is_and_how_long_it_took(demo: Demo) ->
         "simulate",
         "design",
         "experiment",
+        "retrain",
         "total",
     ):
         assert stage in text
@@ -154,6 +157,25 @@ def test_it_ends_with_an_experiment_designed_and_read_out(demo: Demo) -> None:
     for page in ("plan", "analysis"):
         assert str(folder / page / "report.html") in text
         assert "<svg" in (folder / page / "report.html").read_text()
+
+
+def test_the_wheel_turns_once_from_the_champions_run(demo: Demo) -> None:
+    found = demo.turned
+    assert found.outcome in ("promoted", "kept out")
+    assert found.champion == demo.bundle_id
+    trained = found.steps["train"].said
+    assert trained["from"] == demo.bundle_id
+    assert trained["in_a_row"] == 1
+    assert found.steps["check"].said["contacts"] > 1300
+    assert not [name for name, step in found.steps.items() if step.skipped and name not in ("promote", "drift")]
+    served = Registry(demo.folder / REGISTRY).alias(CHAMPION)
+    assert served is not None
+    new = str(found.steps["export"].said["bundle"])
+    assert served.digest == (new if found.outcome == "promoted" else demo.bundle_id)
+    text = text_report(demo)
+    assert all(line in text for line in found.lines)
+    assert (demo.folder / WORK / "report.html").is_file()
+    assert json_report(demo)["turn"]["outcome"] == found.outcome
 
 
 def test_the_command_that_it_names_says_the_same(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
