@@ -54,7 +54,8 @@ class Arm(Strict):
 
     name: Text
     policies: Annotated[tuple[Text, ...], Field(min_length=1)]
-    """What `interactions.policy` says of its hand-overs, whole or what it begins with."""
+    """What `interactions.policy` says of its hand-overs, whole or what it begins with; `bundle:` and a digest, or its
+    beginning: the bundle that decided, as decisions.parquet says (`deciders.py`)."""
 
 
 class Primary(Strict):
