@@ -230,11 +230,12 @@ def found_in(setting: Setting, outcomes: dict[str, Outcome]) -> Found:
         carry_over=carry_over(setting, outcome),
         taken=taken(setting, outcome),
         value=value(setting),
-        blocks=_timeline(setting, outcome),
+        blocks=timeline(setting, outcome),
     )
 
 
-def _timeline(setting: Setting, outcome: Outcome) -> tuple[Block, ...]:
+def timeline(setting: Setting, outcome: Outcome) -> tuple[Block, ...]:
+    """Every block, with the mean of a metric."""
     cells = setting.cells
     washed = cells.total(np.flatnonzero((cells.of >= 0) & cells.washed))
     counted = cells.total(np.flatnonzero(cells.counted))

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ def settings(settings: Settings, link: Path) -> Settings:
 
 
 @pytest.fixture
-def shadow(service: Service, tmp_path: Path) -> Iterator[Shadow]:
+def shadow(service: Service, tmp_path: Path) -> Shadow:
     """Not begun; the service closes it."""
     made = shadow_of(service, tmp_path / "roster.journal")
     assert made is not None
     service.shadow = made
-    yield made
+    return made
 
 
 def rows(service: Service) -> list[Any]:
@@ -88,7 +88,8 @@ def test_what_it_would_have_answered_stands_beside_what_was(
 
 def test_answers_are_the_same_with_it_and_without(ask: Asking, service: Service, shadow: Shadow) -> None:
     def asked() -> list[Any]:
-        answers = [ask.post("/v1/match", {"contact": {**CONTACT, "intent_text": text}, "k": 7}).json() for text in TEXTS]
+        bodies = [{"contact": {**CONTACT, "intent_text": text}, "k": 7} for text in TEXTS]
+        answers = [ask.post("/v1/match", body).json() for body in bodies]
         return [(one["model"], one["candidates"]) for one in answers]
 
     service.shadow = None
