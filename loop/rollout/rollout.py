@@ -44,6 +44,7 @@ class Rollout:
     def __init__(self, work: Path, outside: Outside, wait_s: float = 0.0, watch: Watch = lambda _: None) -> None:
         self.work, self._outside, self._wait_s, self._watch = work, outside, wait_s, watch
         self._planned: tuple[Plan, pd.DataFrame, Turns] | None = None
+        self._planned_at = 0
 
     @property
     def state(self) -> State | None:
@@ -109,7 +110,7 @@ class Rollout:
 
     def boundary(self, state: State, now: int) -> int | None:
         """When the link is to change next by the schedule, µs UTC; None: nobody knows of a moment."""
-        return self._turns()[2].next(now) if state.stage == "canary" else None
+        return self._turns(state)[2].next(now) if state.stage == "canary" else None
 
     def _alone(self) -> AbstractContextManager[None]:
         return locked(self.work / LOCK, self._wait_s, f"{self.work}: another step works here")
@@ -144,7 +145,7 @@ class Rollout:
     def _turn(self, state: State, now: int) -> Who:
         if state.stage == "full":
             return state.challenger
-        if state.stage == "canary" and self._turns()[2].challengers(now):
+        if state.stage == "canary" and self._turns(state)[2].challengers(now):
             return state.challenger
         return state.champion
 
@@ -179,8 +180,10 @@ class Rollout:
             self._point(state, now)
         return state
 
-    def _turns(self) -> tuple[Plan, pd.DataFrame, Turns]:
-        if self._planned is None:
+    def _turns(self, state: State) -> tuple[Plan, pd.DataFrame, Turns]:
+        """The canary's plan, read once: another rollout may have begun here since."""
+        if self._planned is None or self._planned_at != state.since:
+            self._planned_at = state.since
             from evaluation.experiment.plan import read_plan
             from evaluation.experiment.spans import read_schedule
 
@@ -327,7 +330,7 @@ class Rollout:
 
     def _canary(self, state: State, now: int) -> State:
         spec = state.spec.canary
-        plan, schedule, turns = self._turns()
+        plan, schedule, turns = self._turns(state)
         due = now - state.judged_at >= spec.judge_minutes * 60 * SECOND or turns.ended(state.judged_at, now)
         if not due:
             return state
