@@ -78,13 +78,13 @@ class Aliases:
     cache: Path
     """Where bundles of a remote store lie on this machine."""
 
-    def champion(self) -> Version | None:
-        """Who is served, None: nobody. Raises TwoTowerError where the registry cannot be asked."""
-        return self._alias(CHAMPION)
-
-    def challenger(self) -> Version | None:
-        """Who would like to be. Raises as `champion`."""
-        return self._alias(CHALLENGER)
+    def both(self) -> tuple[Version | None, Version | None]:
+        """Who is served, and who would like to be; None: nobody. Raises TwoTowerError where the registry cannot be
+        asked."""
+        with self._asked():
+            known = self.registry.versions()
+        found = [next((one for one in known if name in one.aliases), None) for name in (CHAMPION, CHALLENGER)]
+        return found[0], found[1]
 
     def who(self, version: Version) -> Who:
         """A version with its bundle on this machine, verified. Raises BundleError."""
@@ -102,9 +102,12 @@ class Aliases:
             self.registry.promote(version.number, CHALLENGER)
 
     def promote(self, state: State) -> None:
-        """Make the challenger the champion in the champion's place. Raises ConfigError where another is by now."""
+        """Make the challenger the champion in the champion's place, if it is not by now. Raises ConfigError where
+        another is."""
         with self._asked():
-            self.registry.promote(state.challenger.version, CHAMPION, state.champion.version)
+            champion = self.registry.alias(CHAMPION)
+            if champion is None or champion.number != state.challenger.version:  # else it was cut off after it was done
+                self.registry.promote(state.challenger.version, CHAMPION, state.champion.version)
 
     def take_back(self, state: State, what: str, why: str) -> None:
         """Nothing is left of the challenger but what is said of it: the champion before it is champion again, where it
@@ -121,10 +124,6 @@ class Aliases:
         """Say something of a version."""
         with self._asked():
             self.registry.tag(number, TAG, said[:SAID])
-
-    def _alias(self, name: str) -> Version | None:
-        with self._asked():
-            return self.registry.alias(name)
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

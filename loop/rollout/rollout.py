@@ -127,10 +127,11 @@ class Rollout:
 
     def _both(self, which: int | str | None) -> tuple[Who, Who]:
         aliases = self._outside.aliases
-        champion = aliases.champion()
+        champion, challenger = aliases.both()
         if champion is None:
             raise ConfigError("nobody has the alias 'champion'; `twotower models promote` names the first one")
-        challenger = aliases.challenger() if which is None else aliases.named(which)
+        if which is not None:
+            challenger = aliases.named(which)
         if challenger is None:
             raise ConfigError("nobody has the alias 'challenger'; name the version, or `alias: challenger` in retrain")
         if challenger.number == champion.number:
@@ -164,7 +165,7 @@ class Rollout:
 
     def _follow(self, link: str) -> None:
         """With no rollout under way the link is the champion's, whoever that is by now."""
-        champion = self._outside.aliases.champion()
+        champion, _ = self._outside.aliases.both()
         if champion is not None and served(Path(link)) != champion.digest:
             point(link, self._outside.aliases.who(champion), False)
 
@@ -251,7 +252,7 @@ class Rollout:
     def _overtaken(self, state: State, now: int) -> State | None:
         """What the registry says has happened meanwhile; None: nothing, or it cannot be asked."""
         try:
-            champion, challenger = self._outside.aliases.champion(), self._outside.aliases.challenger()
+            champion, challenger = self._outside.aliases.both()
         except TwoTowerError:
             return None
         number = None if champion is None else champion.number

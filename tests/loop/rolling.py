@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ import pandas as pd
 from evaluation.experiment.plan import Plan
 from loop.gate.rules import Check
 from loop.registry.follow import served
-from loop.registry.registry import CHALLENGER, CHAMPION, Registry
+from loop.registry.registry import CHALLENGER, Registry
 from loop.rollout.outside import Aliases, Outside
 from loop.rollout.rollout import Rollout
 from loop.rollout.shadowed import Compared
@@ -42,6 +45,7 @@ SPEC = RolloutSpec(
 BAD = World(contacts=6000, effect=-0.15, wait_s=(40.0, 90.0), abandoned=(0.02, 0.1))
 """A feature of the challenger is broken: fewer are helped, more wait and give up."""
 SAME = World(contacts=6000)
+UNHEARD = Compared(200, 0, 0.7, 0.9, 0.001, 0.001)
 
 
 def registry_of(folder: Path) -> Registry:
@@ -61,7 +65,7 @@ class Faked:
     """Contacts of the plan's time, as a world makes them; `unheard`: what the shadow says."""
 
     world: World = SAME
-    unheard: Compared = Compared(200, 0, 0.7, 0.9, 0.001, 0.001)
+    unheard: Compared = UNHEARD
     decided: Callable[[Plan, pd.DataFrame], Any] | None = None
     """By whom contacts were decided; None: as the schedule says."""
     worth: Check | None = None
@@ -75,7 +79,8 @@ class Faked:
         made = self._made[plan.begins]
         assert made.schedule.equals(schedule)
         names = np.array([plan.control.policies[0], plan.treatment.policies[0]], object)
-        by = names[np.maximum(made.frame["arm"].to_numpy(), 0)] if self.decided is None else self.decided(plan, made.frame)
+        by = names[np.maximum(made.frame["arm"].to_numpy(), 0)]
+        by = by if self.decided is None else self.decided(plan, made.frame)
         frame = made.frame.assign(policy=np.where(made.frame["csa_id"].isna(), None, by))
         known = frame[frame["arrived_at"].astype("int64").to_numpy() < at].reset_index(drop=True)
         if not len(known):
@@ -89,6 +94,40 @@ class Faked:
         return self.worth
 
 
+class Remembered:
+    """What a registry asks of MLflow's client, in memory: MLflow's own takes tens of milliseconds a question."""
+
+    def __init__(self, like: Registry) -> None:
+        self._versions = [
+            SimpleNamespace(
+                version=str(one.number), tags=dict(one.tags), source=one.source, creation_timestamp=one.made_ms
+            )
+            for one in like.versions()
+        ]
+        self._aliases = {alias: str(one.number) for one in like.versions() for alias in one.aliases}
+
+    def search_model_versions(self, _: str, page_token: str | None = None) -> Any:
+        found = _Page(deepcopy(self._versions))
+        found.token = None
+        return found
+
+    def get_registered_model(self, _: str) -> Any:
+        return SimpleNamespace(aliases=dict(self._aliases))
+
+    def set_registered_model_alias(self, _: str, alias: str, version: str) -> None:
+        self._aliases[alias] = version
+
+    def delete_registered_model_alias(self, _: str, alias: str) -> None:
+        self._aliases.pop(alias)
+
+    def set_model_version_tag(self, _: str, version: str, key: str, value: str) -> None:
+        self._versions[int(version) - 1].tags[key] = value
+
+
+class _Page(list):  # type: ignore[type-arg]
+    token: str | None
+
+
 @dataclass
 class Rolled:
     """A rollout in a folder that holds `registry`, and a clock."""
@@ -97,10 +136,14 @@ class Rolled:
     contacts: Faked = field(default_factory=Faked)
     now: int = START
     scrape: Any = None
-    watch: Any = staticmethod(lambda _: None)
+    watch: Any = print
+    client: Remembered | None = None
+    """None: MLflow's own."""
 
     def __post_init__(self) -> None:
         self.registry = Registry(self.folder / "registry")
+        if self.client is not None:
+            self.registry._client = self.client  # type: ignore[assignment]
         self.link = self.folder / "served"
         outside = Outside(Aliases(self.registry, self.folder / "cache"), self.contacts, self.scrape)
         self.rollout = Rollout(self.folder / "rollout", outside, 0.0, self.watch)
@@ -112,7 +155,7 @@ class Rolled:
         self.now += int(hours * HOUR)
         return self.rollout.step(self.now)
 
-    def until(self, *stages: str, days: float = 20.0, hours: float = 4.0) -> State:
+    def until(self, *stages: str, days: float = 20.0, hours: float = 8.0) -> State:
         """Steps every so many hours until a stage comes."""
         end = self.now + int(days * DAY)
         while self.now < end:
@@ -130,8 +173,8 @@ class Rolled:
     @property
     def alias(self) -> tuple[int | None, int | None]:
         """Versions of champion and challenger."""
-        found = (self.registry.alias(CHAMPION), self.registry.alias(CHALLENGER))
-        return tuple(None if one is None else one.number for one in found)  # type: ignore[return-value]
+        champion, challenger = Aliases(self.registry, self.folder).both()
+        return None if champion is None else champion.number, None if challenger is None else challenger.number
 
 
 def copied(made: Path, folder: Path) -> Path:
@@ -140,61 +183,50 @@ def copied(made: Path, folder: Path) -> Path:
     return folder
 
 
-def killed_everywhere(made: str, place: str) -> int:
-    """In a process of its own: rollouts that are killed, each in a child, just after the nth thing that they did, and
-    gone on with by another child. Prints how each ended."""
-    told: dict[str, Any] = {}
-    for name, world in (("same", SAME), ("bad", BAD)):
-        folder = copied(Path(made), _new(Path(place) / name))
-        whole = _child(lambda folder=folder, world=world: _through(folder, world, None))
-        told[f"{name} whole"] = [whole, *_ended(folder)]
-        for nth in range(1, 100):
-            folder = copied(Path(made), _new(Path(place) / f"{name}-{nth}"))
-            died = _child(lambda folder=folder, world=world, nth=nth: _through(folder, world, nth))
-            if died == 0:
+QUICK = SPEC.model_copy(
+    update={
+        "canary": SPEC.canary.model_copy(
+            update={"contacts": 100, "blocks": 3, "primary": Least(metric="resolved", margin=0.2)}
+        )
+    }
+)
+IMPORTED = ("mlflow.tracking", "pandas", "scipy.stats", "evaluation.experiment.analyse", "tests.serve.fakes")
+
+
+def killed_everywhere(*folders: str) -> int:
+    """In a process of its own, which imports everything once: rollouts that are killed whenever they have done
+    something for the first time, and gone on with by another process. The first is of a challenger that is as good, the
+    second of one that is not. Prints after what each was killed."""
+    for module in IMPORTED:
+        importlib.import_module(module)
+    told = []
+    for folder, world in zip(folders, (SAME, replace(BAD, effect=-0.5)), strict=True):
+        died: list[str] = []
+        while True:
+            child = os.fork()
+            if child == 0:
+                os._exit(_through(Path(folder), replace(world, contacts=3000), died))
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status != -signal.SIGKILL:
+                died.append(f"status {status}")
                 break
-            again = _child(lambda folder=folder, world=world: _through(folder, world, None))
-            told[f"{name} {nth}"] = [died, again, *_ended(folder)]
+            died.append((Path(folder) / "died").read_text(encoding="utf-8"))
+        told.append(died)
     print(json.dumps(told))
     return 0
 
 
-def _new(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+def _through(folder: Path, world: World, known: list[str]) -> int:
+    """From wherever it is to its end, killed just after what nobody was killed after yet."""
 
-
-def _child(work: Callable[[], int]) -> int:
-    child = os.fork()
-    if child == 0:
-        os._exit(work())
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _through(folder: Path, world: World, nth: int | None) -> int:
-    """From wherever it is to its end, killed just after the nth thing that was done."""
-    done = 0
-
-    def watch(_: str) -> None:
-        nonlocal done
-        done += 1
-        if done == nth:
+    def watch(done: str) -> None:
+        if done not in known:
+            (folder / "died").write_text(done, encoding="utf-8")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    rolled = Rolled(folder, Faked(replace(world, contacts=2500)), watch=watch)
-    state = read_state(folder / "rollout")
-    if state is None:
-        state = rolled.start(QUICK)
+    rolled = Rolled(folder, Faked(world), watch=watch)
+    state = read_state(folder / "rollout") or rolled.start(QUICK)
     rolled.now = max(rolled.now, state.judged_at, state.since)
     while not state.ended:
-        state = rolled.step(12.0)
+        state = rolled.step(8.0)
     return 0
-
-
-QUICK = SPEC.model_copy(update={"canary": SPEC.canary.model_copy(update={"contacts": 200, "judge_minutes": 1440.0})})
-
-
-def _ended(folder: Path) -> list[Any]:
-    rolled = Rolled(folder)
-    state = read_state(folder / "rollout")
-    return [None if state is None else state.stage, rolled.served, list(rolled.alias)]
