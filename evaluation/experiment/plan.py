@@ -96,6 +96,9 @@ class Stopping(Strict):
     """`fixed`: once, at the end. `always_valid`: at any time from `first_look` on, by a confidence sequence."""
     first_look: Moment | None = None
     """None: the end, or for `always_valid` any time."""
+    tuned: Inner = 0.5
+    """Of `always_valid`: share of the plan's blocks at which bounds are tightest. Nights are small, and who can stop
+    early wants to; harm is to be seen earlier still."""
 
 
 class Prices(Strict):

@@ -53,14 +53,16 @@ class ShadowSpec(Strict):
 class CanarySpec(Strict):
     """Blocks of time in which everybody is answered by one of the two, by lot."""
 
-    block_hours: Positive = 4.0
-    wash_out_minutes: NotNegative = 15.0
+    block_hours: Positive = 1.0
+    wash_out_minutes: NotNegative = 10.0
     """After a change of bundle, in which contacts do not count."""
     days: Whole = 14
     """At most; what is not shown by then is not shown."""
     share: Inner = 0.5
     """Of the challenger's blocks."""
     most_in_a_row: Whole | None = None
+    tuned: Inner = 0.05
+    """Share of the blocks at which bounds are tightest: early, as harm is what they are there for."""
     seed: Annotated[int, Field(ge=0)] = 0
     primary: Least = Least(metric="resolved", margin=0.03)
     """The challenger goes on only when it is shown not to be worse by more than this."""

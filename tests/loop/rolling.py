@@ -36,7 +36,7 @@ START = parse_time("2026-03-01T21:30:00Z")
 SPEC = RolloutSpec(
     shadow=ShadowSpec(hours=2.0, contacts=100),
     canary=CanarySpec(
-        contacts=400, blocks=6, days=14, seed=5, judge_minutes=240.0,
+        block_hours=4.0, contacts=400, blocks=6, days=14, seed=5, judge_minutes=240.0,
         primary=Least(metric="resolved", margin=0.08),
         guardrails=(Least(metric="abandoned", margin=0.03), Least(metric="wait_s", margin=0.5, relative=True)),
     ),
