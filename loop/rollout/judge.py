@@ -57,7 +57,8 @@ def plan_of(spec: CanarySpec, champion: Who, challenger: Who, now: int) -> Plan:
         primary=Primary(metric=asked.metric, better=asked.better, smallest_effect=spec.primary.margin or 0.01,
                         alpha=2 * spec.level),
         guardrails=spec.guards(), history_days=spec.history_days, repeat_days=spec.repeat_days,
-        mature_days=spec.mature_days, not_followed=spec.not_followed, stopping=Stopping(rule="always_valid", tuned=spec.tuned),
+        mature_days=spec.mature_days, not_followed=spec.not_followed,
+        stopping=Stopping(rule="always_valid", tuned=spec.tuned),
     )  # fmt: skip
 
 
