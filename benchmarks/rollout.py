@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="of each challenger (200)")
     parser.add_argument("--a-day", type=int, default=1500, help="contacts (1500)")
     parser.add_argument("--harms", type=int, default=len(HARMS), help="only the first so many challengers")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/rollout.json"))
+    parser.add_argument("--output", type=Path, default=None, help="write the figures here as JSON")
     parser.add_argument("--canary", type=json.loads, default={}, help="fields of the canary instead, as JSON")
     args = parser.parse_args()
     spec, found = CanarySpec.model_validate(args.canary), []
@@ -199,9 +199,9 @@ def main() -> None:
         runs = [run(harm, seed, args.a_day, spec) for seed in track(range(args.runs), harm.name)]
         found.append(summary(harm, runs))
     print(shown(found))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     told = {"rollout": {"runs": args.runs, "a_day": args.a_day, "spec": spec.model_dump(mode="json"), "found": found}}
-    atomic_write(args.output, json.dumps(told, indent=1) + "\n")
+    if args.output is not None:
+        atomic_write(args.output, json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":
