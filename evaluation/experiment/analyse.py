@@ -107,6 +107,47 @@ def analyse(
     interim look, µs UTC, default the plan's end; data_end: until when things were written down, default the last
     arrival; first: checks that come before these. Raises DataError for a schedule or frame that is none.
     """
+    ready = prepare(plan, schedule, frame, blocks, at, data_end, notes, draws, first)
+    if ready.setting is None or ready.refused:
+        return Analysis(plan, ready.look, ready.checks, ready.notes, refused(ready.checks), None)
+    found = found_in(ready.setting, ready.outcomes)
+    said = verdict(plan, found.estimate, found.guards, found.value, ready.look)
+    notes = (*ready.notes, *_notes(found, ready.setting))
+    return Analysis(plan, ready.look, ready.checks, notes, said, found)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment whose checks have been made, and of which nothing is computed yet."""
+
+    look: int
+    """As in `Analysis`."""
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+    setting: Setting | None
+    """None: a check refused before contacts were looked at."""
+    outcomes: dict[str, Outcome]
+    """As `outcomes_of`."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether there must be no answer."""
+        return any(one.status == "refused" for one in self.checks)
+
+
+def prepare(
+    plan: Plan,
+    schedule: pd.DataFrame,
+    frame: pd.DataFrame,
+    blocks: pd.DataFrame | None = None,
+    at: int | None = None,
+    data_end: int | None = None,
+    notes: tuple[str, ...] = (),
+    draws: int = DRAWS,
+    first: tuple[Check, ...] = (),
+) -> Prepared:
+    """The checks of `analyse`, and what its numbers are made from; for who watches some of them alone, again and again.
+    Takes and raises as `analyse`."""
     absent = [name for name in FRAME if name not in frame]
     if absent:
         raise DataError(f"frame: column {absent[0]} is missing; expected {FRAME[absent[0]]}")
@@ -120,17 +161,11 @@ def analyse(
     if all(one.status != "refused" for one in checks):
         checks += of_blocks(plan, spans, arrived, look, data_end)
     if any(one.status == "refused" for one in checks):
-        return Analysis(plan, look, tuple(checks), notes, refused(checks), None)
+        return Prepared(look, tuple(checks), notes, None, {})
     known, spans, told = as_known(plan, spans, frame, look, data_end)
     setting = setting_of(plan, spans, known, blocks, draws)
     outcomes = outcomes_of(setting)
-    checks += of_data(setting, outcomes)
-    notes = (*notes, *told)
-    if any(one.status == "refused" for one in checks):
-        return Analysis(plan, look, tuple(checks), notes, refused(checks), None)
-    found = found_in(setting, outcomes)
-    said = verdict(plan, found.estimate, found.guards, found.value, look)
-    return Analysis(plan, look, tuple(checks), (*notes, *_notes(found, setting)), said, found)
+    return Prepared(look, (*checks, *of_data(setting, outcomes)), (*notes, *told), setting, outcomes)
 
 
 def as_known(
@@ -195,11 +230,12 @@ def found_in(setting: Setting, outcomes: dict[str, Outcome]) -> Found:
         carry_over=carry_over(setting, outcome),
         taken=taken(setting, outcome),
         value=value(setting),
-        blocks=_timeline(setting, outcome),
+        blocks=timeline(setting, outcome),
     )
 
 
-def _timeline(setting: Setting, outcome: Outcome) -> tuple[Block, ...]:
+def timeline(setting: Setting, outcome: Outcome) -> tuple[Block, ...]:
+    """Every block, with the mean of a metric."""
     cells = setting.cells
     washed = cells.total(np.flatnonzero((cells.of >= 0) & cells.washed))
     counted = cells.total(np.flatnonzero(cells.counted))

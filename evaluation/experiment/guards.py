@@ -46,6 +46,9 @@ class Guard:
     """Of the hypothesis that harm is as large as the margin, at this look alone."""
     broken_at: int | None = None
     """When the confidence sequence first showed harm beyond the margin, µs UTC."""
+    seen: Path | None = None
+    """Of plans that are always valid: the sequence of m₁ − m₀, of a relative margin less (plus) that margin's share of
+    m₀."""
 
     @property
     def said(self) -> str:
@@ -66,7 +69,7 @@ def guard(setting: Setting, asked: Guardrail, outcome: Outcome | None) -> Guard:
     # Harm beyond the margin: sign (m₁ − m₀) − margin, of a relative one sign (m₁ − m₀) − margin · m₀.
     told = means.of(-sign - more, sign)
     low, high = told.interval(2 * asked.alpha)
-    p, broken_at = told.below(fixed), None
+    p, broken_at, seen = told.below(fixed), None, None
     if setting.plan.stopping.rule == "always_valid":
         seen = path(setting, outcome, 2 * asked.alpha, sign * more)
         low, high = _last(seen, sign)
@@ -75,9 +78,9 @@ def guard(setting: Setting, asked: Guardrail, outcome: Outcome | None) -> Guard:
     # Back from "beyond the margin" to the change itself.
     shift, unit = (asked.margin, abs(scale)) if asked.relative else (0.0, 1.0)
     if not unit:
-        return Guard(asked, "open", control, treatment)
+        return Guard(asked, "open", control, treatment, seen=seen)
     harm, low, high = (each / unit + shift for each in (told.value, low, high))
-    return Guard(asked, state, control, treatment, harm, low, high, p, broken_at)
+    return Guard(asked, state, control, treatment, harm, low, high, p, broken_at, seen)
 
 
 def _last(seen: Path, sign: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ the one that nearly all of its queue's contacts go to. What belongs to no unit i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from evaluation.calibration import TENURE_DAYS, TENURES
+from evaluation.experiment.deciders import by_bundle, deciders
 from evaluation.experiment.frame import FRAME, FROM_TABLES, OUT
 from evaluation.experiment.handed import Handed, came_back, handed
 from evaluation.experiment.history import expected, groups_of, rates
@@ -97,6 +98,8 @@ def read(
         )
     log = Log.load(folder, until=at)
     found = measured(plan, schedule, log, at)
+    if by_bundle(plan):
+        found = replace(found, frame=found.frame.assign(policy=deciders(folder, found.frame, at)))
     asked = {plan.primary.metric, *(one.metric for one in plan.guardrails), *plan.secondary}
     if not asked & set(OF_CELLS):
         return found, None

@@ -27,9 +27,6 @@ from twotower.clock import DAY
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
 
-TUNED = 0.5
-"""Share of the planned cells at which the boundary is tightest: nights are small, and who can stop early wants to."""
-
 
 @dataclass(frozen=True)
 class Path:
@@ -155,7 +152,7 @@ def _clock(setting: Setting, alpha: float, se: Doubles, squares: Doubles) -> tup
             return np.where(se > 0, 1 / se**2, 0.0), best_rho(wanted, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
         clock = np.where(squares > 0, 4 / squares, 0.0)
-    return np.nan_to_num(clock), best_rho(TUNED * planned_cells(setting), alpha)
+    return np.nan_to_num(clock), best_rho(setting.plan.stopping.tuned * planned_cells(setting), alpha)
 
 
 def planned_cells(setting: Setting) -> int:

@@ -54,7 +54,8 @@ class Arm(Strict):
 
     name: Text
     policies: Annotated[tuple[Text, ...], Field(min_length=1)]
-    """What `interactions.policy` says of its hand-overs, whole or what it begins with."""
+    """What `interactions.policy` says of its hand-overs, whole or what it begins with; `bundle:` and a digest, or its
+    beginning: the bundle that decided, as decisions.parquet says (`deciders.py`)."""
 
 
 class Primary(Strict):
@@ -95,6 +96,9 @@ class Stopping(Strict):
     """`fixed`: once, at the end. `always_valid`: at any time from `first_look` on, by a confidence sequence."""
     first_look: Moment | None = None
     """None: the end, or for `always_valid` any time."""
+    tuned: Inner = 0.5
+    """Of `always_valid`: share of the plan's blocks at which bounds are tightest. Nights are small, and who can stop
+    early wants to; harm is to be seen earlier still."""
 
 
 class Prices(Strict):

@@ -24,7 +24,7 @@ from twotower.clock import HOUR
 Doubles = npt.NDArray[np.float64]
 
 TUNED = 0.5
-"""As `monitor.TUNED`: share of the planned cells at which a sequence is tightest."""
+"""As `Stopping.tuned` where nobody says otherwise: share of the planned cells at which a sequence is tightest."""
 
 
 @dataclass(frozen=True)

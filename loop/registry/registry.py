@@ -157,10 +157,11 @@ class Registry:
             self.client.set_registered_model_alias(self.model, CHAMPION, str(back.number))
             return self.version(back.number), self.version(now.number)
 
-    def drop(self, alias: str) -> None:
-        """Nobody has the alias any more."""
+    def drop(self, alias: str, of: int | None = None) -> None:
+        """Nobody has the alias any more. of: only if it is this version's."""
         with self.lock():
-            if self.alias(alias) is not None:
+            now = self.alias(alias)
+            if now is not None and of in (None, now.number):
                 self.client.delete_registered_model_alias(self.model, alias)
 
     def tag(self, number: int, key: str, value: str) -> None:

@@ -6,6 +6,7 @@ is completed by the feedback. Columns that only one side has are null in the oth
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from twotower.clock import NULL_TIME
 from twotower.errors import DataError
 from twotower.tables.schema import TABLES
 
@@ -45,6 +47,19 @@ def merge(folders: Sequence[Path], output: Path, until: int) -> dict[str, int]:
         pq.write_table(kept, output / f"{name}.parquet")
         found[name] = len(kept)
     return found
+
+
+def feedback_tables(url: str, folder: Path, until: int, since: int = NULL_TIME, csas: Path | None = None) -> Path:
+    """What a store knows of a window [since, until), µs UTC, as tables in the new folder. csas: a csas.parquet that
+    counts where the store has no row. Raises StoreError where nothing became known then."""
+    from serve.store.export import export
+    from serve.store.store import existing
+
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that died
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with existing(url) as engine:
+        export(engine, folder, since, until, csas if csas is not None and csas.is_file() else None)
+    return folder
 
 
 def _concatenated(files: Sequence[Path]) -> pa.Table:

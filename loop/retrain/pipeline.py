@@ -20,7 +20,7 @@ from typing import Any
 
 from loop.gate.rules import Check, decided
 from loop.registry.registry import CHAMPION, Registry, Version
-from loop.retrain.merge import merge
+from loop.retrain.merge import feedback_tables, merge
 from loop.retrain.runs import Kept, Origin, Runs, way_of
 from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Given, Step, digest_of
@@ -186,23 +186,13 @@ def _ingest(sources: Sources, given: Given) -> dict[str, Any]:
     folders = [sources.data]
     if sources.feedback is not None:
         if "://" in sources.feedback:
-            folders.append(_exported(sources, given.scratch / "feedback"))
+            csas = sources.data / "csas.parquet"
+            made = feedback_tables(sources.feedback, given.scratch / "feedback", sources.until, csas=csas)
+            folders.append(made)
         else:
             folders.append(Path(sources.feedback))
     rows = merge(folders, given.folder, sources.until)
     return {"rows": rows, "until": format_time(sources.until)}
-
-
-def _exported(sources: Sources, folder: Path) -> Path:
-    from serve.store.export import export
-    from serve.store.store import existing
-
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that died
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    csas = sources.data / "csas.parquet"
-    with existing(str(sources.feedback)) as engine:
-        export(engine, folder, until=sources.until, csas=csas if csas.is_file() else None)
-    return folder
 
 
 def _check(given: Given) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from serve.guarded import REASONS, Decision
 
 STAGES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -70,6 +71,19 @@ class Metrics:
         )  # fmt: skip
         self.store_away = Gauge(
             "twotower_store_away", "Workers whose database is away", registry=at, multiprocess_mode="livesum"
+        )
+        self.shadowed = Counter(
+            "twotower_shadow", "Contacts that the shadow was asked of, by what became of them", ["outcome"], registry=at
+        )
+        self.shadow_overlap = Histogram(
+            "twotower_shadow_overlap", "Share of candidates that shadow and served have both", buckets=SHARES,
+            registry=at,
+        )  # fmt: skip
+        self.shadow_seconds = Histogram(
+            "twotower_shadow_seconds", "Time of a match of both", ["bundle"], buckets=STAGES, registry=at
+        )
+        self.shadow_loaded = Gauge(
+            "twotower_shadow_loaded", "Workers that have a shadow", registry=at, multiprocess_mode="livesum"
         )
         self._stages = {name: self.stage.labels(name) for name in ("read", "rank", "whole")}
         self._reasons = {reason: self.fallbacks.labels(reason) for reason in REASONS}

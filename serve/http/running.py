@@ -15,8 +15,9 @@ from serve.http.build import load_serving
 from serve.http.follow import FOLLOW_S, Follower
 from serve.http.run import TICK_S, every
 from serve.http.service import Service, Serving
+from serve.http.shadow import shadow_of
 from serve.http.tokens import Tokens, read_tokens
-from serve.roster.journal import JournalGap
+from serve.roster.keeper import lost
 from serve.searches_apart import Stopped, stop
 from serve.store.errors import StoreError
 from serve.watch import FileWatch, roster_changes
@@ -64,6 +65,9 @@ class Running:
             jobs.append(every(FOLLOW_S, self.follower.follow))
         if service.serving.matcher.customers is not None and self._first:
             jobs.append(every(SAVE_S, self._save))
+        service.shadow = shadow_of(service, self._journal)
+        if service.shadow is not None:
+            service.shadow.start()
         tasks = [asyncio.create_task(job) for job in jobs]
         tasks.append(asyncio.create_task(asyncio.to_thread(self._begin)))
         try:
@@ -97,7 +101,7 @@ class Running:
         """See whether there is something new, and take it in if it is good."""
         if self.tokens is not None and self.tokens.changed():
             self._try("tokens", self._take_tokens)
-        if self.bundle.changed() or self._lost():
+        if self.bundle.changed() or lost(self._service.serving.keeper):
             self._try("bundle", self._swap)
         if self.roster is not None and self.roster.changed():
             self._try("roster", self._take_roster)
@@ -152,14 +156,6 @@ class Running:
         gc.freeze()  # as `run.settled`, without a collection, which would hold up readers
         self._tell_roster(made)
         before.keeper.close()
-
-    def _lost(self) -> bool:
-        """Whether the journal was compacted past what this process has read."""
-        try:
-            self._service.serving.keeper.follow()
-        except TwoTowerError as error:
-            return isinstance(error.__cause__, JournalGap)
-        return False
 
     def _take_roster(self) -> None:
         if self.roster is None:

@@ -26,6 +26,7 @@ from serve.http.errors import Refused
 from serve.http.limits import Rate
 from serve.http.metrics import Metrics
 from serve.http.settings import Settings
+from serve.http.shadow import Shadow
 from serve.http.tokens import EVERYONE, Token, Tokens
 from serve.http.told import RosterTeller
 from serve.matcher import Eligible, Matcher
@@ -84,10 +85,14 @@ class Service:
         self.following = threading.Lock()
         """Held from reading what the store tells of contacts until that is taken in."""
         self.eraser = Eraser(self)
+        self.shadow: Shadow | None = None
+        """Another bundle that answers unheard; `running.py` sets it."""
         self.metrics.serves(serving.matcher.bundle_id)
 
     def close(self) -> None:
         """Write what waits and let go of everything."""
+        if self.shadow is not None:
+            self.shadow.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=True)
         self.serving.keeper.close()
@@ -139,7 +144,10 @@ class Service:
                 decision = self._stale(serving, contact, k, queue, UNKNOWN)
         self.metrics.matched(decision)
         self._remember(contact.get("contact_id"), decision.seen)
-        return self._logged(serving, contact, decision, eligible, None, decision_id), decision
+        decision_id = self._logged(serving, contact, decision, eligible, None, decision_id)
+        if self.shadow is not None:
+            self.shadow.offer(decision_id, contact, k, eligible, options, decision)
+        return decision_id, decision
 
     async def assign(
         self,
@@ -223,6 +231,8 @@ class Service:
                 for contact_id in gone:
                     self._seen.pop(contact_id, None)
             self.serving.learner.forget(lambda contact_id: unwanted(contact_id, None))
+            if self.shadow is not None:
+                self.shadow.forget(lambda contact_id: unwanted(contact_id, None))
 
     async def blocking(self, work: Callable[[], Result]) -> Result:
         """Run what waits for a disk or computes for long."""

@@ -48,6 +48,7 @@ class Settings:
     digest: str | None = None
     signature: str | None = None
     public_key: str | None = None
+    shadow: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1

@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--customers", metavar="FILE", help="store of returning customers")
     parser.add_argument("--secret", metavar="FILE", help="the store's secret; default: TWOTOWER_CUSTOMERS_SECRET")
     add_options(parser, "--digest")
+    parser.add_argument("--shadow", metavar="BUNDLE", help="another bundle, or a link to one, that answers unheard")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--threads", type=int, metavar="N", help="that match, a process (default: one a core)")
     parser.add_argument("--budget-ms", type=float, default=50.0, help="of the model, a match (default 50)")
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> Report:
         args.bundle, store=args.store if args.store is not None else os.environ.get(STORE), keep_text=not args.no_text,
         tokens=args.tokens, insecure=args.insecure_loopback, customers=args.customers, secret=args.secret,
         journal=args.journal, roster=args.roster, digest=args.expect_digest, signature=args.signature,
-        public_key=args.public_key, host=args.host, port=args.port, workers=args.workers,
+        public_key=args.public_key, shadow=args.shadow, host=args.host, port=args.port, workers=args.workers,
         budget_s=args.budget_ms / 1e3, drain_s=args.drain, limits=limits, **threads,
     )  # fmt: skip
     serve(settings)

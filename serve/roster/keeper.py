@@ -20,7 +20,7 @@ from serve.matcher import Matcher
 from serve.roster.changes import Join, RosterChange, Unblock
 from serve.roster.compact import compact, compacted
 from serve.roster.forget import unblocking
-from serve.roster.journal import Journal, JournalError, Record
+from serve.roster.journal import Journal, JournalError, JournalGap, Record
 from twotower.clock import now
 
 _log = logging.getLogger("serve")
@@ -194,3 +194,12 @@ class Keeper:
         except JournalError as error:  # the change is made and stays
             _log.warning("%s", error)
             self._small = journal.size
+
+
+def lost(keeper: Keeper) -> bool:
+    """Whether the journal was compacted past what this process has read, so that the roster must be read anew."""
+    try:
+        keeper.follow()
+    except JournalError as error:
+        return isinstance(error.__cause__, JournalGap)
+    return False

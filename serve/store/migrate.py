@@ -12,7 +12,7 @@ from serve.store.engine import READING, plainly
 from serve.store.errors import StoreError
 from serve.store.tables import VERSION_TABLE
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration."""
 SCRIPTS = "serve.store:migrations"
 _LOCK = 0x74776F746F776572  # any number that is nobody else's

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+from serve.store.committer import Committer
 from serve.store.engine import READING, open_engine, plainly, read_url, shown_url
 from serve.store.erase import erase_contacts, prune
 from serve.store.erasures import Erasures
@@ -27,6 +28,7 @@ from serve.store.records import Feedback, named
 from serve.store.redacting import RedactingProcess
 from serve.store.roster import store_left, store_roster
 from serve.store.rows import insert_new
+from serve.store.shadows import Shadowed, write_shadows
 from serve.store.tables import contacts
 from twotower.clock import now
 from twotower.redaction.config import RedactionConfig
@@ -46,6 +48,8 @@ class Store:
         self._text, self._redacting = text, redacting
         self.erasures = Erasures(engine)
         self.log = DecisionLog(engine, self.erasures, text, redacting, bound)
+        self._bound = bound
+        self._shadows: Committer[Shadowed] | None = None
 
     @classmethod
     def open(
@@ -78,6 +82,8 @@ class Store:
     def close(self, timeout_s: float = 5.0) -> None:
         """Write the decisions that wait and let go of the database."""
         self.log.close(timeout_s)
+        if self._shadows is not None:
+            self._shadows.close(timeout_s)
         self._redacting.close()
         self.engine.dispose()
 
@@ -110,6 +116,17 @@ class Store:
             if new < len(full):
                 set_texts(connection, list(compress(texts, kept)))
         return new
+
+    def shadowed(self, one: Shadowed) -> bool:
+        """Store what another bundle would have answered, soon; False, and lost, where too many wait. For one thread."""
+        if self._shadows is None:
+            write = lambda batch: write_shadows(self.engine, self.erasures, batch)  # noqa: E731
+            self._shadows = Committer(write, self._bound, "shadows")
+        return self._shadows.put(one)
+
+    def flush_shadows(self, timeout_s: float = 30.0) -> bool:
+        """Wait until all that was told so far is in the database; False where it is not in time."""
+        return self._shadows is None or self._shadows.flush(timeout_s)
 
     def roster(self, rows: Iterable[Mapping[str, Any]], at: Any = None) -> int:
         """Store rows of csas.parquet that count from a moment on (None: from the beginning); how many said anything

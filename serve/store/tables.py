@@ -103,8 +103,28 @@ facts = Table(
     Index("twotower_facts_stored", "stored_at"),
 )
 
+# What another bundle would have answered beside a decision (`shadows.py`); `answered` is null where it did not, and
+# `error` says why. `served_s`, `shadow_s`: seconds that either took.
+shadows = Table(
+    f"{PREFIX}shadows",
+    metadata,
+    Column("decision_id", ID, primary_key=True),
+    Column("shadow", ID, primary_key=True),
+    Column("contact_id", ID, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Column("served", ID, nullable=False),
+    Column("same_first", Boolean),
+    Column("overlap", Float),
+    Column("answered", Text),
+    Column("error", Text),
+    Column("served_s", Float),
+    Column("shadow_s", Float),
+    Index("twotower_shadows_contact", "contact_id"),
+    Index("twotower_shadows_shadow", "shadow", "decided_at"),
+)
+
 # Contacts last, as they say whose the others are.
-OF_CONTACTS: tuple[Table, ...] = (decisions, facts, handovers, abandoned, contacts)
+OF_CONTACTS: tuple[Table, ...] = (shadows, decisions, facts, handovers, abandoned, contacts)
 
 # Who was erased, see `erasures.py`: the latest number of each key; and one row with the database's salt and the number
 # of the latest erasure.

@@ -16,7 +16,7 @@ from twotower.errors import ConfigError
 PLACE = Path(__file__).parents[2] / "configs"
 OTHERS = {  # of other verbs
     "redaction", "utility", "simulate", "experiment", "ope", "replay", "staffing", "frontier", "anonymousbank",
-    "retrain",
+    "retrain", "rollout",
 }  # fmt: skip
 CONFIGS = [path for path in sorted(PLACE.glob("*.yaml")) if path.stem not in OTHERS]
 

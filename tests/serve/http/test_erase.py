@@ -112,7 +112,7 @@ def test_an_erased_customer_is_in_no_store_of_the_service(
 ) -> None:
     assert in_memory(service, memory) == BOTH
     found = told.post("/v1/erase", {"customer_id": ANNA}).json()
-    assert found["rows"] == {"contacts": 2, "decisions": 2, "facts": 1, "handovers": 1, "abandoned": 0}
+    assert found["rows"] == {"contacts": 2, "decisions": 2, "facts": 1, "handovers": 1, "abandoned": 0, "shadows": 0}
     assert (found["customers"], found["pairs"]) == (True, 1)
     assert in_memory(service, memory) == BERT
     service.eraser.save()

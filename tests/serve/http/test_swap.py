@@ -17,7 +17,9 @@ from serve.http.running import Running
 from serve.http.service import Service, Serving
 from serve.http.settings import Limits, Settings
 from serve.matcher import Matcher
+from serve.store.tables import decisions
 from tests.serve.http.conftest import CONTACT, Asking, order
+from tests.serve.store import told
 
 
 @pytest.fixture
@@ -222,6 +224,30 @@ class TestSwap:
         answer = ask.post("/v1/match", {"contact": CONTACT, "k": 50})
         assert answer.json()["model"] != before
         assert "csa-01" not in order(answer)
+
+    def test_a_request_under_way_is_answered_by_the_bundle_that_it_began_with(
+        self, ask: Asking, service: Service, running: Running, linked: Any, whole_bundle: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """Swapped between reading the contact and ranking for it; what is logged names that bundle, too."""
+        before, whole = service.serving.matcher, Matcher.read
+        wanted = [one.csa_id for one in before.match(CONTACT, 5)]
+
+        def swapped(self: Matcher, *args: Any, **options: Any) -> Any:
+            if self is before:
+                linked(whole_bundle)
+                running.look()
+                assert service.serving.matcher is not before
+            return whole(self, *args, **options)
+
+        monkeypatch.setattr(Matcher, "read", swapped)
+        answer = ask.post("/v1/match", {"contact": CONTACT, "k": 5})
+        assert answer.json()["model"] == before.bundle_id
+        assert order(answer) == wanted
+        assert service.store is not None
+        service.store.log.flush()
+        assert [row["model"] for row in told.rows(service.store, decisions)] == [before.bundle_id]
+        assert ask.post("/v1/match", {"contact": CONTACT}).json()["model"] != before.bundle_id
 
     def test_searches_are_built_anew_when_much_has_come_beside_them(
         self, ask: Asking, service: Service, running: Running, monkeypatch: pytest.MonkeyPatch

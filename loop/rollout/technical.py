@@ -1,0 +1,43 @@
+"""Guardrails that need no statistics: is the challenger served when it is to be, and does it answer?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loop.rollout.scraped import Scraped
+from loop.rollout.spec import TechnicalSpec
+from loop.rollout.state import Counted
+from twotower.clock import SECOND
+
+
+def counted(before: Counted, found: Scraped, wanted: str, challenger: str, now: int) -> Counted:
+    """What is known after a look at the service's figures (µs UTC). wanted: the digest that the link names.
+
+    What happened between two looks counts for the challenger where it was to be served, and was, at both; a service
+    that has begun anew counts from its beginning.
+    """
+    since = before.since if before.bundle == wanted else now
+    alone = found.bundles == {wanted}
+    seen = replace(before, at=now if alone else 0, bundle=wanted, since=since, matches=found.matches,
+                   fallbacks=found.fallbacks)  # fmt: skip
+    if not (alone and before.at and before.bundle == wanted == challenger):
+        return seen
+    matches, fallbacks = found.matches - before.matches, found.fallbacks - before.fallbacks
+    if matches < 0 or fallbacks < 0:
+        matches, fallbacks = found.matches, found.fallbacks
+    return replace(
+        seen,
+        challenger_matches=before.challenger_matches + matches,
+        challenger_fallbacks=before.challenger_fallbacks + fallbacks,
+    )
+
+
+def harm(seen: Counted, found: Scraped, challenger: str, spec: TechnicalSpec, now: int) -> str | None:
+    """What speaks against the challenger, None: nothing."""
+    if seen.bundle == challenger and challenger not in found.bundles and now - seen.since > spec.pick_up_s * SECOND:
+        there = ", ".join(sorted(one[:12] for one in found.bundles))
+        return f"it is not served {spec.pick_up_s:g} s after it was to be: the service serves {there}"
+    share = seen.challenger_fallbacks / max(seen.challenger_matches, 1)
+    if seen.challenger_matches >= spec.matches and share > spec.most_fallbacks:
+        return f"{share:.1%} of {seen.challenger_matches:,.0f} matches fell back on the queue's order"
+    return None
