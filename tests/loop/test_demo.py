@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -30,14 +32,18 @@ from loop.demo import (
 )
 from loop.demo_text import json_report, text_report
 from loop.examples import in_words
+from loop.gate.rules import GateSpec
 from loop.registry.registry import CHAMPION, Registry
+from loop.retrain.pipeline import Sources
+from loop.retrain.run import retrain
+from loop.retrain.spec import RetrainSpec, Training
 from loop.stages import Stages
 from loop.turn import REGISTRY, WORK
 from loop.verb import VERB, one_thread
 from serve.matcher import Matcher, Ranked
 from serve.rolling import RollingMatcher
 from twotower.cli import main, plain
-from twotower.clock import parse_time
+from twotower.clock import DAY, parse_time
 from twotower.errors import ConfigError, OutputError
 from twotower.scoring.join import Scored
 from twotower.scoring.kernels import Kernel
@@ -176,6 +182,48 @@ def test_the_wheel_turns_once_from_the_champions_run(demo: Demo) -> None:
     assert all(line in text for line in found.lines)
     assert (demo.folder / WORK / "report.html").is_file()
     assert json_report(demo)["turn"]["outcome"] == found.outcome
+
+
+def spoilt(demo: Demo, what: str, folder: Path) -> Path:
+    """Feedback in which one day's job tells all earlier hand-overs again the wrong way round, or all earlier contacts
+    with each other's texts."""
+    name, at = ("interactions", "assigned_at") if what == "labels" else ("contacts", "arrived_at")
+    table = pq.read_table(demo.folder / CENTRE / f"{name}.parquet")
+    before = parse_time(demo.until, "until")
+    early = table.filter(pc.less(table[at], pa.scalar(before, pa.int64()).cast(table[at].type)))
+    if what == "labels":
+        early = early.set_column(early.column_names.index("resolved"), "resolved", pc.invert(early["resolved"]))
+    else:
+        order = pa.array(np.random.default_rng(0).permutation(len(early)))
+        for column in ("intent", "intent_text", "transcript"):
+            early = early.set_column(early.column_names.index(column), column, early[column].take(order))
+    folder.mkdir()
+    pq.write_table(early, folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("what", ["labels", "texts"])
+def test_a_poisoned_day_is_stopped_by_the_gate_and_the_champion_stays(demo: Demo, what: str, tmp_path: Path) -> None:
+    """Trained on it, a challenger is not as good on days that are sound; one that was not poisoned is."""
+    for name in (REGISTRY, WORK):
+        shutil.copytree(demo.folder / name, tmp_path / name)
+    registry = Registry(tmp_path / REGISTRY)
+    champion = registry.alias(CHAMPION)
+    assert champion is not None
+    days = 18  # what came after the poison
+    last = int(Log.load(demo.folder / CENTRE).contacts.arrived_at[-1]) // DAY * DAY
+    spec = RetrainSpec(window_days=days, in_a_row=0, train=Training(options=QUICK), gate=GateSpec(waits=None))
+    feedback = str(spoilt(demo, what, tmp_path / "feedback"))
+    found = retrain(Sources(demo.folder / CENTRE, feedback, registry, last), spec, tmp_path / WORK)
+    assert found.outcome == "kept out"
+    checks = {row["rule"]: row for row in found.steps["gate"].said["checks"]}
+    assert not checks["outcomes"]["passed"]
+    sound = {row["rule"]: row for row in demo.turned.steps["gate"].said["checks"]}["outcomes"]["worse"]
+    assert checks["outcomes"]["worse"] > sound + (0.03 if what == "labels" else 0.0)
+    assert Registry(tmp_path / REGISTRY).alias(CHAMPION) == champion
+    # Nobody goes on from what it learnt.
+    assert not (tmp_path / WORK / "runs" / found.steps["export"].said["bundle"]).exists()
+    assert found.lines[-1].startswith("the challenger is kept out by ")
 
 
 def test_the_command_that_it_names_says_the_same(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
