@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twotower.errors import MissingExtraError
+from twotower.engines import got, ray_of
 from twotower.features.engine.core import TWIN, compiled
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
@@ -53,8 +53,8 @@ class Shard:
 class RayWalk:
     """A walk by `shards` Ray actors, from a history that is not changed itself.
 
-    compiler: `numba.njit`, or None for the numpy loops. Ray is started by the caller (`ray.init`), or locally by
-    default. Raises MissingExtraError where Ray is not installed.
+    compiler: `numba.njit`, or None for the numpy loops. address: as of `engines.Engine`. Raises MissingExtraError
+    where Ray is not installed; whoever reads raises ClusterError, one line, where an actor died: its sums are gone.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class RayWalk:
         work: Work | None,
         shards: int,
         compiler: Compiler | None = None,
+        address: str | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = ray_of(address)
         self._csas, self._settings = history.csas, history.settings
         self._mine = positions(history.csas, shards)
         actor = self._ray.remote(Shard)
@@ -86,13 +87,13 @@ class RayWalk:
         for moment in moments:
             coming.append([actor.step.remote(int(moment), families) for actor in self._actors])
             if len(coming) == 2:
-                yield together(self._ray.get(coming.pop(0)), self._mine)
+                yield together(got(self._ray, coming.pop(0)), self._mine)
         for parts in coming:
-            yield together(self._ray.get(parts), self._mine)
+            yield together(got(self._ray, parts), self._mine)
 
     def history(self) -> CsaHistory:
         """The whole history as the walk left it, to be saved or gone on with."""
-        states = self._ray.get([actor.state.remote() for actor in self._actors])
+        states = got(self._ray, [actor.state.remote() for actor in self._actors])
         parts = [CsaHistory.restored(self._settings, state) for state in states]
         return gathered(parts, self._mine, self._csas)
 
@@ -101,13 +102,3 @@ class RayWalk:
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
-
-
-def _ray() -> Any:
-    try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise MissingExtraError(
-            "Ray is not installed: pip install 'twotower-matcher[cluster]', or walk in one process"
-        ) from None
-    return ray

@@ -1,15 +1,12 @@
-"""The walk on Ray equals the local one to the bit; without Ray one line says what to install."""
+"""The walk on Ray equals the local one to the bit."""
 
 from __future__ import annotations
-
-import builtins
 
 import numpy as np
 import pytest
 
 from tests.twotower.features.engine.histories import BEGIN, CSAS, END, FAMILIES, SETTINGS, draw_table
 from twotower.clock import DAY
-from twotower.errors import MissingExtraError
 from twotower.features.engine.cluster import RayWalk
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.roll import walk
@@ -18,15 +15,7 @@ NAMES = [name for name, _ in FAMILIES]
 MOMENTS = np.arange(BEGIN + 7 * DAY, END + 2 * DAY, 7 * DAY)
 
 
-@pytest.fixture(scope="module")
-def ray():
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'twotower-matcher[cluster]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield ray
-    ray.shutdown()
-
-
-def test_shards_on_ray_are_the_local_walk_to_the_bit(ray):
+def test_shards_on_ray_are_the_local_walk_to_the_bit(cluster):
     table = draw_table(np.random.default_rng(0), 400)
     handovers, work = table.handovers(), table.work()
     begun, local = CsaHistory(SETTINGS, CSAS), CsaHistory(SETTINGS, CSAS)
@@ -47,7 +36,7 @@ def test_shards_on_ray_are_the_local_walk_to_the_bit(ray):
     remote.close()
 
 
-def test_compiled_shards_are_the_local_walk_to_the_bit(ray):
+def test_compiled_shards_are_the_local_walk_to_the_bit(cluster):
     numba = pytest.importorskip("numba", reason="numba is not installed: pip install 'twotower-matcher[train]'")
     table = draw_table(np.random.default_rng(1), 400)
     handovers, local = table.handovers(), CsaHistory(SETTINGS, CSAS)
@@ -57,16 +46,3 @@ def test_compiled_shards_are_the_local_walk_to_the_bit(ray):
     assert reading.sums.tobytes() == local.read().sums.tobytes()
     assert reading.embeddings.tobytes() == local.read().embeddings.tobytes()
     remote.close()
-
-
-def test_without_ray_one_line_says_what_to_install(monkeypatch):
-    def absent(name, *args, **kwargs):
-        if name == "ray":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", absent)
-    handovers = draw_table(np.random.default_rng(0), 9).handovers()
-    with pytest.raises(MissingExtraError, match=r"twotower-matcher\[cluster\]"):
-        RayWalk(CsaHistory(SETTINGS, CSAS), handovers, None, 2)
