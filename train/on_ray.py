@@ -75,7 +75,8 @@ class Watch(lightning.Callback):
 
     def __init__(self, board: Any, ray: Any) -> None:
         self._board, self._ray = board, ray
-        self._done, self._total, self._save = 0, 0, None
+        self._done, self._total = 0, 0
+        self._save: SaveOften | None = None
         self._over = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
@@ -82,7 +81,9 @@ class Engine:
         # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
         # The work goes to each process once: what it holds may be large.
         with ProcessPoolExecutor(self.places, get_context("spawn"), _keep, (work,)) as pool:
-            yield from _in_order(partial(pool.submit, _kept), items, AHEAD * self.places, lambda future: future.result())
+            yield from _in_order(
+                partial(pool.submit, _kept), items, AHEAD * self.places, lambda future: future.result()
+            )
 
     def _on_ray(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         ray = ray_of(self.address)
@@ -136,7 +137,7 @@ def ray_of(address: str | None = None) -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
+        import ray
     except ImportError:
         raise MissingExtraError(
             "Ray is not installed: pip install 'twotower-matcher[cluster]', or use --engine local"

@@ -20,9 +20,9 @@ from evaluation.simulate.demand import at
 from evaluation.simulate.figures import waits
 from evaluation.simulate.on_shift import shifts
 from evaluation.simulate.policies import Rule, fifo
+from evaluation.simulate.replicate import LOCAL
 from evaluation.simulate.run import simulate
 from evaluation.simulate.state import ABANDONED
-from evaluation.simulate.replicate import LOCAL
 from twotower.engines import Engine
 from twotower.progress import track
 

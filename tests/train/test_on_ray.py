@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,21 @@ SMALL = ("--trainer.max_epochs=1", "--data.batch_size=50", "--data.memory_batch=
 def test_workers_of_ray_learn_what_processes_of_this_machine_learn(cluster: str, tiny: Path, tmp_path: Path) -> None:
     """Both are DDP over gloo with noise of their own, so batches, noise and the order of sums agree."""
     import time
-    t=time.time()
+
+    t = time.time()
     there, here, options = tmp_path / "ray", tmp_path / "here", (*OPTIONS, *SMALL)
     done = train_on_ray(tiny, there, options=options)
-    print("RAY", time.time()-t); t=time.time()
+    print("RAY", time.time() - t)
+    t = time.time()
     words = ["train", "--data", str(tiny), "--output", str(here), *options]
     both = ranks(2, main, [*words, "--trainer.devices=2", "--trainer.strategy=ddp"])
-    print("LOCAL", time.time()-t); t=time.time()
+    print("LOCAL", time.time() - t)
+    t = time.time()
     assert [one.status for one in both] == [0, 0], both[0].err
     assert set(digests(there)) == FILES
     assert not work_of(there).exists()
     one, other = (load_file(folder / "model.safetensors") for folder in (here, there))
     assert one.keys() == other.keys()
     for tensor, values in one.items():
-        print(tensor, np.abs(values-other[tensor]).max())
-    print([ (n, d==digests(there)[n]) for n,d in digests(here).items()])
+        print(tensor, np.abs(values - other[tensor]).max())
+    print([(n, d == digests(there)[n]) for n, d in digests(here).items()])
