@@ -29,8 +29,8 @@ VECTORS = ("profile", "memory", "base")
 
 
 def embed_file(bundle: Bundle, contacts: str | Path, output: str | Path, engine: Engine) -> int:
-    """Write contact_id, the vectors `profile`, `memory` and `base` (lists of float32), `level` (log-odds), `intent` (the
-    most probable label, null where the bundle has none) and `intent_p`, in the order of the file; returns how many.
+    """Write contact_id, the vectors `profile`, `memory` and `base` (lists of float32), `level` (log-odds), `intent`
+    (the most probable label, null where the bundle has none) and `intent_p`, in the file's order; returns how many.
 
     Raises DataError for a bad file, OutputError where the output exists, and what the engine raises.
     """

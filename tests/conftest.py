@@ -8,7 +8,7 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A cluster of Ray that is started by itself asks who joins it for its token, and `import ray` reads whether one is given.
+# A cluster of Ray asks who joins it for its token, and `import ray` reads whether one is given.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from collections.abc import Callable, Iterator

@@ -29,6 +29,7 @@ ENGINES = ("local", "ray")
 AHEAD = 2  # tasks under way for each processor: one that is done waits for nobody
 RETRIES = 3  # of a task whose worker died
 _WORK: list[Callable[[Any], Any]] = []  # of a process of the pool
+_HELD: dict[str, Callable[[Any], Any]] = {}  # of a worker of Ray: the latest, by the name of its object
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Engine:
         """`work` of every item, in the order of the items, which are asked for as places become free.
 
         work: a function by name, or a `partial` of one; where it runs elsewhere, its package must be installed there.
+        Arrays of an item may be read-only there.
         Raises what `work` raises, ClusterError where workers die, MissingExtraError without Ray.
         """
         if self.name == "ray":
@@ -82,17 +84,18 @@ class Engine:
         # The work goes to each process once: what it holds may be large.
         with ProcessPoolExecutor(self.places, get_context("spawn"), _keep, (work,)) as pool:
             yield from _in_order(
-                partial(pool.submit, _kept), items, AHEAD * self.places, lambda future: future.result()
+                lambda item: pool.submit(_kept, item), items, AHEAD * self.places, lambda future: future.result()
             )
 
     def _on_ray(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         ray = ray_of(self.address)
-        held = ray.put(work)
+        # As bytes: arrays that Ray unpacks itself are read-only, for which numba would compile its loops once more.
+        held = ray.put(ray.cloudpickle.dumps(work))
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_applied)
         under_way: deque[Any] = deque()
 
         def submit(item: T) -> Any:
-            under_way.append(task.remote(held, item))
+            under_way.append(task.remote(held.hex(), [held], item))
             return under_way[-1]
 
         def result(reference: Any) -> R:
@@ -201,8 +204,14 @@ def _in_order(submit: Callable[[T], Any], items: Iterable[T], most: int, result:
         coming.extend(map(submit, islice(rest, 1)))
 
 
-def _applied(work: Callable[[T], R], item: T) -> R:
-    return work(item)
+def _applied(name: str, held: list[Any], item: Any) -> Any:
+    """One task on Ray. held: in a list, so that Ray does not fetch the work for every task, but this process once."""
+    if name not in _HELD:
+        import ray
+
+        _HELD.clear()
+        _HELD[name] = ray.cloudpickle.loads(ray.get(held[0]))
+    return _HELD[name](item)
 
 
 def _keep(work: Callable[[Any], Any]) -> None:

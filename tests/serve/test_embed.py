@@ -38,7 +38,9 @@ def contacts(tmp_path: Path) -> Path:
     return tmp_path / "contacts.parquet"
 
 
-def test_vectors_are_those_of_the_matcher(bundle_folder: Path, matcher: Matcher, contacts: Path, tmp_path: Path) -> None:
+def test_vectors_are_those_of_the_matcher(
+    bundle_folder: Path, matcher: Matcher, contacts: Path, tmp_path: Path
+) -> None:
     assert run(bundle_folder, "--contacts", contacts, "--output", tmp_path / "out.parquet") == 0
     found = pq.read_table(tmp_path / "out.parquet")
     assert found["contact_id"].to_pylist() == list("abcde")

@@ -7,7 +7,9 @@ import pytest
 
 from tests.twotower.features.engine.histories import BEGIN, CSAS, END, FAMILIES, SETTINGS, draw_table
 from twotower.clock import DAY
-from twotower.features.engine.cluster import RayWalk
+from twotower.engines import Engine, ray_of
+from twotower.errors import ClusterError
+from twotower.features.engine.cluster import RayWalk, advanced
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.roll import walk
 
@@ -45,4 +47,29 @@ def test_compiled_shards_are_the_local_walk_to_the_bit(cluster):
     (reading,) = remote.walk([END])
     assert reading.sums.tobytes() == local.read().sums.tobytes()
     assert reading.embeddings.tobytes() == local.read().embeddings.tobytes()
+    remote.close()
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(processes=2), Engine("ray")], ids=["here", "processes", "ray"])
+def test_shards_brought_to_a_moment_are_one_advance_to_the_bit(engine, cluster):
+    table = draw_table(np.random.default_rng(2), 400)
+    handovers, work = table.handovers(), table.work()
+    begun = CsaHistory(SETTINGS, CSAS)
+    begun.advance(handovers, BEGIN + 9 * DAY, work)
+    before = begun.state()["sums"].tobytes()
+    found = advanced(engine, begun, handovers, work, END).state()
+    assert begun.state()["sums"].tobytes() == before
+    begun.advance(handovers, END, work)
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in begun.state().items()
+    }
+    assert found["counts"].sum() > 300
+
+
+def test_an_actor_that_died_is_one_line(cluster):
+    table = draw_table(np.random.default_rng(3), 50)
+    remote = RayWalk(CsaHistory(SETTINGS, CSAS), table.handovers(), None, shards=2)
+    ray_of().kill(remote._actors[0])
+    with pytest.raises(ClusterError, match="^a worker of Ray died"):
+        remote.history()
     remote.close()
