@@ -15,7 +15,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,12 @@ def train_on_ray(
     configs: Sequence[Path] = (),
     options: Sequence[str] = (),
     address: str | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> Finished:
     """`train.run.run_training` on workers of Ray, as many and as large as `cluster.*` of the configuration says.
 
     folder, output, configs and what options name must be seen by all workers at these places. address: as of
-    `engines.Engine`. Raises what `run_training` raises, ClusterError where workers die more than `cluster.retries`
+    `engines.Engine`; progress: told, now and then, how many steps are done. Raises what `run_training` raises, ClusterError where workers die more than `cluster.retries`
     times, ConfigError where the cluster has no room for them.
     """
     if output.exists():
@@ -131,7 +132,7 @@ def train_on_ray(
     asked = Asked(folder.absolute(), output.absolute(), until, tuple(p.absolute() for p in configs), tuple(options))
     try:
         for left in range(wanted.retries, -1, -1):
-            failed = _fit(ray, board, asked, wanted)
+            failed = _fit(ray, board, asked, wanted, progress)
             told = ray.get(board.read.remote())
             if told["error"] is not None:
                 raise told["error"]
@@ -159,8 +160,12 @@ def refuse_too_much(wanted: ClusterOptions, there: dict[str, float]) -> None:
             )
 
 
-def _fit(ray: Any, board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | None:
+def _fit(
+    ray: Any, board: Any, asked: Asked, wanted: ClusterOptions, progress: Callable[[int], None]
+) -> BaseException | None:
     """One try: what ended it, None where it is finished. A signal is passed on to the workers, and waited for."""
+    from ray.train import TrainingFailedError
+
     found: list[BaseException | None] = []
     # Not in the main thread: there Ray Train takes SIGINT to itself and ends with status 0.
     running = threading.Thread(target=lambda: found.append(_run(board, asked, wanted)), daemon=True)
@@ -172,6 +177,7 @@ def _fit(ray: Any, board: Any, asked: Asked, wanted: ClusterOptions) -> BaseExce
                 running.join(LOOK_SECONDS)
                 done = ray.get(board.read.remote())["done"]
                 advance(done - shown)
+                progress(done)
                 shown = done
             except KeyboardInterrupt:
                 _stop(ray, board, signal.SIGINT)
@@ -179,6 +185,8 @@ def _fit(ray: Any, board: Any, asked: Asked, wanted: ClusterOptions) -> BaseExce
                 if stopped.code != 128 + signal.SIGTERM:
                     raise
                 _stop(ray, board, signal.SIGTERM)
+    if found[0] is not None and not isinstance(found[0], TrainingFailedError):
+        raise found[0]
     return found[0]
 
 
@@ -194,7 +202,6 @@ def _run(board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | No
 
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     resources = {"CPU": wanted.cpus, **({"GPU": wanted.gpus} if wanted.gpus else {})}
@@ -206,7 +213,7 @@ def _run(board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | No
             _worker, train_loop_config={"board": board, "asked": asked}, scaling_config=scale,
             run_config=RunConfig(name=name, storage_path=str(place)),
         ).fit()  # fmt: skip
-    except TrainingFailedError as error:
+    except Exception as error:  # of a thread: whatever it is, it is told where the run was asked for
         return error
     finally:
         shutil.rmtree(place, ignore_errors=True)
