@@ -119,8 +119,9 @@ def train_on_ray(
     """`train.run.run_training` on workers of Ray, as many and as large as `cluster.*` of the configuration says.
 
     folder, output, configs and what options name must be seen by all workers at these places. address: as of
-    `engines.Engine`; progress: told, now and then, how many steps are done. Raises what `run_training` raises, ClusterError where workers die more than `cluster.retries`
-    times, ConfigError where the cluster has no room for them.
+    `engines.Engine`; progress: told, now and then, how many steps are done. Raises what `run_training` raises,
+    ClusterError where workers die more than `cluster.retries` times, ConfigError where the cluster has no room for
+    them.
     """
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output or remove it")
