@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +23,13 @@ import lightning
 
 from train.cli import ClusterOptions, cluster_options
 from train.interrupted import SaveOften, ended_by, work_of
+from train.ray_board import Asked, Board, in_worker
 from train.run import Finished, run_training
 from twotower.engines import died, ray_of
 from twotower.errors import ConfigError, Interrupted, OutputError, TwoTowerError
 from twotower.progress import bar
 
 LOOK_SECONDS = 0.5  # between two looks at the board
-
-
-class Board:
-    """What workers and the process that started them tell each other; an ordinary object, which Ray makes an actor."""
-
-    def __init__(self) -> None:
-        self.stop, self.done, self.total = 0, 0, 0
-        self.error: TwoTowerError | None = None
-        self.interrupted: tuple[int, str] | None = None
-        self.facts: dict[str, Any] | None = None
-        self.resumed = False
-
-    def look(self, done: int, total: int) -> int:
-        """The first worker's steps; returns the signal that came, 0 for none."""
-        self.done, self.total = done, total
-        return self.stop
-
-    def tell(self, **what: Any) -> None:
-        """Set attributes; an error, once: of several workers the first says it."""
-        for name, value in what.items():
-            if name != "error" or self.error is None:
-                setattr(self, name, value)
-
-    def read(self) -> dict[str, Any]:
-        """Everything."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A training run, as it goes to every worker; places are absolute."""
-
-    folder: Path
-    output: Path
-    until: str | None
-    configs: tuple[Path, ...]
-    options: tuple[str, ...]
-    at: str = field(default_factory=os.getcwd)
 
 
 class Watch(lightning.Callback):
@@ -211,7 +173,7 @@ def _run(board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | No
     name = f"run-{time.time_ns()}"  # of a new run: nothing of an earlier one is read
     try:
         TorchTrainer(
-            _worker, train_loop_config={"board": board, "asked": asked}, scaling_config=scale,
+            in_worker, train_loop_config={"board": board, "asked": asked}, scaling_config=scale,
             run_config=RunConfig(name=name, storage_path=str(place)),
         ).fit()  # fmt: skip
     except Exception as error:  # of a thread: whatever it is, it is told where the run was asked for
@@ -221,13 +183,12 @@ def _run(board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | No
     return None
 
 
-def _worker(given: dict[str, Any]) -> None:
+def run_here(board: Any, asked: Asked) -> None:
     """What each worker runs, in a process of its own that has met the others."""
     import ray
     from ray.train import get_context
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
-    board, asked = given["board"], given["asked"]
     if Path(asked.at).is_dir():
         os.chdir(asked.at)
     watch = Watch(board, ray) if get_context().get_world_rank() == 0 else None

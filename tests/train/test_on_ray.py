@@ -18,7 +18,8 @@ from tests.train.runs import FILES, OPTIONS, digests, work_of
 from train import on_ray
 from train.cli import ClusterOptions, build_cli, cluster_options, resolved_config
 from train.interrupted import SaveOften
-from train.on_ray import Asked, Board, Watch, refuse_too_much, train_on_ray
+from train.on_ray import Watch, refuse_too_much, train_on_ray
+from train.ray_board import Asked, Board
 from twotower.cli import main
 from twotower.errors import ClusterError, ConfigError, DataError, Interrupted, OutputError
 
@@ -103,7 +104,7 @@ def test_what_a_worker_finds_wrong_is_raised_here(here: Here, tmp_path: Path, mo
         return RuntimeError("workers failed")
 
     monkeypatch.setattr(on_ray, "_fit", failing)
-    with pytest.raises(DataError, match="^the log is too small$"):
+    with pytest.raises(DataError, match=r"^the log is too small$"):
         train_on_ray(tmp_path, tmp_path / "run")
 
 

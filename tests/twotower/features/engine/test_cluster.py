@@ -70,6 +70,6 @@ def test_an_actor_that_died_is_one_line(cluster):
     table = draw_table(np.random.default_rng(3), 50)
     remote = RayWalk(CsaHistory(SETTINGS, CSAS), table.handovers(), None, shards=2)
     ray_of().kill(remote._actors[0])
-    with pytest.raises(ClusterError, match="^a worker of Ray died"):
+    with pytest.raises(ClusterError, match=r"^a worker of Ray died"):
         remote.history()
     remote.close()
