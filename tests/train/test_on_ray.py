@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tests.forked import ranks
 from tests.train.runs import FILES, OPTIONS, digests, work_of
 from train import on_ray
-from train.cli import ClusterOptions, build_cli, cluster_options, resolved_config
+from train.cli import ClusterOptions, build_cli, cluster_options
 from train.interrupted import SaveOften
 from train.on_ray import Watch, refuse_too_much, train_on_ray
 from train.ray_board import Asked, Board
@@ -52,7 +52,7 @@ def test_workers_of_ray_learn_what_processes_of_this_machine_learn(cluster: str,
 def test_the_record_of_a_run_does_not_say_where_it_ran(tmp_path: Path) -> None:
     options = ["--cluster.workers=3", "--cluster.gpus=0.5"]
     assert cluster_options([CONFIG], tmp_path, None, tmp_path, options) == ClusterOptions(3, 8, 0.5, 3)
-    told = [resolved_config(build_cli([], tmp_path, None, tmp_path, given)) for given in ([], options)]
+    told = [build_cli([], tmp_path, None, tmp_path, given).resolved for given in ([], options)]
     assert told[0] == told[1]
     with pytest.raises(ConfigError, match="at least one worker"):
         cluster_options([], tmp_path, None, tmp_path, ["--cluster.workers=0"])
