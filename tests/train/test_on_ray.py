@@ -35,7 +35,7 @@ def test_workers_of_ray_learn_what_processes_of_this_machine_learn(cluster: str,
     words = ["train", "--data", str(tiny), "--output", str(here), *options]
     both = ranks(2, main, [*words, "--trainer.devices=2", "--trainer.strategy=ddp"])
     assert [one.status for one in both] == [0, 0], both[0].err
-    assert set(digests(there)) == FILES
+    assert set(digests(there)) == set(digests(here)) == FILES - {"chain.safetensors"}  # which is of the sampler
     assert [path for path in tmp_path.iterdir() if path not in (there, here)] == []
     one, other = (load_file(folder / "model.safetensors") for folder in (here, there))
     assert one.keys() == other.keys()
