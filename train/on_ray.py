@@ -106,7 +106,7 @@ def train_on_ray(
             if failed is None:
                 return Finished(output, told["facts"], told["resumed"])
             if not left:
-                raise died(failed)
+                raise died(failed) if isinstance(failed, Exception) else failed
     finally:
         ray.kill(board)
     raise AssertionError  # the last try returns or raises
@@ -127,8 +127,6 @@ def _fit(
     ray: Any, board: Any, asked: Asked, wanted: ClusterOptions, progress: Callable[[int], None]
 ) -> BaseException | None:
     """One try: what ended it, None where it is finished. A signal is passed on to the workers, and waited for."""
-    from ray.train import TrainingFailedError
-
     found: list[BaseException | None] = []
     # Not in the main thread: there Ray Train takes SIGINT to itself and ends with status 0.
     running = threading.Thread(target=lambda: found.append(_run(board, asked, wanted)), daemon=True)
@@ -148,8 +146,6 @@ def _fit(
                 if stopped.code != 128 + signal.SIGTERM:
                     raise
                 _stop(ray, board, signal.SIGTERM)
-    if found[0] is not None and not isinstance(found[0], TrainingFailedError):
-        raise found[0]
     return found[0]
 
 
@@ -176,7 +172,7 @@ def _run(board: Any, asked: Asked, wanted: ClusterOptions) -> BaseException | No
             in_worker, train_loop_config={"board": board, "asked": asked}, scaling_config=scale,
             run_config=RunConfig(name=name, storage_path=str(place)),
         ).fit()  # fmt: skip
-    except Exception as error:  # of a thread: whatever it is, it is told where the run was asked for
+    except BaseException as error:  # of a thread: whatever it is, it is told where the run was asked for
         return error
     finally:
         shutil.rmtree(place, ignore_errors=True)
