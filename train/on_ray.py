@@ -129,13 +129,18 @@ def _fit(
     """One try: what ended it, None where it is finished. A signal is passed on to the workers, and waited for."""
     found: list[BaseException | None] = []
     # Not in the main thread: there Ray Train takes SIGINT to itself and ends with status 0.
-    running = threading.Thread(target=lambda: found.append(_run(board, asked, wanted)), daemon=True)
-    running.start()
+    over = threading.Event()  # not `join`: one that is interrupted takes the thread for ended, as of Python 3.11
+
+    def run() -> None:
+        found.append(_run(board, asked, wanted))
+        over.set()
+
+    threading.Thread(target=run, daemon=True).start()
     with bar("training", unit="step") as advance:
         shown = 0
-        while running.is_alive():
+        while not over.is_set():
             try:
-                running.join(LOOK_SECONDS)
+                over.wait(LOOK_SECONDS)
                 done = ray.get(board.read.remote())["done"]
                 advance(done - shown)
                 progress(done)
