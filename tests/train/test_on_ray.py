@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_an_interrupt_ends_the_run_as_one_here(
     assert ("step 3" if saved else "before the first checkpoint") in ended.value.message
     with pytest.raises(KeyboardInterrupt):
         on_ray._stop(here, here.handle, signal.SIGINT)
+
+
+def test_an_interrupt_while_it_is_waited_for_goes_to_the_workers(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 20
+        while not here.board.stop and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)  # a step that is finished and saved
+        here.board.tell(interrupted=(2, "stopped by SIGINT, which is saved"))
+
+    monkeypatch.setattr(on_ray, "_run", run)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted) as ended:
+            train_on_ray(tmp_path, tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ended.value.status, ended.value.message) == (130, "stopped by SIGINT, which is saved")
 
 
 def test_a_signal_reaches_the_first_workers_steps(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
