@@ -146,6 +146,7 @@ def test_an_interrupt_while_it_is_waited_for_goes_to_the_workers(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*_: Any) -> None:
+        time.sleep(0.3)  # until it is waited for
         os.kill(os.getpid(), signal.SIGINT)
         until = time.monotonic() + 20
         while not here.board.stop and time.monotonic() < until:
