@@ -38,6 +38,7 @@ from evaluation.simulate.sets import Asked, Believed, sets
 from serve.sets.sustain import Limits
 from serve.sets.wait import Waiting
 from twotower.clock import DAY, format_time
+from twotower.engines import Engine
 from twotower.files import atomic_write
 
 Singles = npt.NDArray[np.float32]
@@ -74,7 +75,7 @@ def rules_of(of: Replay, known: dict[str, Singles], cap: float) -> tuple[Rule, .
 def run(of: Replay, rules: tuple[Rule, ...], replications: int, processes: int) -> Comparison:
     """All of them on one load."""
     trial = Trial(of.centre, rules, 0, 0.0, 20.0, of.demand, of.truth)
-    return compare(trial, replications, processes)
+    return compare(trial, replications, Engine(processes=processes))
 
 
 def row_of(found: Comparison, name: str, figures: tuple[str, ...]) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def specialists(config: Path, loads: list[float], replications: int, processes: 
         spec = read(config, ScenarioSpec, {"policies": ["fifo", {"policy": "greedy", "age_per_minute": 0.02}, "sets"]})
         described = spec.model_copy(update={"centre": spec.centre.model_copy(update={"load": load})})
         trial = scenario_of(described).trial
-        found = compare(trial, replications, processes)
+        found = compare(trial, replications, Engine(processes=processes))
         more = {one: found.less("sets", "greedy match", one) for one in SHOWN}
         rows.append({"load": load, "policy": "sets", "than": "greedy match",
                      "more": {one: {"mean": of.mean, "half": of.half} for one, of in more.items()},
@@ -162,7 +163,7 @@ def windows(config: Path, load: float, lengths: list[float], replications: int, 
     adaptive = {"policy": "sets", "window_s": max(lengths), "name": "adaptive"}
     spec = read(config, ScenarioSpec, {"policies": ["fifo", {"policy": "sets", "name": "0 s"}, *fixed, adaptive]})
     described = spec.model_copy(update={"centre": spec.centre.model_copy(update={"load": load})})
-    found = compare(scenario_of(described).trial, replications, processes)
+    found = compare(scenario_of(described).trial, replications, Engine(processes=processes))
     rows = []
     for name in found.names[1:]:
         more = {one: found.less(name, "0 s", one) for one in SHOWN}

@@ -1,6 +1,7 @@
 """Which objective for which centre: every objective on worlds that are hard in one way each, with known truth.
 
     python benchmarks/worlds.py --output results/worlds.json
+    python benchmarks/worlds.py --engine ray --ray-address auto
     python benchmarks/worlds.py --worlds cold drift --objectives sigmoid in_batch --seeds 0 1 --contacts 6000
 
 Notable: a cell is one training of one objective on one centre. The file is written after each, and cells that it holds
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from evaluation.ranking import blocks, checked
 from evaluation.ranking_model import ModelRanker
 from evaluation.truth import Truth, positions
 from train.objectives.choose import choose
+from twotower.engines import add_options, engine_of
 from twotower.errors import DataError
 from twotower.metrics import reliability
 from twotower.progress import track
@@ -119,6 +122,21 @@ def measure(cell: Cell, args: argparse.Namespace, options: Sequence[str]) -> tup
         row |= {"training_s": round(seconds, 1), "cpu_s": round(time.process_time() - begun, 1), "run": facts}
     calibrated = "" if p is None else f", calibration error {row['calibration_error']:.3f}"
     return [row], f"{cell.name}: captured {row['captured']['all']:.3f}{calibrated}, training {seconds:.0f} s"
+
+
+def attempt(cell: Cell, args: argparse.Namespace, options: Sequence[str]) -> tuple[list[Row], str] | Exception:
+    """`measure`, or what it raised: one cell that fails must not end the others."""
+    try:
+        return measure(cell, args, options)
+    except Exception as error:  # whatever it is, it is told with the cell's name
+        return error
+
+
+def answer(found: tuple[list[Row], str] | Exception) -> tuple[list[Row], str]:
+    """What an attempt came to. Raises what it raised."""
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def test_begins(truth: Truth) -> int:
@@ -218,6 +236,7 @@ def main() -> None:
     parser.add_argument("--csas", type=int, default=80)
     parser.add_argument("--eligible", type=float, default=25.0, help="mean number of eligible CSAs aimed at")
     parser.add_argument("--output", type=Path, help="JSON file to write and to go on from")
+    add_options(parser, "cells")
     args, options = parser.parse_known_args()
     record = Record(args.output, {}, "cells", "cell")
     wanted = cells(args)
@@ -229,7 +248,8 @@ def main() -> None:
     def names() -> Iterator[str]:
         yield from track(list(by_name), "worlds", unit="cell")
 
-    whole = measure_each(record, names(), lambda name: measure(by_name[name], args, options))
+    found = engine_of(args).map(partial(attempt, args=args, options=options), list(by_name.values()))
+    whole = measure_each(record, names(), lambda _: answer(next(found)))
     held = {cell.name for cell in wanted} - {cell.name for cell in unmeasured(wanted, record, args, options)}
     print(report([row for row in record.rows if row["cell"] in held], args.worlds, args.objectives))
     if not whole:

@@ -55,13 +55,14 @@ class ContactBatch:
 class ContactFile:
     """A file of contacts to match.
 
-    path: Parquet; csa_ids: the roster that `eligible` may name; need_arrival: `arrived_at` must be given.
+    path: Parquet; csa_ids: the roster that `eligible` may name, None: lists are not read; need_arrival: `arrived_at`
+    must be given.
     Raises DataError where the file is missing, truncated or empty, lacks a column or has one of a wrong type, where an
     id is null or stands twice, or where an arrival that is needed is null.
     """
 
-    def __init__(self, path: str | Path, csa_ids: pa.Array, need_arrival: bool) -> None:
-        self.path, self._csa_ids = Path(path), csa_ids.cast(pa.string())
+    def __init__(self, path: str | Path, csa_ids: pa.Array | None, need_arrival: bool) -> None:
+        self.path, self._csa_ids = Path(path), None if csa_ids is None else csa_ids.cast(pa.string())
         needed = ("contact_id", "arrived_at") if need_arrival else ("contact_id",)
         columns = tuple(replace(c, optional=c.name not in needed) for c in CONTACTS.columns)
         self._table = Table(self.path.name, columns)
@@ -75,7 +76,8 @@ class ContactFile:
     def batches(self) -> Iterator[ContactBatch]:
         """The contacts in the order of the file."""
         first = 0
-        present = [c.name for c in self._table.columns if c.name in self._file.schema_arrow.names]
+        there = set(self._file.schema_arrow.names) - ({"eligible"} if self._csa_ids is None else set())
+        present = [c.name for c in self._table.columns if c.name in there]
         for raw in self._read(present):
             yield self._batch(raw, first)
             first += raw.num_rows
@@ -139,7 +141,7 @@ class ContactFile:
 
     def _eligible(self, raw: pa.RecordBatch, first: int) -> Ragged | None:
         column = canonical(raw, self._table.column("eligible"))
-        if column.null_count == len(column):
+        if self._csa_ids is None or column.null_count == len(column):
             return None
         lengths = pc.list_value_length(column)
         counts = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)

@@ -8,8 +8,10 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A cluster of Ray asks who joins it for its token, and `import ray` reads whether one is given.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +103,22 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uri = f"sqlite:///{place}"
     assert not MlflowClient(tracking_uri=uri, registry_uri=uri).search_registered_models()
     return place
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """This process joined to a cluster of Ray with two workers; its address. Skips where Ray is not installed."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'twotower-matcher[cluster]'")
+    from tests.cluster import joined
+    from twotower.engines import ray_of
+
+    # Of several processes of pytest each has a folder of its own, in one that they share.
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    address = joined(base.parent if several else base, os.getppid() if several else os.getpid())
+    ray_of(address)
+    yield address
+    ray.shutdown()
 
 
 @pytest.fixture

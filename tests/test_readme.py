@@ -87,7 +87,9 @@ def test_verbs_and_options_exist(page: str, words: list[str]) -> None:
             made.parse_args(rest)
     else:
         made.parse_known_args(rest)
-        assert all(re.match(r"--(model|data|trainer|join|early_stopping|checkpoint)\.\w+", one) for one in strange)
+        assert all(
+            re.match(r"--(model|data|trainer|join|early_stopping|checkpoint|cluster)\.\w+", one) for one in strange
+        )
 
 
 @pytest.mark.parametrize(("page", "words"), [c for c in COMMANDS if c[1][0] == "make"], ids=lambda v: str(v)[:60])

@@ -7,7 +7,8 @@ and its data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,41 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Workers of a run on Ray (`--engine ray`); a run in processes of this machine has `trainer.devices` for that.
+
+    Args:
+        workers: processes that train together.
+        cpus: processors of each.
+        gpus: GPUs of each; 0: it trains on its processors.
+        retries: times that all begin again from the last checkpoint when a worker died.
+    """
+
+    workers: int = 2
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.cpus <= 0 or self.gpus < 0 or self.retries < 0:
+            raise ConfigError(
+                f"cluster: workers {self.workers}, cpus {self.cpus:g}, gpus {self.gpus:g}, retries {self.retries}; at "
+                "least one worker, more than no processor, and nothing negative were expected"
+            )
+
+
 class MatcherCLI(LightningCLI):
-    """LightningCLI with the join's options and the callbacks every run has."""
+    """LightningCLI with the join's options and the callbacks every run has. placed: as of `build_cli`."""
+
+    def __init__(self, *args: Any, placed: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self._placed = dict(placed or {})
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `join`, early stopping and checkpoints; ties the seeds together."""
         parser.add_class_arguments(JoinOptions, "join")
+        parser.add_class_arguments(ClusterOptions, "cluster")
         parser.add_lightning_class_args(StopEarly, "early_stopping")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(SaveOften, "saving")
@@ -71,17 +101,40 @@ class MatcherCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         plugins = config.get("plugins") or []
-        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpoints()]
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), *self._placed.get("plugins", ())]
+        config |= {**self._placed, "plugins": [*plugins, SafeCheckpoints()]}
         return super()._instantiate_trainer(config, callbacks)
 
 
-def build_cli(
+class Parsed(MatcherCLI):
+    """Options that were read, with nothing built by them."""
+
+    def instantiate_classes(self) -> None:
+        """Builds nothing."""
+
+
+def cluster_options(
     configs: Sequence[Path], folder: Path, until: str | None, work: Path, options: Sequence[str]
+) -> ClusterOptions:
+    """What a run's options say of its workers. Raises ConfigError as `build_cli` does."""
+    read = build_cli(configs, folder, until, work, options, kind=Parsed)
+    return ClusterOptions(**read.config["cluster"].as_dict())
+
+
+def build_cli(
+    configs: Sequence[Path],
+    folder: Path,
+    until: str | None,
+    work: Path,
+    options: Sequence[str],
+    placed: Mapping[str, Any] | None = None,
+    kind: type[MatcherCLI] = MatcherCLI,
 ) -> MatcherCLI:
     """Parse options and build data module, module and trainer.
 
-    configs: YAML as in `configs/`, later ones win; folder: the tables; work: where checkpoints go. Raises ConfigError,
-    one line, for an unknown option, a value of the wrong type and a class path that is not allowed.
+    configs: YAML as in `configs/`, later ones win; folder: the tables; work: where checkpoints go; placed: arguments of
+    the trainer that stand above all options. Raises ConfigError, one line, for an unknown option, a value of the wrong
+    type and a class path that is not allowed.
     """
     for config in configs:
         if not config.is_file():
@@ -92,7 +145,7 @@ def build_cli(
     if until is not None:
         fixed.append(f"--data.until={until}")
     try:
-        return MatcherCLI(
+        return kind(
             MatcherModule,
             MatcherData,
             args=[*given, *options, *fixed],
@@ -105,6 +158,7 @@ def build_cli(
                 "callbacks": [every_epoch(work), *([TQDMProgressBar(refresh_rate=REFRESH)] if visible() else [])],
             },
             parser_kwargs={"exit_on_error": False},
+            placed=placed,
         )
     except (ArgumentError, MisconfigurationException, TypeError, ValueError) as error:
         said = refused_path(str(error)) or str(error).strip().splitlines()[0]
@@ -125,6 +179,7 @@ def without_places(config: Namespace) -> Namespace:
     """A copy of the configuration with the data and checkpoint folders blanked."""
     copy = config.clone()
     copy.pop("config", None)
+    copy.pop("cluster", None)
     copy["data.folder"], copy["data.tokens"] = "", None
     copy["data.start"] = named(config["data.start"])
     copy["model.teacher"] = named(config["model.teacher"])

@@ -212,18 +212,18 @@ def stoppable(run: Callable[P, R]) -> Callable[P, R]:
         try:
             return run(*args, **kwargs)
         except KeyboardInterrupt:
-            ended = _ended(signal.SIGINT, work)
+            ended = ended_by(signal.SIGINT, work)
         except SystemExit as stopped:
             if isinstance(stopped, Interrupted) or stopped.code != 128 + signal.SIGTERM:
                 raise
-            ended = _ended(signal.SIGTERM, work)
+            ended = ended_by(signal.SIGTERM, work)
         # Of several processes the first says it.
         raise ended if not getattr(rank_zero_only, "rank", 0) else SystemExit(ended.status)
 
     return told
 
 
-def _ended(signum: int, work: Path) -> Interrupted:
+def ended_by(signum: int, work: Path) -> Interrupted:
     """What ends a run outside of its steps."""
     name = signal.Signals(signum).name
     if not (work / LAST).is_file():
@@ -249,7 +249,7 @@ def fit(trainer: lightning.Trainer, module: lightning.LightningModule, data: Any
             raise KeyboardInterrupt from None
         if notes.received and isinstance(error, RuntimeError):
             # A signal to a whole group of processes ends loaders too, and who waits for them.
-            raise _ended(notes.received, Path(trainer.default_root_dir)) from None
+            raise ended_by(notes.received, Path(trainer.default_root_dir)) from None
         raise
     return bool(trainer.is_global_zero)
 

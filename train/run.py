@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -70,18 +70,20 @@ def run_training(
     configs: Sequence[Path] = (),
     options: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
+    placed: Mapping[str, Any] | None = None,
 ) -> Finished | None:
     """Train on the tables of `folder` and write the run to `output`, which must not exist.
 
     configs: YAML as in `configs/`, later ones win, and `options` over them.
-    callbacks: of Lightning's, that look on (`train.profile`); they must not change what is trained.
+    callbacks: of Lightning's, that look on (`train.profile`); they must not change what is trained. placed: arguments
+    of the trainer by which a launcher places its processes (`train.on_ray`); the run does not tell of them.
     Returns None on the processes of a distributed run that do not write. Raises DataError, ConfigError, OutputError,
     TrainingError; Interrupted, where a signal ended it.
     """
     if output.exists():
         raise OutputError(f"{output}: exists already; choose another --output or remove it")
     work = work_of(output)
-    cli = build_cli(configs, folder, until, work, options)
+    cli = build_cli(configs, folder, until, work, options, placed)
     cli.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]  # checkpoints come last
     cli.datamodule.setup("fit")
     if cli.config["trainer.max_epochs"] is None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from twotower.cli import Report, Verb
+from twotower.engines import add_options, engine_of
+from twotower.errors import ConfigError
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +30,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write RUN.profile: where steps spend their time, and a trace of some",
     )
+    add_options(parser, "its processes", processes=False)
     parser.epilog = (
         "Further --key value pairs go to Lightning: --model.lr 0.001, --data.towers.backbone transformer, "
         "--trainer.devices 2, --trainer.max_epochs 5, --join.history_per_csa 128, … (train.module, train.data, "
         "train.join document each). SIGTERM and Ctrl+C end a run when the step at hand is done and saved, with status "
-        "143 and 130; the same command continues it, and one that was killed, from at most --saving.minutes before."
+        "143 and 130; the same command continues it, and one that was killed, from at most --saving.minutes before. "
+        "With --engine ray, --cluster.workers, --cluster.cpus and --cluster.gpus say how many processes there are."
     )
 
 
@@ -42,15 +46,24 @@ def _run(args: argparse.Namespace) -> Report:
 
     from train.profile import StepProfile
     from train.profile_report import table_of
-    from train.run import run_training
+    from train.run import Finished, run_training
 
+    engine = engine_of(args)
+    if args.profile and engine.name == "ray":
+        raise ConfigError("--profile with --engine ray: steps are timed where they run; profile a local run")
     # After the import, which sets these levels anew.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     profile = StepProfile(args.output.with_name(f"{args.output.name}.profile")) if args.profile else None
     watching = () if profile is None else (profile,)
-    done = run_training(args.data, args.output, args.until, args.config, args.rest, watching)
+    given = args.data, args.output, args.until, args.config, args.rest
+    if engine.name == "ray":
+        from train.on_ray import train_on_ray
+
+        done: Finished | None = train_on_ray(*given, engine.address)
+    else:
+        done = run_training(*given, watching)
     if done is None:
         return Report("", {})
     facts = done.facts

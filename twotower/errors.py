@@ -49,6 +49,10 @@ class MissingExtraError(TwoTowerError):
     """A verb needs packages of an extra that is not installed."""
 
 
+class ClusterError(TwoTowerError):
+    """A worker of a cluster was lost, and trying again did not help."""
+
+
 class Interrupted(SystemExit):
     """Somebody asked the process to end: SIGTERM or SIGINT. No error, so nothing that handles errors holds it up.
 

@@ -6,12 +6,17 @@ import argparse
 from collections.abc import Callable
 
 from twotower.cli import Report
+from twotower.engines import OPTIONS as ENGINE
+from twotower.engines import engine_of
 
 Done = tuple[Report, Callable[[str], None]]
 """What an action says, and what writes its report to a new folder."""
 
 # Options, and whether they are needed, as `twotower.cli.check_action` takes them.
-OPTIONS = {"config": True, "log": True, "output": False, "split": False, "replications": False, "seed": False}
+OPTIONS = {
+    "config": True, "log": True, "output": False, "split": False, "replications": False, "seed": False,
+    "processes": False, **ENGINE,
+}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> Done:
@@ -23,6 +28,6 @@ def run(args: argparse.Namespace) -> Done:
 
     replications = 100 if args.replications is None else args.replications
     calls = read_calls(args.log, read_mapping(args.config))
-    found = calibrate(calls, None, args.split or "alternate", replications, args.seed or 0)
+    found = calibrate(calls, None, args.split or "alternate", replications, args.seed or 0, engine_of(args))
     text, data = text_report(found), json_report(found)
     return Report(text, data), lambda folder: write_calibrated(found, folder)

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from evaluation.simulate.calibrate import Choices, Fitted, fit
 from evaluation.simulate.calls import Calls
 from evaluation.simulate.on_shift import shifts
+from evaluation.simulate.replicate import LOCAL
 from evaluation.simulate.reproduce import BAND, FIGURES, TITLES, Reproduction, reproduce
+from twotower.engines import Engine
 from twotower.errors import ConfigError, DataError
 
 Longs = npt.NDArray[np.int64]
@@ -48,7 +50,12 @@ def split_days(calls: Calls, split: str) -> tuple[Longs, Longs]:
 
 
 def calibrate(
-    calls: Calls, choices: Choices | None = None, split: str = "alternate", replications: int = 100, seed: int = 0
+    calls: Calls,
+    choices: Choices | None = None,
+    split: str = "alternate",
+    replications: int = 100,
+    seed: int = 0,
+    engine: Engine = LOCAL,
 ) -> Calibrated:
     """Fits some days, and simulates the others and, for comparison, the same."""
     if replications < 20:
@@ -58,8 +65,8 @@ def calibrate(
     return Calibrated(
         calls,
         fitted,
-        reproduce(fitted, calls, held.tolist(), replications, seed),
-        reproduce(fitted, calls, fitting.tolist(), replications, seed),
+        reproduce(fitted, calls, held.tolist(), replications, seed, engine),
+        reproduce(fitted, calls, fitting.tolist(), replications, seed, engine),
         split,
         replications,
     )

@@ -23,8 +23,9 @@ from evaluation.simulate.centre import HOUR
 from evaluation.simulate.described import CentreSpec, Strict, centre_of
 from evaluation.simulate.figures import NAMES
 from evaluation.simulate.policy_specs import PolicySpec
-from evaluation.simulate.replicate import Comparison, Trial, compare
+from evaluation.simulate.replicate import LOCAL, Comparison, Trial, compare
 from evaluation.simulate.scenario import RunSpec, as_mapping, beliefs_of
+from twotower.engines import Engine
 from twotower.errors import ConfigError
 
 Doubles = npt.NDArray[np.float64]
@@ -137,7 +138,7 @@ def _told(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def frontier(spec: FrontierSpec, processes: int = 1, on_ray: bool = False) -> Frontier:
+def frontier(spec: FrontierSpec, engine: Engine = LOCAL) -> Frontier:
     """Run all points. Raises ConfigError for what does not fit; rules that admit no point are in the answer."""
     if unknown := [name for name in spec.objectives if name not in NAMES]:
         raise ConfigError(f"objectives: no figure is called {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -145,7 +146,7 @@ def frontier(spec: FrontierSpec, processes: int = 1, on_ray: bool = False) -> Fr
     beliefs = beliefs_of(spec.centre, centre, spec.belief_error, spec.seed)
     rules = tuple(one.rule(beliefs) for one in points_of(spec))
     trial = Trial(centre, rules, spec.seed, spec.warm_up_hours * HOUR, spec.target_s)
-    found = compare(trial, spec.replications, processes, on_ray)
+    found = compare(trial, spec.replications, engine)
     objectives = tuple(name for name in spec.objectives if not np.isnan(found.of(found.names[0], name).mean))
     if not objectives:
         raise ConfigError(f"objectives: nothing to measure of {', '.join(spec.objectives)}")

@@ -7,13 +7,9 @@ replications: they run here, in processes of this machine, or on Ray, by the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
-from multiprocessing import get_context
 from operator import add
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +20,12 @@ from evaluation.simulate.details import Details, details
 from evaluation.simulate.figures import NAMES, TARGET_S, figures
 from evaluation.simulate.policies import Rule
 from evaluation.simulate.run import Truth, simulate
-from twotower.errors import ConfigError, MissingExtraError
+from twotower.engines import Engine
+from twotower.errors import ConfigError
 from twotower.progress import track
 
 Doubles = npt.NDArray[np.float64]
-Found = tuple[Doubles, tuple[Details, ...]]
-Work = Callable[[int], Found]
-_WORK: list[Work] = []  # of a process of the pool
+LOCAL = Engine()
 
 
 @dataclass(frozen=True)
@@ -124,43 +119,15 @@ def _demand(trial: Trial, number: int) -> Demand:
     return Demand(given.arrival, given.kind, given.patience, fresh.key, given.logit, given.row)
 
 
-def compare(trial: Trial, replications: int, processes: int = 1, on_ray: bool = False) -> Comparison:
-    """Run replications 0, 1, …; `processes` > 1: in as many processes, on_ray: as tasks of Ray.
+def compare(trial: Trial, replications: int, engine: Engine = LOCAL) -> Comparison:
+    """Run replications 0, 1, …, each a task of the engine.
 
-    Raises ConfigError for numbers that cannot be, MissingExtraError where Ray is not installed.
+    Raises ConfigError for numbers that cannot be, and what the engine raises.
     """
-    if replications < 1 or processes < 1:
-        raise ConfigError(f"simulate: {replications} replications in {processes} processes; 1 or more expected")
+    if replications < 1:
+        raise ConfigError(f"simulate: {replications} replications; 1 or more expected")
     work = partial(replication, trial)
-    run = _on_ray if on_ray else partial(_in_processes, processes) if processes > 1 else map
-    found = list(track(run(work, range(replications)), "replications", replications))
+    found = list(track(engine.map(work, range(replications)), "replications", replications))
     values, more = zip(*found, strict=True)
     summed = tuple(reduce(add, of) for of in zip(*more, strict=True))
     return Comparison(tuple(rule.name for rule in trial.rules), np.stack(values, axis=1), summed)
-
-
-def _in_processes(processes: int, work: Work, numbers: Sequence[int]) -> Iterator[Found]:
-    # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
-    # The trial goes to each process once: values of pairs are large.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _keep, (work,)) as pool:
-        yield from pool.map(_kept, numbers)
-
-
-def _keep(work: Work) -> None:
-    _WORK.append(work)
-
-
-def _kept(number: int) -> Found:
-    return _WORK[-1](number)
-
-
-def _on_ray(work: Work, numbers: Iterable[int]) -> Iterator[Found]:
-    try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise MissingExtraError(
-            "Ray is not installed: pip install 'twotower-matcher[cluster]', or simulate in processes of this machine"
-        ) from None
-    task: Any = ray.remote(lambda number: work(number))
-    for pending in [task.remote(number) for number in numbers]:
-        yield ray.get(pending)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,10 @@ from evaluation.simulate.demand import at
 from evaluation.simulate.figures import waits
 from evaluation.simulate.on_shift import shifts
 from evaluation.simulate.policies import Rule, fifo
+from evaluation.simulate.replicate import LOCAL
 from evaluation.simulate.run import simulate
 from evaluation.simulate.state import ABANDONED
+from twotower.engines import Engine
 from twotower.progress import track
 
 Doubles = npt.NDArray[np.float64]
@@ -98,16 +101,18 @@ def day_figures(fitted: Fitted, calls: Calls, day: int, seed: int, number: int, 
 
 
 def reproduce(
-    fitted: Fitted, calls: Calls, days: Sequence[int], replications: int = 100, seed: int = 0
+    fitted: Fitted, calls: Calls, days: Sequence[int], replications: int = 100, seed: int = 0, engine: Engine = LOCAL
 ) -> Reproduction:
-    """Simulates each day so many times."""
-    found = [
-        [day_figures(fitted, calls, day, seed, number) for number in range(replications)]
-        for day in track(list(days), "days", len(days))
-    ]
+    """Simulates each day so many times; a day is a task."""
+    each = engine.map(partial(_day, fitted, calls, replications, seed), [int(day) for day in days])
+    found = list(track(each, "days", len(days)))
     return Reproduction(
         tuple(int(day) for day in days),
         np.array([int(((calls.day == day) & calls.counted[calls.type]).sum()) for day in days]),
         np.array([log_figures(calls, day) for day in days]),
         np.array(found),
     )
+
+
+def _day(fitted: Fitted, calls: Calls, replications: int, seed: int, day: int) -> list[Doubles]:
+    return [day_figures(fitted, calls, day, seed, number) for number in range(replications)]

@@ -13,18 +13,17 @@ cutting-plane methods (2008); local search in place of cuts, as Avramidis, Chan,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from multiprocessing import get_context
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.simulate.staffing_measure import Case, Counts, Shown, Target, by_interval, counts_of, staffed
 from evaluation.simulate.staffing_spec import Problem
+from twotower.engines import Engine
 
 Doubles = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
@@ -274,26 +273,21 @@ def counts_of_all(case: Case, numbers: range) -> Counts:
 
 
 @contextmanager
-def runner(processes: int, advance: Callable[[int], None]) -> Iterator[Run]:
-    """Replications in so many processes of this machine, with the same results in any number of them."""
-    if processes <= 1:
-        yield partial(_here, advance)
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield partial(_there, advance, pool, processes)
+def runner(engine: Engine, advance: Callable[[int], None]) -> Iterator[Run]:
+    """Replications by an engine, with the same results in any number of processes."""
+    with engine.mapping() as mapped:
+        yield partial(_shared, advance, mapped, engine.places)
 
 
-def _here(advance: Callable[[int], None], case: Case, numbers: range) -> Counts:
-    found = counts_of_all(case, numbers)
-    advance(len(numbers))
-    return found
-
-
-def _there(
-    advance: Callable[[int], None], pool: ProcessPoolExecutor, processes: int, case: Case, numbers: range
+def _shared(
+    advance: Callable[[int], None],
+    mapped: Callable[[Callable[[range], Counts], Iterable[range]], Iterator[Counts]],
+    places: int,
+    case: Case,
+    numbers: range,
 ) -> Counts:
-    size = -(-len(numbers) // processes)
+    size = -(-len(numbers) // places)
     parts = [numbers[i : i + size] for i in range(0, len(numbers), size)]
-    found = reduce(Counts.and_, pool.map(partial(counts_of_all, case), parts))
+    found = reduce(Counts.and_, mapped(partial(counts_of_all, case), parts))
     advance(len(numbers))
     return found

@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from evaluation.simulate.centre import HOUR, Shifts
 from evaluation.simulate.described import DAY, centre_of
-from evaluation.simulate.replicate import Estimate, estimate
+from evaluation.simulate.replicate import LOCAL, Estimate, estimate
 from evaluation.simulate.staffing import Found, Run, Search, Verdict, looks_of, runner
 from evaluation.simulate.staffing_measure import Case, Target, targets_of
 from evaluation.simulate.staffing_spec import Problem, StaffingSpec, problem_of, rules_of, with_csas
 from evaluation.simulate.staffing_start import Roster, covered, start
+from twotower.engines import Engine
 from twotower.errors import ConfigError
 from twotower.files import atomic_write
 from twotower.progress import bar
@@ -123,20 +124,18 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def staffing(spec: StaffingSpec, processes: int = 1, journal: Path | None = None) -> Answer:
+def staffing(spec: StaffingSpec, engine: Engine = LOCAL, journal: Path | None = None) -> Answer:
     """Search, policy by policy. journal: where to keep what is found on the way, and to go on from.
 
     Raises ConfigError for what does not fit together; targets that cannot be met are in the answer.
     """
-    if processes < 1:
-        raise ConfigError(f"staffing: {processes} processes; 1 or more expected")
     problem = problem_of(spec)
     targets = targets_of(problem, spec.targets, spec.least_contacts)
     if not targets:
         raise ConfigError("targets: none given, or no interval with contacts enough; nothing is to be met")
     begin = start(problem, spec.targets.interval, spec.targets.target_s)
     kept = Journal(journal, spec)
-    with bar("staffing", unit="simulations") as advance, runner(processes, advance) as run:
+    with bar("staffing", unit="simulations") as advance, runner(engine, advance) as run:
         policies = tuple(_policy(spec, problem, targets, i, begin, kept, run) for i in range(len(problem.rules)))
     kept.remove()
     return Answer(spec, problem, targets, policies)

@@ -10,16 +10,16 @@ from evaluation.simulate.calibrate_verb import OPTIONS as CALIBRATE
 from evaluation.simulate.calibrate_verb import Done
 from evaluation.simulate.calibrate_verb import run as calibrate
 from twotower.cli import Report, Verb, check_action
+from twotower.engines import OPTIONS as ENGINE
+from twotower.engines import add_options, engine_of
 
 # Options of each action, and whether it needs them.
 OPTIONS = {
-    "run": {"config": True, "output": False, "processes": False, "ray": False, "replications": False, "seed": False},
-    "staffing": {"config": True, "output": False, "processes": False, "seed": False},
-    "frontier": {
-        "config": True, "output": False, "processes": False, "ray": False, "replications": False, "seed": False,
-    },
+    "run": {"config": True, "output": False, "processes": False, **ENGINE, "replications": False, "seed": False},
+    "staffing": {"config": True, "output": False, "processes": False, **ENGINE, "seed": False},
+    "frontier": {"config": True, "output": False, "processes": False, **ENGINE, "replications": False, "seed": False},
     "calibrate": CALIBRATE,
-}  # fmt: skip
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="new folder for report.html and the figures as JSON")
     parser.add_argument("--replications", type=int, metavar="N", help="in place of the file's")
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the file's")
-    parser.add_argument("--processes", type=int, metavar="N", help="replications at once (default 1)")
-    parser.add_argument("--ray", action="store_true", default=None, help="replications as tasks of Ray")
+    add_options(parser, "replications")
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -69,7 +68,7 @@ def _run(args: argparse.Namespace) -> Done:
     given = {"replications": args.replications, "seed": args.seed}
     spec = read(args.config, ScenarioSpec, {name: value for name, value in given.items() if value is not None})
     scenario = scenario_of(spec)
-    found = compare(scenario.trial, scenario.replications, args.processes or 1, bool(args.ray))
+    found = compare(scenario.trial, scenario.replications, engine_of(args))
     text = text_report(scenario.name, scenario.trial, found)
     data = json_report(scenario.name, scenario.trial, found)
     return Report(text, data), lambda folder: write_report(scenario.name, scenario.trial, found, folder)
@@ -83,7 +82,7 @@ def _staffing(args: argparse.Namespace) -> Done:
 
     spec = read(args.config, StaffingSpec, {} if args.seed is None else {"seed": args.seed})
     journal = None if args.output is None else Path(f"{args.output}.progress.json")
-    answer = staffing(spec, args.processes or 1, journal)
+    answer = staffing(spec, engine_of(args), journal)
     text, data = text_report(answer), json_report(answer)
     return Report(text, data, all(one.met for one in answer.policies)), lambda folder: write_report(answer, folder)
 
@@ -95,7 +94,7 @@ def _frontier(args: argparse.Namespace) -> Done:
 
     given = {"replications": args.replications, "seed": args.seed}
     spec = read(args.config, FrontierSpec, {name: value for name, value in given.items() if value is not None})
-    found = frontier(spec, args.processes or 1, bool(args.ray))
+    found = frontier(spec, engine_of(args))
     text, data = text_report(found), json_of(found)
     return Report(text, data, not any(one.why for one in found.chosen)), lambda folder: write_report(found, folder)
 

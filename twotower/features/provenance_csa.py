@@ -8,7 +8,7 @@ are told apart, all that were handled. Which hand-overs count for a figure is as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from twotower.clock import DAY, NEVER, NULL_TIME, format_time
-from twotower.features.complexity import COMPLEXITY
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers
@@ -39,7 +38,7 @@ from twotower.features.provenance import (
 )
 from twotower.features.registry import FEATURES
 from twotower.features.schema import FeatureSchema, log_columns
-from twotower.features.streams import Told, csa_streams, told_by
+from twotower.features.streams import Told, csa_streams, told_of_some, untold_of
 from twotower.tables.log import Log
 from twotower.tables.schema import CSAS
 
@@ -157,29 +156,16 @@ class CsaCase:
 
 def told_of(case: CsaCase) -> Told:
     """What was known of a log's contacts (N,) on arrival, as far as the CSA's values depend on it."""
-    log, schema, known = case.log, case.schema, case.log.handovers.known_at < case.at
-    size = len(log.contacts)
-    categories = np.zeros((size, len(schema.categories)), np.int64)
-    complexity = np.full((size, len(COMPLEXITY)), np.nan, np.float32)
-    base = np.zeros((size, schema.csa_settings.width), np.float32)
+    log, schema = case.log, case.schema
     if case.encoder is None:
-        if schema.has("groups"):
-            categories = schema.codes(schema.rows(log_columns(silent(log))))
-        return Told(base, categories, complexity, None)
+        told = untold_of(log, schema)
+        if not schema.has("groups"):
+            return told
+        return replace(told, categories=schema.codes(schema.rows(log_columns(silent(log)))))
     everyone = schema.has("groups", "upset")
+    known = log.handovers.known_at < case.at
     read = known if everyone else case.handled if schema.csa_settings.width else np.empty(0, np.int64)
-    contacts = np.unique(log.handovers.contact[read]).astype(np.int64)
-    signals = None
-    if len(contacts):
-        columns = log_columns(log, contacts)
-        encoded = case.encoder.encode(columns)  # base, intent and complexity do not depend on customers' past
-        base[contacts] = encoded.base[:, : base.shape[1]]
-        told = told_by(schema, schema.rows(columns), encoded)
-        complexity[contacts], categories[contacts] = told.complexity, told.categories
-        if told.signals is not None:
-            signals = np.zeros((size, told.signals.shape[1]), np.float32)
-            signals[contacts] = told.signals
-    return Told(base, categories, complexity, signals)
+    return told_of_some(log, schema, np.unique(log.handovers.contact[read]).astype(np.int64), case.encoder.encode)
 
 
 def explain_csa(case: CsaCase, granularity: int | None = None) -> Explained:

@@ -8,6 +8,7 @@ against what was expected of such a contact before anybody took it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,39 @@ def told_of(schema: FeatureSchema, rows: ContactRows, categories: Codes, encoded
     complexity = np.where(fitted, encoded.complexity, np.float32(np.nan))
     categories = with_intents(schema, categories, encoded.intent)
     return Told(encoded.base, categories, complexity, rows.signals if schema.has("upset") else None)
+
+
+def untold_of(log: Log, schema: FeatureSchema) -> Told:
+    """Of a log's contacts (N,) nothing was known."""
+    size = len(log.contacts)
+    return Told(
+        np.zeros((size, schema.csa_settings.width), np.float32),
+        np.zeros((size, len(schema.categories)), np.int64),
+        np.full((size, len(COMPLEXITY)), np.nan, np.float32),
+        None,
+    )
+
+
+def told_of_some(log: Log, schema: FeatureSchema, contacts: Codes, encode: Callable[[dict[str, Any]], Encoded]) -> Told:
+    """What was known of a log's contacts (N,) on arrival; blank but for some of them, by position, whom `encode` reads.
+
+    Base embedding, intent and complexity do not depend on customers' past.
+    """
+    from twotower.features.schema import log_columns
+
+    blank = untold_of(log, schema)
+    if not len(contacts):
+        return blank
+    columns = log_columns(log, contacts)
+    encoded = encode(columns)
+    blank.base[contacts] = encoded.base[:, : blank.base.shape[1]]
+    told = told_by(schema, schema.rows(columns), encoded)
+    blank.complexity[contacts], blank.categories[contacts] = told.complexity, told.categories
+    if told.signals is None:
+        return blank
+    signals = np.zeros((len(log.contacts), told.signals.shape[1]), np.float32)
+    signals[contacts] = told.signals
+    return replace(blank, signals=signals)
 
 
 def with_intents(schema: FeatureSchema, categories: Codes, intent: Codes) -> Codes:

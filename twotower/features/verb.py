@@ -1,4 +1,7 @@
-"""`twotower features DIR --csa ID --at TIME`: one contact's or one CSA's features, and what they were computed from."""
+"""`twotower features DIR --csa ID --at TIME`: one contact's or one CSA's features, and what they were computed from.
+
+With `--output` in place of an id: every CSA's as a table, which is what other engines are for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twotower.cli import Report, Verb
+from twotower.engines import Engine, add_options, engine_of
 
 if TYPE_CHECKING:
     from twotower.bundle.bundle import Bundle
@@ -22,8 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--contact", metavar="ID", help="the contact, with its customer")
     which.add_argument("--csa", metavar="ID", help="the CSA; needs --at")
+    which.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="every CSA: a Parquet file of features and vectors; needs --at and --bundle",
+    )  # fmt: skip
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="its features, and what its towers tell of texts")
     parser.add_argument("--all", action="store_true", help="every component of vectors and every column")
+    add_options(parser, "tasks of --output")
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -37,6 +46,11 @@ def run(args: argparse.Namespace) -> Report:
     if args.csa is not None and args.at is None:
         raise ConfigError("--csa needs --at TIME: a CSA's features are those of a moment, like 2026-01-31T00:00:00Z")
     at = None if args.at is None else parse_time(args.at, "--at")
+    engine = engine_of(args)
+    if args.output is not None:
+        return _everyone(args, at, engine)
+    if engine != Engine():
+        raise ConfigError("--engine, --processes, --ray-address: belong to --output, for one there is nothing to share")
     bundle = None if args.bundle is None else Bundle.open(args.bundle)
     log = Log.load(args.folder)
     if args.csa is not None and at is not None:
@@ -45,6 +59,28 @@ def run(args: argparse.Namespace) -> Report:
         explained = _contact(args.folder, log, args.contact, at, bundle)
     data = {"folder": str(args.folder), "bundle": None if bundle is None else bundle.manifest.id, **explained.data()}
     return Report(describe(explained, args.all), data)
+
+
+def _everyone(args: argparse.Namespace, at: int | None, engine: Engine) -> Report:
+    from twotower.bundle.bundle import Bundle
+    from twotower.errors import ConfigError, OutputError
+    from twotower.features.everyone import everyone, write_everyone
+    from twotower.tables.log import Log
+
+    if at is None or args.bundle is None:
+        raise ConfigError("--output needs --at TIME and --bundle BUNDLE")
+    if args.output.exists():
+        raise OutputError(f"{args.output}: exists already; name a new --output or remove it first")
+    bundle = Bundle.open(args.bundle)
+    table = everyone(Log.load(args.folder), bundle, at, engine)
+    write_everyone(table, args.output)
+    facts = {
+        "output": str(args.output), "bundle": bundle.manifest.id, "csas": len(table),
+        "handovers": int(sum(table["handovers"].to_pylist())), "features": len(bundle.schema.csa_numbers),
+    }  # fmt: skip
+    counts = f"{facts['csas']:,} CSAs, {facts['handovers']:,} hand-overs known"
+    text = f"{args.output}: {facts['features']} features of {counts}"
+    return Report(text, facts)
 
 
 def _contact(folder: Path, log: Log, name: str, at: int | None, bundle: Bundle | None) -> Explained:

@@ -29,6 +29,7 @@ from tests.evaluation.simulate.call_logs import (
     mapping,
 )
 from twotower.cli import main
+from twotower.engines import Engine
 from twotower.errors import ConfigError, DataError
 
 CONFIG = Path(__file__).parents[3] / "configs" / "anonymousbank.yaml"
@@ -126,6 +127,11 @@ def test_after_call_work_and_the_order_of_service_are_found_again(fitted: Fitted
     assert fitted.discipline.of_high == pytest.approx(HEAD_START_S, abs=15)
     assert fitted.discipline.of_type == pytest.approx([0, 0], abs=20)
     assert fitted.discipline.agrees > 0.97 > fitted.discipline.agrees_without
+
+
+def test_ray_reproduces_the_same_days(cluster: str, calls: Calls, fitted: Fitted) -> None:
+    here, there = (reproduce(fitted, calls, [3, 4], 2, 5, engine) for engine in (Engine(), Engine("ray")))
+    assert there.simulated.tobytes() == here.simulated.tobytes()
 
 
 def test_held_out_days_of_a_known_centre_lie_in_their_bands(calls: Calls) -> None:

@@ -24,6 +24,7 @@ from evaluation.simulate.staffing_start import covered, fewest, start
 from evaluation.simulate.theory import erlang_a, erlang_c
 from tests.evaluation.simulate.centres import CALLS, HALF_HOUR_S, HANDLE_S
 from twotower.cli import main
+from twotower.engines import Engine
 from twotower.errors import ConfigError
 
 RATE = CALLS / HALF_HOUR_S
@@ -97,7 +98,7 @@ def search(spec: StaffingSpec) -> Search:
     problem = problem_of(spec)
     case = Case(problem.centre, problem.group, len(problem.groups), problem.rules[0], spec.seed, 0.0, 20.0)
     targets = targets_of(problem, spec.targets, spec.least_contacts)
-    with runner(1, lambda n: None) as simulations:
+    with runner(Engine(), lambda n: None) as simulations:
         return Search(
             problem, case, targets, looks_of(spec.first_replications, spec.replications), spec.confidence, simulations
         )
@@ -242,7 +243,7 @@ def test_a_load_is_that_of_the_shifts_in_the_file() -> None:
 def test_processes_change_nothing() -> None:
     judge = search(two())
     case = staffed(judge.case, judge.problem.most)
-    with runner(2, lambda n: None) as simulations:
+    with runner(Engine(processes=2), lambda n: None) as simulations:
         there, here = simulations(case, range(5)), judge.run(case, range(5))
     assert there.contacts.tolist() == here.contacts.tolist()
     assert there.seconds.tolist() == here.seconds.tolist()

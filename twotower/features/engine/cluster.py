@@ -1,19 +1,21 @@
-"""The walk through a log on Ray: shards of CSAs in processes of their own, read together snapshot by snapshot.
+"""The walk through a log in shards of CSAs, in processes of their own, on Ray or on this machine.
 
-Notable: nothing is implemented a second time. Each actor holds a `CsaHistory` of its CSAs and calls the same `step` as
-the local walk; readings are put together in order, so what comes out equals `walk` to the bit, and at most two
-snapshots are under way at once. Needs the extra [cluster].
+Notable: nothing is implemented a second time. Each shard is a `CsaHistory` of its CSAs on which the same code runs as
+in one process; parts are put together in order, so what comes out equals `walk`, or one `advance`, to the bit. To one
+moment (`advanced`) a shard is a task, which can be run again where its worker dies; through many moments (`RayWalk`) it
+is an actor of Ray, and at most two snapshots are under way at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from twotower.errors import MissingExtraError
+from twotower.engines import Engine, got, ray_of
 from twotower.features.engine.core import TWIN, compiled
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.events import KnownHandovers, Work
@@ -53,8 +55,8 @@ class Shard:
 class RayWalk:
     """A walk by `shards` Ray actors, from a history that is not changed itself.
 
-    compiler: `numba.njit`, or None for the numpy loops. Ray is started by the caller (`ray.init`), or locally by
-    default. Raises MissingExtraError where Ray is not installed.
+    compiler: `numba.njit`, or None for the numpy loops. address: as of `engines.Engine`. Raises MissingExtraError
+    where Ray is not installed; whoever reads raises ClusterError, one line, where an actor died: its sums are gone.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class RayWalk:
         work: Work | None,
         shards: int,
         compiler: Compiler | None = None,
+        address: str | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = ray_of(address)
         self._csas, self._settings = history.csas, history.settings
         self._mine = positions(history.csas, shards)
         actor = self._ray.remote(Shard)
@@ -86,13 +89,13 @@ class RayWalk:
         for moment in moments:
             coming.append([actor.step.remote(int(moment), families) for actor in self._actors])
             if len(coming) == 2:
-                yield together(self._ray.get(coming.pop(0)), self._mine)
+                yield together(got(self._ray, coming.pop(0)), self._mine)
         for parts in coming:
-            yield together(self._ray.get(parts), self._mine)
+            yield together(got(self._ray, parts), self._mine)
 
     def history(self) -> CsaHistory:
         """The whole history as the walk left it, to be saved or gone on with."""
-        states = self._ray.get([actor.state.remote() for actor in self._actors])
+        states = got(self._ray, [actor.state.remote() for actor in self._actors])
         parts = [CsaHistory.restored(self._settings, state) for state in states]
         return gathered(parts, self._mine, self._csas)
 
@@ -103,11 +106,40 @@ class RayWalk:
         self._actors = []
 
 
-def _ray() -> Any:
-    try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise MissingExtraError(
-            "Ray is not installed: pip install 'twotower-matcher[cluster]', or walk in one process"
-        ) from None
-    return ray
+def advanced(
+    engine: Engine,
+    history: CsaHistory,
+    handovers: KnownHandovers,
+    work: Work | None,
+    moment: int,
+    compiler: Compiler | None = None,
+) -> CsaHistory:
+    """A history brought to a moment (`CsaHistory.advance`), a shard of CSAs for each place of an engine; the one that
+    is given does not change.
+
+    compiler: as of `RayWalk`. Of streams no more is cut into shards at once than tasks are under way.
+    """
+    mine = positions(history.csas, engine.places)
+    shards = (
+        (
+            part_of(history, who),
+            shard_of(handovers, history.csas, who),
+            None if work is None else shard_of(work, history.csas, who),
+        )
+        for who in mine
+    )
+    states = engine.map(partial(_advanced, history.settings, moment, compiler), shards)
+    parts = [CsaHistory.restored(history.settings, state, history.core) for state in states]
+    return gathered(parts, mine, history.csas)
+
+
+def _advanced(
+    settings: CsaSettings,
+    moment: int,
+    compiler: Compiler | None,
+    shard: tuple[dict[str, npt.NDArray[Any]], KnownHandovers, Work | None],
+) -> dict[str, npt.NDArray[Any]]:
+    state, handovers, work = shard
+    of = CsaHistory.restored(settings, state, TWIN if compiler is None else compiled(compiler))
+    of.advance(handovers, moment, work)
+    return of.state()

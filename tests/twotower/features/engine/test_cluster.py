@@ -1,16 +1,15 @@
-"""The walk on Ray equals the local one to the bit; without Ray one line says what to install."""
+"""The walk on Ray equals the local one to the bit."""
 
 from __future__ import annotations
-
-import builtins
 
 import numpy as np
 import pytest
 
 from tests.twotower.features.engine.histories import BEGIN, CSAS, END, FAMILIES, SETTINGS, draw_table
 from twotower.clock import DAY
-from twotower.errors import MissingExtraError
-from twotower.features.engine.cluster import RayWalk
+from twotower.engines import Engine, ray_of
+from twotower.errors import ClusterError
+from twotower.features.engine.cluster import RayWalk, advanced
 from twotower.features.engine.csa import CsaHistory
 from twotower.features.engine.roll import walk
 
@@ -18,15 +17,7 @@ NAMES = [name for name, _ in FAMILIES]
 MOMENTS = np.arange(BEGIN + 7 * DAY, END + 2 * DAY, 7 * DAY)
 
 
-@pytest.fixture(scope="module")
-def ray():
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'twotower-matcher[cluster]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-    yield ray
-    ray.shutdown()
-
-
-def test_shards_on_ray_are_the_local_walk_to_the_bit(ray):
+def test_shards_on_ray_are_the_local_walk_to_the_bit(cluster):
     table = draw_table(np.random.default_rng(0), 400)
     handovers, work = table.handovers(), table.work()
     begun, local = CsaHistory(SETTINGS, CSAS), CsaHistory(SETTINGS, CSAS)
@@ -47,7 +38,7 @@ def test_shards_on_ray_are_the_local_walk_to_the_bit(ray):
     remote.close()
 
 
-def test_compiled_shards_are_the_local_walk_to_the_bit(ray):
+def test_compiled_shards_are_the_local_walk_to_the_bit(cluster):
     numba = pytest.importorskip("numba", reason="numba is not installed: pip install 'twotower-matcher[train]'")
     table = draw_table(np.random.default_rng(1), 400)
     handovers, local = table.handovers(), CsaHistory(SETTINGS, CSAS)
@@ -59,14 +50,26 @@ def test_compiled_shards_are_the_local_walk_to_the_bit(ray):
     remote.close()
 
 
-def test_without_ray_one_line_says_what_to_install(monkeypatch):
-    def absent(name, *args, **kwargs):
-        if name == "ray":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
+@pytest.mark.parametrize("engine", [Engine(), Engine(processes=2), Engine("ray")], ids=["here", "processes", "ray"])
+def test_shards_brought_to_a_moment_are_one_advance_to_the_bit(engine, cluster):
+    table = draw_table(np.random.default_rng(2), 400)
+    handovers, work = table.handovers(), table.work()
+    begun = CsaHistory(SETTINGS, CSAS)
+    begun.advance(handovers, BEGIN + 9 * DAY, work)
+    before = begun.state()["sums"].tobytes()
+    found = advanced(engine, begun, handovers, work, END).state()
+    assert begun.state()["sums"].tobytes() == before
+    begun.advance(handovers, END, work)
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in begun.state().items()
+    }
+    assert found["counts"].sum() > 300
 
-    real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", absent)
-    handovers = draw_table(np.random.default_rng(0), 9).handovers()
-    with pytest.raises(MissingExtraError, match=r"twotower-matcher\[cluster\]"):
-        RayWalk(CsaHistory(SETTINGS, CSAS), handovers, None, 2)
+
+def test_an_actor_that_died_is_one_line(cluster):
+    table = draw_table(np.random.default_rng(3), 50)
+    remote = RayWalk(CsaHistory(SETTINGS, CSAS), table.handovers(), None, shards=2)
+    ray_of().kill(remote._actors[0])
+    with pytest.raises(ClusterError, match=r"^a worker of Ray died"):
+        remote.history()
+    remote.close()
