@@ -99,14 +99,16 @@ class MatcherData(lightning.LightningDataModule):
         sampled: int = SAMPLED,
         tokens: str | None = None,
         start: str | None = None,
-        replay: int | None = 200_000,
+        replay: int | None = None,
         release_days: float | None = 90.0,
     ) -> None:
         super().__init__()
         if sampled <= 0:
             raise ConfigError(f"data.sampled {sampled}: must be positive")
-        if min(replay or 0, release_days or 0) < 0:
-            raise ConfigError(f"data.replay {replay}, data.release_days {release_days}: must not be negative")
+        if replay is not None and replay < 1:
+            raise ConfigError(f"data.replay {replay}: must be positive, or null for all")
+        if (release_days or 0) < 0:
+            raise ConfigError(f"data.release_days {release_days}: must not be negative")
         if validation_share is not None and not 0 < validation_share < 0.5:
             raise ConfigError(f"data.validation_share {validation_share}: a share between 0 and 0.5 was expected")
         self.folder, self.until, self.towers = folder, until, towers

@@ -20,16 +20,21 @@ TERMS = 24
 
 
 @span(AUGMENTATION)
-def polya_gamma(logit: Tensor, generator: torch.Generator, weight: Tensor | None = None) -> Tensor:
-    """Draws of PG(1, logit) (n,): the first `TERMS` terms of its series of exponentials, and the others' mean.
-
-    weight (n,) ≥ 1: of PG(weight, logit), by its mean and variance; below 1 such a draw could be negative.
-    """
+def polya_gamma(logit: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws of PG(1, logit) (n,): the first `TERMS` terms of its series of exponentials, and the others' mean."""
     place = torch.arange(1, TERMS + 1, device=logit.device, dtype=logit.dtype) - 0.5
     below = place**2 + (logit[:, None] / (2 * math.pi)) ** 2
     random = torch.empty(len(logit), TERMS, device=logit.device, dtype=logit.dtype).exponential_(generator=generator)
-    mean, gap = mean_polya_gamma(logit), ((random - 1) / below).sum(dim=1) / (2 * math.pi**2)
-    return mean + gap if weight is None else weight * mean + weight.sqrt() * gap
+    return mean_polya_gamma(logit) + ((random - 1) / below).sum(dim=1) / (2 * math.pi**2)
+
+
+def weighed(draw: Tensor, logit: Tensor, weight: Tensor) -> Tensor:
+    """Draws of PG(weight, logit) (n,) from draws of PG(1, logit), by mean and variance.
+
+    weight (n,) ≥ 1; below 1 such a draw could be negative.
+    """
+    mean = mean_polya_gamma(logit)
+    return weight * mean + weight.sqrt() * (draw - mean)
 
 
 def mean_polya_gamma(logit: Tensor) -> Tensor:

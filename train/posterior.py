@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, distributed, nn
 
-from train.polya_gamma import mean_polya_gamma, polya_gamma
+from train.polya_gamma import mean_polya_gamma, polya_gamma, weighed
 from train.ranges import LOGITS, MAPS, MEANS, PAIR, PRODUCTS, SIDE, SKILLS, span
 from train.together import seed_of
 from twotower.towers.spread import leading
@@ -63,7 +63,8 @@ class Design:
 
     `about` (n, K), `plain` (n, Q) with a constant last, `level` (n, E) with a constant last, `resolved` (n,) 0 or 1,
     `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the feature that each of its columns belongs to, `weight`
-    (n,) ≥ 1, of how many hand-overs each stands for.
+    (n,) ≥ 1, of how many hand-overs each stands for, where they tell of what is common to all CSAs. Of its own CSA a
+    hand-over tells as much as one, or a few would be held for many.
     """
 
     about: Tensor
@@ -155,9 +156,8 @@ class PosteriorSampler(nn.Module):
         self.plain_cov.copy_(torch.eye(self.q, device=d.csa.device) * PLAIN_VARIANCE)
         self.precision.fill_(START_PRECISION)
         self.side_precision.fill_(10 * self.least_side)
-        gap = d.weight * (d.resolved - share)
-        sums = d.about.new_zeros(self.csas, self.k).index_add_(0, d.csa, d.about * gap[:, None])
-        sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, d.weight, minlength=self.csas))
+        sums = d.about.new_zeros(self.csas, self.k).index_add_(0, d.csa, d.about * (d.resolved - share)[:, None])
+        sums, counts = self._summed(sums), self._summed(torch.bincount(d.csa, minlength=self.csas))
         means = (sums / (0.2 * counts + 20.0)[:, None]).double()
         _, size, right = torch.linalg.svd(means, full_matrices=False)
         many = min(self.rank, len(size))
@@ -188,7 +188,7 @@ class PosteriorSampler(nn.Module):
         moment (K + Q, K + Q): E u uᵀ of contacts, as in `towers.spread.leading`.
         """
         d, prior, out = self.design, self._prior(), self._spread_out()
-        omega = d.weight * mean_polya_gamma(d.about @ self.common.float() + d.level @ self.pair.float() + self._own())
+        omega = mean_polya_gamma(d.about @ self.common.float() + d.level @ self.pair.float() + self._own())
         found = []
         for csas in self._parts():
             precision = out.T @ self._products(csas, omega).double() @ out + prior
@@ -232,15 +232,17 @@ class PosteriorSampler(nn.Module):
         d = self.design
         common, pair = (d.about @ self.common.float(), d.level @ self.pair.float())
         logit = common + pair + self._own()
-        omega = polya_gamma(logit, own, d.weight) if noise else d.weight * mean_polya_gamma(logit)
-        wanted = d.weight * (d.resolved - 0.5)
+        each = polya_gamma(logit, own) if noise else mean_polya_gamma(logit)
+        omega, wanted = (weighed(each, logit, d.weight) if noise else d.weight * each), d.weight * (d.resolved - 0.5)
+        replayed = bool((d.weight != 1).any())
         gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
         prior = self._prior()
-        target = wanted - omega * (common + pair)
+        target = d.resolved - 0.5 - each * (common + pair)
         for csas in self._parts():
-            products = self._products(csas, omega)
+            products = self._products(csas, each)
             self._draw_skills(csas, products, self._sums(csas, target), prior, own, noise)
             # A row of ones beside the skills: what is common to all CSAs is drawn with the maps.
+            products = self._products(csas, omega) if replayed else products
             beside = self._beside(csas).float()
             pairs = (beside[:, :, None] * beside[:, None, :]).flatten(1)
             gram += pairs.T @ products[:, : self.k, : self.k].flatten(1)

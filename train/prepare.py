@@ -110,8 +110,11 @@ def prepare(
     share = min(0.1, ENOUGH_TO_VALIDATE / len(arrived)) if validation_share is None else validation_share
     split = int(arrived[int(len(arrived) * (1 - share))])
     schema = FeatureSchema.fit(log, config.base_dim, config.max_tokens, config.families or DEFAULT)
+    # The window's end comes from the data, not from an option, so that a cut table and a cut option give the same run.
+    end = 1 + max(int(arrived[-1]), int(moves.known_at[usable].max()))
     if start is not None:
-        start.fits(config.encoder, config.text_dim, int(config.view_dim or 0), schema.families)
+        start.follows(split, end)
+        start.fits(config, schema.families)
     core = engine_core(len(usable))
     rows = schema.rows(log_columns(log))
     past = CustomerPast(log, schema, rows, core).at(log.contacts.customer, arrived)
@@ -126,8 +129,6 @@ def prepare(
     told = Told(base, with_intents(schema, schema.codes(rows), intents), complexity, signals)
     features = CsaFeatures(log.csas, schema, lambda names: texts.base(names, config.base_dim))
     moments = snapshot_times(int(arrived[0]), int(arrived[-1]), schema.granularity_us)
-    # The window's end comes from the data, not from an option, so that a cut table and a cut option give the same run.
-    end = 1 + max(int(arrived[-1]), int(moves.known_at[usable].max()))
     csas = past_of_csas(log, schema, features, told, moments, end, core)
     return TrainingSet(
         schema=schema, tokenizer=texts.tokenizer, tokens=texts.tokens, categories=categories, numbers=numbers,

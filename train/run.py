@@ -164,6 +164,8 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     start = data_module.start_folder
     outcomes = measure_outcomes(pairs, data_module.tables) if start is None else measured_by(start)
     facts["outcomes"] = outcomes.facts
+    # Of another run's window, where this one went on from it; how many runs ago that was.
+    facts["outcomes_measured_ago"] = facts["in_a_row"]
     if calibration is not None:
         facts["calibration"] = calibration.facts()
     if module.sampler is not None:
@@ -172,7 +174,8 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     rows = summarised(handovers, options.history_per_csa, data.end)
     write_outcomes(pairs, data_module.tables, outcomes.heads)
     join = replace(join, outcomes=outcomes.heads)
-    data = released(module.towers, data, data_module.tables, data_module.release_days)
+    if module.sampler is not None:  # a gradient run may be a teacher, whose student reads the same identities
+        data = released(module.towers, data, data_module.tables, data_module.release_days)
     with atomic_directory(output) as folder, system_errors(output):
         save(module.towers, data_module.towers, folder)
         (folder / "features.json").write_text(data.schema.to_json(), encoding="utf-8")

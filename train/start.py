@@ -9,10 +9,12 @@ run, before and after it took in its validation window: what is measured on the 
 first, which has not seen it. Means of the earlier chain count as as many draws as the new one adds, so some days
 average what one day is too short to.
 
-With long histories a sweep is bounded: of hand-overs older than the earlier run's window at most `replay` are read,
-evenly spaced in each CSA's time, others every day, each standing for as many as were left out (experience replay with
-importance weights: Isele and Cosgun, Selective experience replay for lifelong learning, AAAI 2018, "global
-distribution matching").
+With `replay` a sweep is bounded: of hand-overs older than the earlier run's window at most so many are read, evenly
+spaced in each CSA's time, others every day. Each stands for as many as were left out where it tells of what is common
+to all CSAs, and for itself where it tells of its own CSA: held for twenty-five, forty hand-overs would be believed like
+a thousand. So less is known of each CSA than there is to know, which is the price, and why nothing is left out unless
+it is asked for (experience replay with importance weights: Isele and Cosgun, Selective experience replay for lifelong
+learning, AAAI 2018, "global distribution matching").
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from torch import Tensor
 
 from train.posterior import CHAIN, PLAIN_VARIANCE, SUMS, Means, PosteriorSampler
 from train.topics import read_topics
+from twotower.clock import format_time
 from twotower.errors import ConfigError
 from twotower.text.tokens import TokenArrays
+from twotower.towers.config import TowerConfig
 from twotower.towers.store import load
 from twotower.towers.topics import Topics
 
@@ -106,8 +110,8 @@ class Start:
     topics: Topics
     table: Floats
     log_weight: Floats
-    read: tuple[str, int, int]
-    """Encoder, and widths of its table's two parts."""
+    read: tuple[str, int, int, int]
+    """Encoder, widths of its table's two parts, and how many topics were asked for."""
     before: Stood
     after: Stood
     names: Names
@@ -144,16 +148,25 @@ class Start:
         topics = tower.topics
         if topics is None:
             raise ConfigError(f"data.start {folder}: it has no topics; train without it")
-        read = config.encoder, config.text_dim, int(config.view_dim or 0)
+        read = config.encoder, config.text_dim, int(config.view_dim or 0), int(config.topics or 0)
         return cls(topics, table, log_weight, read, *chains, names, csas, **facts, families=families)
 
-    def fits(self, encoder: str, text_dim: int, view_dim: int, families: Sequence[str]) -> None:
+    def follows(self, split: int, end: int) -> None:
+        """Raises ConfigError, one line, where that run knew what this one must not: split, end µs of this one's log."""
+        if self.end > end or self.split > split:
+            raise ConfigError(
+                f"data.start: that run knew what became known until {format_time(self.end)}, and was measured from "
+                f"{format_time(self.split)} on; this one's log ends {format_time(end)} and is measured from "
+                f"{format_time(split)} on: go on from an earlier run, or train without it"
+            )
+
+    def fits(self, config: TowerConfig, families: Sequence[str]) -> None:
         """Raises ConfigError, one line, where a run that goes on would read something else."""
-        mine = encoder, text_dim, view_dim
+        mine = config.encoder, config.text_dim, int(config.view_dim or 0), int(config.topics or 0)
         if mine != self.read:
             raise ConfigError(
-                f"data.start: that run read texts by {', '.join(map(str, self.read))} (encoder, text_dim, view_dim), "
-                f"this one by {', '.join(map(str, mine))}; train without it"
+                f"data.start: that run read texts by {', '.join(map(str, self.read))} (encoder, text_dim, view_dim, "
+                f"topics), this one by {', '.join(map(str, mine))}; train without it"
             )
         if tuple(families) != self.families:
             raise ConfigError(

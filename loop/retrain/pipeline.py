@@ -27,7 +27,7 @@ from loop.steps import Done, Given, Step, digest_of
 from twotower.bundle.bundle import Bundle
 from twotower.cli import plain
 from twotower.clock import DAY, format_time
-from twotower.errors import ConfigError, DataError
+from twotower.errors import ConfigError, DataError, TrainingError
 
 Before = Mapping[str, Done]
 RULES = {"judge": ("ranking", "outcomes", "calibration", "bands"), "value": ("value",), "waits": ("waits",),
@@ -127,7 +127,7 @@ def steps_of(
             {"drift": spec.drift, "days": spec.window_days, **against},
         ),
         Step(
-            "train", partial(_train, makers, start, spec, origin, work), ("ingest", "check", "drift"),
+            "train", partial(_train, makers, start, spec, origin, work), ("ingest", "check"),
             {"start": start, "origin": None if origin is None else origin.bundle, **way},
         ),
         Step("export", partial(_export, makers), ("train",), {"version": VERSION}),
@@ -234,14 +234,26 @@ def _train(
     """In the step's scratch, from whose checkpoints it goes on; a run that appeared there is whole."""
     run, tokens = given.scratch / "run", work / TOKENS
     options = [f"--data.tokens={tokens}", *([] if origin is None else [f"--data.start={origin.run}"])]
+    why = None
     if not run.is_dir():
-        makers.train(given.before["ingest"].folder, run, format_time(start), spec, options)
+        tables, until = given.before["ingest"].folder, format_time(start)
+        try:
+            makers.train(tables, run, until, spec, options)
+        except (ConfigError, TrainingError) as error:
+            if origin is None:
+                raise
+            # What cannot be gone on from must not end the wheel; it is said, and this turn starts from nothing.
+            why = str(error)
+            shutil.rmtree(run.with_name(f".{run.name}.training"), ignore_errors=True)
+            makers.train(tables, run, until, spec, options[:1])
     for old in sorted(tokens.glob("*"), key=lambda one: one.stat().st_mtime_ns)[:-1]:
         shutil.rmtree(old)  # the latest set has all of them
     shutil.copytree(run, given.folder / "run")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    return {"objective": facts["objective"], "from": None if origin is None else origin.bundle,
-            "in_a_row": facts.get("in_a_row", 0)}  # fmt: skip
+    in_a_row = facts.get("in_a_row", 0)
+    parent = origin.bundle if origin is not None and in_a_row else None
+    told = {"objective": facts["objective"], "in_a_row": in_a_row, "from": parent}
+    return told if why is None else {**told, "from_nothing": why}
 
 
 def _export(makers: Makers, given: Given) -> dict[str, Any]:
@@ -320,11 +332,19 @@ def _promote(
 ) -> dict[str, Any]:
     """The run is kept first: who dies in between has one that nobody goes on from, and no champion without one."""
     number = int(given.before["register"].said["version"])
+    served = sources.registry.alias(CHAMPION)
+    if spec.alias != CHAMPION and champion is not None and (served is None or served.number != champion.version.number):
+        raise ConfigError("the champion is another by now than was judged against; the next turn judges anew")
     keep(given.before["train"].folder / "run", str(given.before["register"].said["bundle"]))
     now = sources.registry.alias(spec.alias)
     if now is None or now.number != number:  # else it was cut off after it had happened
         if spec.alias == CHAMPION:
             sources.registry.promote(number, CHAMPION, None if champion is None else champion.version.number)
+        elif now is not None:
+            raise ConfigError(
+                f"version {now.number} is the {spec.alias} of a rollout that is not over; version {number} passed the "
+                "gate and waits: `twotower rollout status` tells more"
+            )
         else:
             sources.registry.promote(number, spec.alias)
     return {"alias": spec.alias, "version": number}

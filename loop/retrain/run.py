@@ -21,7 +21,6 @@ from loop.retrain.spec import RetrainSpec
 from loop.steps import Done, Steps, Watch
 from twotower.bundle.bundle import Bundle
 from twotower.clock import format_time
-from twotower.errors import TwoTowerError
 from twotower.files import atomic_write
 
 LOCK, REPORT, JSON = "retrain.lock", "report.html", "report.json"
@@ -67,15 +66,17 @@ def retrain(
     """
     work.mkdir(parents=True, exist_ok=True)
     with locked(work / LOCK, wait_s, f"{work}: another retraining works here"):
-        champion = champion_of(sources.registry, work / "champions")
-        before = None if champion is None else champion.version.digest
+        before: str | None = None
         seen: dict[str, Done] = {}
-        steps = Steps(work, steps_of(sources, spec, champion, work, makers), watch)
         try:
+            champion = champion_of(sources.registry, work / "champions")
+            before = None if champion is None else champion.version.digest
+            steps = Steps(work, steps_of(sources, spec, champion, work, makers), watch)
             steps.run(seen)
-            found = Turned(_outcome(seen, before), seen, before, format_time(sources.until))
-        except TwoTowerError as error:
-            _write(Turned("failed", seen, before, format_time(sources.until), str(error)), work)
+            found = Turned(_outcome(seen, before, sources, spec), seen, before, format_time(sources.until))
+        except Exception as error:  # whatever it was, nobody may read yesterday's report for today's
+            said = str(error) or type(error).__name__
+            _write(Turned("failed", seen, before, format_time(sources.until), said), work)
             raise
         _write(found, work)
         steps.prune(spec.keep)
@@ -93,10 +94,15 @@ def adopt(work: Path, spec: RetrainSpec, run: Path, bundle: Path, until: int) ->
     Runs(work / RUNS).keep(run, Kept(digest, until, None, way_of(how_trained(spec))))
 
 
-def _outcome(steps: Mapping[str, Done], champion: str | None) -> Outcome:
+def _outcome(steps: Mapping[str, Done], champion: str | None, sources: Sources, spec: RetrainSpec) -> Outcome:
+    """A turn that was done before promotes nobody again: who has been taken back since stays so."""
     if steps["export"].said["bundle"] == champion:
         return "nothing new"
-    return "promoted" if steps["promote"].skipped is None else "kept out"
+    if steps["promote"].skipped is not None:
+        return "kept out"
+    now = sources.registry.alias(spec.alias)
+    there = now is not None and now.digest == steps["export"].said["bundle"]
+    return "promoted" if there else "nothing new"
 
 
 def _write(found: Turned, work: Path) -> None:

@@ -95,6 +95,8 @@ class Runs:
         stay |= {one.parent for one in map(self.get, tuple(stay)) if one is not None and one.parent is not None}
         for place in self.folder.glob("*") if self.folder.is_dir() else ():
             if place.name not in stay:
+                if not place.name.startswith("."):
+                    place = place.rename(place.with_name(f".{place.name}"))  # half of one is never taken for a run
                 shutil.rmtree(place)
 
 

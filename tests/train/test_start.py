@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from evaluation.generate.catalogue import INTENTS
 from evaluation.generate.centre import generate
@@ -22,7 +21,7 @@ from tests.train.conftest import SMALL
 from tests.train.runs import digests, short
 from train.leavers import released
 from train.outcomes import measured_by
-from train.polya_gamma import mean_polya_gamma, polya_gamma
+from train.polya_gamma import mean_polya_gamma, polya_gamma, weighed
 from train.posterior import PLAIN_VARIANCE, Design, Means, PosteriorSampler
 from train.prepare import prepare
 from train.start import FILE, GROWN, LEAST_NEW, Carried, Names, Start, Stood, shared, told_by
@@ -175,7 +174,7 @@ def test_older_work_is_replayed_evenly_other_work_every_day_and_stands_for_the_r
 
 def test_a_weight_counts_as_so_many_hand_overs() -> None:
     logit, generator = torch.full((200_000,), 1.5), torch.Generator().manual_seed(0)
-    three = polya_gamma(logit, generator, torch.full((200_000,), 3.0)).double()
+    three = weighed(polya_gamma(logit, generator), logit, torch.full((200_000,), 3.0)).double()
     sums = torch.stack([polya_gamma(logit, generator) for _ in range(3)]).sum(dim=0).double()
     assert float(three.mean()) == pytest.approx(3 * float(mean_polya_gamma(logit[:1])), rel=0.01)
     assert float(three.std()) == pytest.approx(float(sums.std()), rel=0.02)
@@ -185,9 +184,9 @@ def test_a_weight_counts_as_so_many_hand_overs() -> None:
     order = both[4].argsort(stable=True)
     about, plain, level, resolved, csa, weight = (part[order] for part in both)
     copied = Design(about, plain, level, resolved, csa, twice.declared, twice.group, weight)
-    weighed = replace(twice, weight=2 * twice.weight)
+    doubled = replace(twice, weight=2 * twice.weight)
     found = []
-    for one in (copied, weighed):
+    for one in (copied, doubled):
         sampler = PosteriorSampler(one, rank=2, sweeps=400, seed=1)
         for _ in range(400):
             sampler.sweep()
@@ -216,13 +215,53 @@ def test_a_run_goes_on_from_a_run(tiny: Path, first: Path, second: Path, tmp_pat
     assert Start.load(tmp_path / "third").in_a_row == 2
 
 
-def test_a_window_that_is_measured_was_not_seen(first: Path, second: Path) -> None:
-    """The chain from which a run is measured is the earlier one's from before it took in its own window."""
-    chain = load_file(second / FILE)
-    start, stood = Start.load(first), Start.load(second)
-    for part in ("before", "after"):
-        assert not torch.equal(chain[f"{part}.pair"], getattr(start, part).state["pair"])
-    assert stood.split > start.split
+def test_few_that_stand_for_many_are_not_believed_like_many_of_their_csa() -> None:
+    """Where nobody differs, what is found of CSAs from replayed work strays no further than from that work alone."""
+    random = torch.Generator().manual_seed(0)
+    rows, csas = 1200, 40
+    csa = torch.arange(rows) % csas
+    about = torch.randn(rows, 4, generator=random)
+    resolved = (torch.rand(rows, generator=random) < torch.sigmoid(about[:, 0])).float()
+    group, ones = torch.zeros(0, dtype=torch.int64), torch.ones(rows, 1)
+    order = csa.argsort(stable=True)
+    plain = Design(
+        about[order], ones, ones, resolved[order], csa[order], torch.zeros(csas, 0), group, torch.ones(rows)
+    )  # fmt: skip
+    stray, common = [], []
+    for weight in (1.0, 25.0):
+        sampler = PosteriorSampler(replace(plain, weight=torch.full((rows,), weight)), rank=2, sweeps=150, seed=1)
+        for _ in range(150):
+            sampler.sweep()
+        means = sampler.means()
+        stray.append(float(means.vectors.std(dim=0).mean()))
+        common.append(float(means.common[0]))
+    assert stray[1] < 1.5 * stray[0]
+    assert common[1] > common[0] > 0.5  # of what is common to all, 25 times as much is known: less is shrunk
+
+
+def test_a_window_that_is_measured_was_not_seen(
+    tiny: Path, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain from which a run is measured goes on from the earlier one as it was before it took in its own window;
+    the other one takes over from where that had got to."""
+    start = Start.load(first)
+    seen: list[tuple[str, Stood]] = []
+    into, recall = Carried.into, Carried.recall
+
+    def kept_into(self: Carried, sampler: PosteriorSampler, stood: Stood, sweeps: int) -> None:
+        seen.append(("into", stood))
+        into(self, sampler, stood, sweeps)
+
+    def kept_recall(self: Carried, sampler: PosteriorSampler, stood: Stood, sweeps: int) -> None:
+        seen.append(("recall", stood))
+        recall(self, sampler, stood, sweeps)
+
+    monkeypatch.setattr(Carried, "into", kept_into)
+    monkeypatch.setattr(Carried, "recall", kept_recall)
+    assert short(tiny, tmp_path / "run", f"--data.start={first}", "--trainer.max_epochs=1") == 0
+    assert [name for name, _ in seen] == ["into", "recall", "recall"]
+    for (_, stood), wanted in zip(seen, (start.before, start.before, start.after), strict=True):
+        assert torch.equal(stood.state["pair"], wanted.state["pair"])
     assert not torch.equal(start.before.state["pair"], start.after.state["pair"])
 
 
@@ -231,10 +270,12 @@ def test_a_window_that_is_measured_was_not_seen(first: Path, second: Path) -> No
     [
         ("--data.start=nowhere", r"data.start nowhere: not a training run"),
         ("--model.solver=gradient", "data.start: only a sampled posterior goes on from another run's"),
-        ("--data.towers.view_dim=16", r"that run read texts by minilm, 64, 32 .* this one by minilm, 64, 16"),
+        ("--data.towers.view_dim=16", r"that run read texts by minilm, 64, 32, 80 .* this one by minilm, 64, 16, 80"),
+        ("--data.towers.topics=20", r"this one by minilm, 64, 32, 20; train without it"),
         ("--data.towers.families=[form,profile,labels]", "that run read the features"),
         ("--model.directions=3", "model.directions 3: the run of data.start has 16"),
-        ("--data.replay=-1", "data.replay -1"),
+        ("--data.replay=0", "data.replay 0: must be positive"),
+        ("--data.validation_share=0.3", "that run knew .* go on from an earlier run"),
     ],
 )
 def test_what_cannot_go_on_is_one_line(
