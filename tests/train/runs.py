@@ -33,7 +33,6 @@ SHORT = (
 )
 FILES = {
     "calibration.json",
-    "chain.safetensors",
     "config.yaml",
     "csas.npz",
     "csas.parquet",
@@ -46,6 +45,7 @@ FILES = {
     "run.json",
     "tokenizer.json",
 }
+SAMPLED_FILES = FILES | {"chain.safetensors"}
 
 
 def train(data: Path, output: Path, *options: str) -> int:
