@@ -108,6 +108,7 @@ class Aliases:
             champion = self.registry.alias(CHAMPION)
             if champion is None or champion.number != state.challenger.version:  # else it was cut off after it was done
                 self.registry.promote(state.challenger.version, CHAMPION, state.champion.version)
+            self.registry.drop(CHALLENGER, state.challenger.version)  # where it was cut off in the middle
 
     def take_back(self, state: State, what: str, why: str) -> None:
         """Nothing is left of the challenger but what is said of it: the champion before it is champion again, where it

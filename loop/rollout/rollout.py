@@ -347,7 +347,8 @@ class Rollout:
         missing = found.missing(spec)
         if not missing:
             shown = "; ".join(said(one) for one in found.guards)
-            return state.goes("promoting", now, f"not worse: {shown}")
+            # From now on the challenger may be the champion by it, whatever comes between alias and file.
+            return state.goes("promoting", now, f"not worse: {shown}", promoted=True)
         if now >= int(turns.ends.max()) + int(spec.mature_days * DAY):
             why = f"not shown within {spec.days} days: {'; '.join(missing)}"
             return self._away("rolling back", state, now, why)

@@ -68,7 +68,7 @@ class State:
     why: str | None = None
     """Of a rollout that was taken back, stopped or overtaken."""
     promoted: bool = False
-    """Whether the challenger was made the champion by it."""
+    """Whether the challenger was made the champion, or may have been: written before it is."""
     judged_at: int = 0
     judged: dict[str, Any] = field(default_factory=dict)
     """The last judgement, for people and pages."""

@@ -193,22 +193,33 @@ def test_too_little_is_seen_of_it(roll: Roll) -> None:
     assert rolled.step(24.0).stage == "shadow"
 
 
-def test_stop_is_back_at_once_in_every_stage(roll: Roll) -> None:
+def away(*_: object) -> None:
+    raise ConnectionError("nobody there")
+
+
+def test_stop_is_back_at_once_in_every_stage(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
     rolled = roll()
     with pytest.raises(ConfigError, match="no rollout was begun here"):
         rolled.rollout.stop(rolled.now, "x")
-    for stage in ("shadow", "canary", "full"):
+    for stage in ("shadow", "canary", "promoting", "full"):
         rolled.registry.promote(2, CHALLENGER)
         rolled.start(SPEC if stage == "shadow" else SPEC.model_copy(update={"shadow": None}))
         if stage == "canary":
             while rolled.served != 2:
                 assert rolled.step(4.0).stage == "canary"
+        elif stage == "promoting":
+            with monkeypatch.context() as patched:  # the registry goes away when the first alias has moved
+                patched.setattr(Remembered, "delete_registered_model_alias", away)
+                assert "cannot be asked" in rolled.until("promoting").log[-1][1]
+            assert rolled.alias == (2, 2)
         elif stage == "full":
             rolled.until("full")
             assert rolled.alias == (2, None)
         state = rolled.rollout.stop(rolled.now, f"enough of {stage}")
         assert (state.stage, rolled.served, rolled.alias) == ("stopped", 1, (1, None))
         assert rolled.registry.version(2).tags["twotower.rollout"] == f"stopped: enough of {stage}"
+        assert rolled.step(0.1) == state
+        assert rolled.served == 1
     assert rolled.registry.version(2).rolled_back == "enough of full"
     with pytest.raises(ConfigError, match="no rollout is under way; the last one is stopped"):
         rolled.rollout.stop(rolled.now, "x")
@@ -304,9 +315,6 @@ def test_a_registry_that_is_away_holds_up_neither_the_schedule_nor_the_way_back(
 ) -> None:
     rolled = roll(Faked(BAD))
     rolled.start(SPEC.model_copy(update={"shadow": None}))
-
-    def away(*_: object) -> None:
-        raise ConnectionError("nobody there")
 
     with monkeypatch.context() as patched:
         patched.setattr(type(rolled.registry), "versions", away)
