@@ -6,6 +6,7 @@ that is another by now, nothing moves. MLflow's client raises whatever its trans
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,6 +168,15 @@ def answers(who: Who) -> None:
     from serve.matcher import Matcher
 
     self_check(Matcher.load(who.path, who.digest))
+
+
+def told_of(error: Exception) -> str:
+    """One line of what went wrong. Of a defect its kind and place alone: its message may hold what a customer said."""
+    if isinstance(error, (TwoTowerError, OSError)):
+        return str(error)
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return f"a defect ({type(error).__name__}{where})"
 
 
 def refuse_kept_out(version: Version) -> None:

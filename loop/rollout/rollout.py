@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from loop.registry.follow import served
 from loop.registry.registry import Busy, locked
 from loop.rollout.judge import Judged, Turns, judge, plan_of, said
-from loop.rollout.outside import Outside, point, refuse_kept_out
+from loop.rollout.outside import Outside, point, refuse_kept_out, told_of
 from loop.rollout.spec import RolloutSpec
 from loop.rollout.state import UNDER_WAY, Counted, Stage, State, Who, read_state, write_state
 from loop.rollout.technical import counted, harm
@@ -337,8 +337,8 @@ class Rollout:
             return state
         try:
             found = judge(plan, schedule, spec, self._outside.contacts.look(plan, schedule, now), now)
-        except TwoTowerError as error:  # nothing is known yet, or the store is away
-            found = Judged(now, refused=(str(error),))
+        except Exception as error:  # nothing is known yet, or the store is away; a defect must not end the way back
+            found = Judged(now, refused=(told_of(error),))
         state = replace(state, judged_at=now, judged={**state.judged, **found.as_json()})
         if found.broken:
             return self._away("rolling back", state, now, "; ".join(said(one) for one in found.broken))
