@@ -118,7 +118,7 @@ class Aliases:
         with self._asked():
             champion = self.registry.alias(CHAMPION)
             if state.promoted and champion is not None and champion.number == number:
-                self.registry.rollback(why)
+                self.registry.rollback(why, number, state.champion.version)  # by the state: a tag may be older
             self.registry.drop(CHALLENGER, number)
             self.registry.tag(number, TAG, f"{what}: {why}"[:SAID])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -239,6 +241,24 @@ def test_the_registry_says_who_is_champion(roll: Roll) -> None:
     rolled.registry.rollback("waits")
     state = rolled.step(0.1)
     assert (state.stage, state.why, rolled.served) == ("overtaken", "version 1 is the champion by now", 1)
+
+
+@pytest.mark.parametrize("tag", [None, "3"], ids=["no tag", "an old tag"])
+def test_the_way_back_goes_by_the_state_and_by_no_tag(roll: Roll, tag: str | None) -> None:
+    """As after a promotion by MLflow's own page, which writes none."""
+    rolled = roll()
+    rolled.start()
+    client: Any = rolled.registry.client
+    client._versions.append(deepcopy(client._versions[0]))  # an older champion
+    client._versions[2].version = "3"
+    if tag is not None:
+        rolled.registry.tag(2, "twotower.replaced", tag)
+    client.set_registered_model_alias(rolled.registry.model, "champion", "2")
+    assert rolled.step(0.1).stage == "full"
+    state = rolled.rollout.stop(rolled.now, "waits")
+    assert (state.stage, rolled.alias, rolled.link.resolve().name) == ("stopped", (1, None), state.champion.digest)
+    assert rolled.registry.version(2).rolled_back == "waits"
+    assert rolled.registry.version(1).replaced is None
 
 
 def test_a_promotion_that_somebody_else_was_faster_with_moves_nothing(
