@@ -21,7 +21,7 @@ from loop.rollout.judge import Judged, Turns, judge, plan_of, said
 from loop.rollout.outside import Outside, point, refuse_kept_out, told_of
 from loop.rollout.spec import RolloutSpec
 from loop.rollout.state import UNDER_WAY, Counted, Stage, State, Who, read_state, write_state
-from loop.rollout.technical import counted, harm
+from loop.rollout.technical import counted, harm, silence, silent
 from twotower.clock import DAY, HOUR, SECOND, format_time
 from twotower.errors import BundleError, ConfigError, TwoTowerError
 from twotower.files import atomic_directory
@@ -278,8 +278,9 @@ class Rollout:
         wanted = served(Path(state.link)) or ""
         try:
             found = self._outside.scrape()
-        except TwoTowerError:  # as when the service starts anew: nothing is known of what went between
-            return replace(state, counted=replace(state.counted, at=0)), None
+        except TwoTowerError:  # as when the service starts anew, or as when the challenger has killed it
+            unread = silent(state.counted, wanted, state.challenger.digest, now)
+            return replace(state, counted=unread), silence(unread, state.spec.technical, now)
         seen: Counted = counted(state.counted, found, wanted, state.challenger.digest, now)
         state = replace(state, counted=seen)
         return state, harm(seen, found, state.challenger.digest, state.spec.technical, now)

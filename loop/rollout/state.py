@@ -46,6 +46,8 @@ class Counted:
     """Which was to be served then."""
     since: int = 0
     """Since when that one is to be, µs."""
+    unread: int = 0
+    """Since when the challenger is to be served and the figures cannot be read, µs; 0: they can."""
     matches: float = 0.0
     fallbacks: float = 0.0
     challenger_matches: float = 0.0

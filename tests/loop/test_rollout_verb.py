@@ -291,6 +291,26 @@ def test_a_service_that_refuses_the_bundle_is_noticed_within_minutes(roll: Any) 
     assert (rolled.served, rolled.alias) == (1, (1, None))
 
 
+def test_a_challenger_that_kills_the_service_is_taken_back(roll: Any) -> None:
+    """Its figures cannot be read then; in the champion's turn that says nothing of the challenger."""
+
+    def scrape() -> Scraped:
+        raise Unreachable("nobody there")
+
+    rolled = roll(scrape=scrape)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    while rolled.served != 2:
+        assert rolled.step(4.0).stage == "canary"
+    assert rolled.step(0.01).stage == "canary"
+    rolled.scrapes(lambda: Scraped(frozenset({rolled.registry.version(2).digest}), 10.0, 0.0))
+    assert rolled.step(0.01).counted.unread == 0  # it began anew
+    rolled.scrapes(scrape)
+    assert rolled.step(0.03).stage == rolled.step(0.03).stage == "canary"
+    state = rolled.step(0.01)
+    assert (state.stage, rolled.served, rolled.alias) == ("rolled back", 1, (1, None))
+    assert state.why == "the service's figures cannot be read for more than 120 s while it is to be served"
+
+
 def test_a_new_champion_that_falls_back_is_taken_back(roll: Any) -> None:
     told = {"matches": 0.0, "fallbacks": 0.0}
     rolled = roll(scrape=lambda: Scraped(frozenset({rolled.link.resolve().name}), told["matches"], told["fallbacks"]))
