@@ -9,19 +9,21 @@ alias and tag follow, and are tried again by the next step where the registry ca
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.registry.follow import served
 from loop.registry.registry import Busy, locked
+from loop.rollout.asked import answered, ask, asked
 from loop.rollout.judge import Judged, Turns, judge, plan_of, said
 from loop.rollout.outside import Outside, point, refuse_kept_out, told_of
 from loop.rollout.spec import RolloutSpec
 from loop.rollout.state import UNDER_WAY, Counted, Stage, State, Who, read_state, write_state
 from loop.rollout.technical import counted, harm, silence, silent
+from loop.rollout.told import SCRATCH
 from twotower.clock import DAY, HOUR, SECOND, format_time
 from twotower.errors import BundleError, ConfigError, TwoTowerError
 from twotower.files import atomic_directory
@@ -68,6 +70,7 @@ class Rollout:
                     raise ConfigError(f"{one}: is no link; name a new one, or move what is there away")
             champion, challenger = self._both(which)
             self._outside.loads(challenger)
+            answered(self.work)
             self._planned = None
             unheard = None if shadow_link is None else str(shadow_link.absolute())
             begun = State(champion, challenger, str(link.absolute()), unheard, spec, "shadow", now, now)
@@ -82,10 +85,13 @@ class Rollout:
     def step(self, now: int) -> State:
         """Do what is to be done at a moment (µs UTC). Raises ConfigError where none was begun, Busy."""
         with self._alone():
-            state = self._begun()
+            before = self._begun()
+            state = self._unless_asked(before, now)
+            if state is not before:
+                self._save(state)
             state = self._pointed(state, now)
             for _ in UNDER_WAY:  # each stage is left at most once
-                after = self._next(state, now)
+                after = self._unless_asked(self._next(state, now), now)
                 if after is not state:
                     self._save(after)
                 moved = after.stage != state.stage
@@ -96,24 +102,45 @@ class Rollout:
             return state
 
     def stop(self, now: int, why: str) -> State:
-        """Back to the champion at once. Raises ConfigError where none is under way, Busy."""
-        with self._alone():
-            state = self._begun()
-            if state.ended:
-                raise ConfigError(f"{self.work}: no rollout is under way; the last one is {state.stage}")
-            state = self._away("stopping", state, now, why)
-            self._save(state)
-            self._point(state, now)
-            state = self._left(state, now)
-            self._save(state)
-            return state
+        """Back to the champion at once, whoever steps meanwhile. Raises ConfigError where none is under way, Busy where
+        a step is: the link is the champion's then, and that step ends the rollout."""
+        begun = self._begun()
+        _refuse_ended(begun, self.work)
+        ask(self.work, why)
+        point(begun.link, begun.champion, False)  # a step may be reading contacts for minutes
+        try:
+            with self._alone():
+                state = self._begun()
+                if not state.ended and state.started == begun.started:
+                    if state.stage != "stopping":
+                        self._save(state := self._away("stopping", state, now, why))
+                    self._point(state, now)
+                    self._save(state := self._left(state, now))
+                answered(self.work)
+                state = self._pointed(state, now)
+        except Busy:
+            raise Busy(
+                f"{self.work}: the link is the champion's, and the step that works here ends the rollout when it has "
+                "looked; `twotower rollout status` says when it has"
+            ) from None
+        if state.stage not in ("stopping", "stopped"):
+            _refuse_ended(state, self.work)
+        return state
 
     def boundary(self, state: State, now: int) -> int | None:
         """When the link is to change next by the schedule, µs UTC; None: nobody knows of a moment."""
         return self._turns(state)[2].next(now) if state.stage == "canary" else None
 
-    def _alone(self) -> AbstractContextManager[None]:
-        return locked(self.work / LOCK, self._wait_s, f"{self.work}: another step works here")
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(self.work / LOCK, self._wait_s, f"{self.work}: another step works here"):
+            shutil.rmtree(self.work / SCRATCH, ignore_errors=True)  # contacts that a step left which was killed
+            yield
+
+    def _unless_asked(self, state: State, now: int) -> State:
+        """The same, and on its way back where a stop was asked for meanwhile."""
+        why = None if state.ended or state.stage == "stopping" else asked(self.work)
+        return state if why is None else self._away("stopping", state, now, why)
 
     def _begun(self) -> State:
         state = self.state
@@ -159,6 +186,8 @@ class Rollout:
             # The champion is not looked at again: it was served, and the way back must not fail.
             if point(state.link, who, who.version == state.challenger.version):
                 self._watch("link")
+            if who != state.champion and asked(self.work) is not None:
+                point(state.link, state.champion, False)
         if state.shadow_link is not None:
             unheard = state.challenger if state.stage in ("shadow", "canary") else state.champion
             point(state.shadow_link, unheard, False)
@@ -358,3 +387,8 @@ class Rollout:
     def _noted(self, state: State, now: int, what: str) -> State:
         """The same stage, with a line in the log, once."""
         return state if state.log and state.log[-1][1] == what else replace(state, log=(*state.log, (now, what)))
+
+
+def _refuse_ended(state: State, work: Path) -> None:
+    if state.ended:
+        raise ConfigError(f"{work}: no rollout is under way; the last one is {state.stage}")

@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from loop.gate.rules import Check, Margin
-from loop.registry.registry import CHALLENGER, Registry
+from loop.registry.registry import CHALLENGER, Busy, Registry
+from loop.rollout import rollout
+from loop.rollout.asked import ask, asked
 from loop.rollout.page import html_report, text_report
 from loop.rollout.shadowed import Compared
 from loop.rollout.spec import RolloutSpec
+from loop.rollout.state import Who
+from loop.rollout.told import SCRATCH
 from tests import forked
 from tests.loop import rolling
 from tests.loop.rolling import BAD, SAME, SPEC, Faked, Remembered, Rolled, World
@@ -225,6 +229,55 @@ def test_stop_is_back_at_once_in_every_stage(roll: Roll, monkeypatch: pytest.Mon
     assert rolled.registry.version(2).rolled_back == "enough of full"
     with pytest.raises(ConfigError, match="no rollout is under way; the last one is stopped"):
         rolled.rollout.stop(rolled.now, "x")
+
+
+def test_stop_waits_for_no_look(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step reads contacts for minutes, with the folder's lock, and the link on the challenger."""
+    rolled, other = roll(), roll()
+    look, stopped = rolled.contacts.look, []
+
+    def slow(*given: Any) -> Any:
+        if rolled.served == 2:
+            with pytest.raises(Busy, match="the link is the champion's"):
+                other.rollout.stop(rolled.now, "waits")
+            stopped.append(rolled.served)
+        return look(*given)
+
+    monkeypatch.setattr(rolled.contacts, "look", slow)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    state = rolled.until("stopped", hours=4.0)
+    assert (stopped, rolled.served, rolled.alias, state.why) == ([1], 1, (1, None), "waits")
+    rolled.registry.promote(2, CHALLENGER)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))  # and is not stopped by what was asked before
+    assert rolled.step(0.1).stage == "canary"
+
+
+def test_a_stop_between_whose_turn_it_is_and_the_link_wins(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled, moved = roll(), rollout.point
+
+    def late(link: str, who: Who, verify: bool) -> bool:
+        if who.version == 2:
+            ask(rolled.folder / "rollout", "waits")
+        return moved(link, who, verify)
+
+    monkeypatch.setattr(rollout, "point", late)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    monkeypatch.setattr(rolled.rollout, "_next", lambda state, now: state)  # killed before it looks further
+    while asked(rolled.folder / "rollout") is None:
+        rolled.step(4.0)
+    assert rolled.served == 1
+
+
+def test_no_copy_of_contacts_outlives_a_stop(roll: Roll) -> None:
+    """As a step leaves one that is killed while it looks."""
+    rolled = roll()
+    rolled.start()
+    left = rolled.folder / "rollout" / SCRATCH / "feedback"
+    for act in (lambda: rolled.rollout.stop(rolled.now, "x"), lambda: rolled.start(which=2), rolled.step):
+        left.mkdir(parents=True)
+        (left / "contacts.parquet").write_text("what a customer said")
+        act()
+        assert not left.parent.exists()
 
 
 def test_the_registry_says_who_is_champion(roll: Roll) -> None:
