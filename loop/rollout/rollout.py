@@ -24,6 +24,7 @@ from loop.rollout.spec import RolloutSpec
 from loop.rollout.state import UNDER_WAY, Counted, Stage, State, Who, read_state, write_state
 from loop.rollout.technical import counted, harm, silence, silent
 from loop.rollout.told import SCRATCH
+from loop.rollout.unheard import speaks_against
 from twotower.clock import DAY, HOUR, SECOND, format_time
 from twotower.errors import BundleError, ConfigError, TwoTowerError
 from twotower.files import atomic_directory
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from evaluation.experiment.plan import Plan
 
 LOCK, PLAN = "rollout.lock", "plan"
-LEAST_ASKED = 50
-"""Contacts before a share of errors, agreement or time takes a challenger back."""
 Watch = Callable[[str], None]
 """Told what has just been done: `written STAGE`, `link`."""
 
@@ -318,20 +317,19 @@ class Rollout:
         spec = state.spec.shadow
         if spec is None:
             return self._tried(state, now, "no shadow is asked for")
+        over, every = state.since + int(spec.hours * HOUR), state.spec.canary.judge_minutes * 60 * SECOND
+        if now - state.judged_at < every and not state.judged_at < over <= now:
+            return state  # each look reads all that it answered
+        state = replace(state, judged_at=now)
         try:
             found = self._outside.contacts.shadowed(state)
         except TwoTowerError as error:
             return self._noted(state, now, str(error))
-        state = replace(state, judged_at=now, judged={"shadow": found.as_json()})
-        if found.asked >= LEAST_ASKED:
-            if found.failed > spec.most_errors:
-                return self._away("rolling back", state, now, f"it could not answer {found.failed:.1%} of contacts")
-            if spec.most_times is not None and found.times > spec.most_times:
-                return self._away("rolling back", state, now, f"it takes {found.times:.1f} times the champion's time")
-            if found.agreement < spec.least_agreement:
-                why = f"it has the champion's first choice of {found.agreement:.1%} of contacts alone"
-                return self._away("rolling back", state, now, why)
-        if found.contacts < spec.contacts or now - state.since < spec.hours * HOUR:
+        state = replace(state, judged={"shadow": found.as_json()})
+        why = speaks_against(found, spec)
+        if why is not None:
+            return self._away("rolling back", state, now, why)
+        if found.contacts < spec.contacts or now < over:
             return state
         if spec.value is not None:
             try:

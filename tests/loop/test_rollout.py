@@ -179,6 +179,15 @@ def test_the_shadow_takes_it_back_before_anybody_has_its_answer(roll: Roll, unhe
     assert (rolled.served, rolled.alias) == (1, (1, None))
 
 
+def test_the_shadow_is_looked_at_now_and_then_and_when_its_hours_are_over(roll: Roll) -> None:
+    """Each look reads all that it answered since it began."""
+    rolled = roll(Faked(unheard=Compared(99, 0, 0.7, 0.9, 0.001, 0.001)))
+    assert SPEC.shadow is not None
+    rolled.start(SPEC.model_copy(update={"shadow": SPEC.shadow.model_copy(update={"hours": 6.0})}))
+    looks = [rolled.step(0.5).judged_at == rolled.now for _ in range(20)]
+    assert [i for i, looked in enumerate(looks) if looked] == [0, 8, 11, 19]  # every four hours, and after six
+
+
 def test_the_shadow_asks_the_log_where_it_is_told_to(roll: Roll) -> None:
     assert SPEC.shadow is not None
     spec = SPEC.model_copy(update={"shadow": SPEC.shadow.model_copy(update={"value": Margin(margin=0.02)})})
