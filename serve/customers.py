@@ -5,7 +5,8 @@ and the file is then, to the byte, the one of a centre they never called. Each c
 from the sums: the contact that is being matched, or matched again while it waits, must not count as its own past, and
 sums cannot be gone back on. So a customer is read as of the arrival of a contact, exactly, unless something was counted
 since; what was counted since is left out as a whole rather than told to a contact that came before it.
-Vectors of past hand-overs are one tower's: they belong to the bundle whose id stands in the file.
+Vectors of past hand-overs are one tower's: they belong to the bundle whose id stands in the file. Those of the bundle
+before it are put by, in the file too: a canary goes to and fro between two.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serve.customers_arrays import BY, arrays_of, restored
 from serve.customers_languages import Languages, check_tag
 from serve.customers_past import Latest, met, pairings
 from serve.customers_rows import Remembered, RowsByCustomer
@@ -37,7 +39,6 @@ Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 KIND = "returning customers"
-ROWS = ("csa", "known_at", "resolved", "residual", "code", "scale")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Customers:
     def __init__(self, store: CustomerStore, latest: Latest, rows: RowsByCustomer, bundle: str, until: int) -> None:
         self.bundle, self.until = bundle, until
         self._store, self._latest, self._rows = store, latest, rows
+        self._by: tuple[str, RowsByCustomer] | None = None  # put by: of the bundle before, its id and hand-overs
         store.spare()
         latest.spare()
         # Places that are empty read the last row, so there is one where nobody is named.
@@ -193,8 +195,9 @@ class Customers:
     ) -> None:
         """The outcome of a hand-over has become known. Nothing is kept of a customer None.
 
-        contact: its vectors (length 1) as the matcher of `bundle`, an id, encoded it on arrival; where that is another
-        bundle than the store's, or None, the pairing is counted and the join's kernels do not see this hand-over.
+        contact: its vectors (length 1) as the matcher of `bundle`, an id, encoded it on arrival; of the bundle before
+        the store's they are put by with its others; where that is yet another, or None, the pairing is counted and the
+        join's kernels do not see this hand-over.
         Raises DataError for vectors of another width.
         """
         if customer_id is None:
@@ -202,9 +205,9 @@ class Customers:
         _check_time("known_at", known_at)
         end = np.array([-1 if resolved is None else int(resolved)], np.int8)
         with self._lock:
-            seen = contact if bundle == self.bundle else None
-            if seen is not None and seen.memory.shape != (1, self._rows.width):
-                raise DataError(f"contact: memory {seen.memory.shape}; (1, {self._rows.width}) is expected")
+            rows = None if contact is None else self._rows_of(bundle)
+            if contact is not None and rows is not None and contact.memory.shape != (1, rows.width):
+                raise DataError(f"contact: memory {contact.memory.shape}; (1, {rows.width}) is expected")
             code, csa = self._placed(customer_id), np.array([self._store.csa(csa_id)], np.int32)
             if new := self._store.csa_ids[self._signed :]:
                 self._signature = np.concatenate([self._signature[: self._signed], signatures(new)])
@@ -212,20 +215,35 @@ class Customers:
             at, none = np.array([known_at]), np.zeros((1, 0), np.float32)
             one = KnownHandovers(csa, at, end, np.zeros(1, np.float32), none, customer=np.array([code], np.int32))
             self._store.history.update(handovers=one)
-            if seen is not None:
-                self._rows.add(code, Remembered.of(csa, at, end, seen.level, seen.memory))
+            if contact is not None and rows is not None:
+                rows.add(code, Remembered.of(csa, at, end, contact.level, contact.memory))
             self.latest = max(self.latest, known_at + 1)
 
     def adopt(self, bundle: str, width: int | None) -> None:
         """Go on with another bundle, its id: counts, style and pairings stay.
 
-        width: Q of its memory vectors; hand-overs with vectors of the former one are forgotten. None: its contact tower
+        width: Q of its memory vectors; hand-overs with vectors of the former one are put by until it comes back, and
+        those that were put by are brought back where they are the new one's, else forgotten. None: its contact tower
         is the former one's, and they stay.
         """
         with self._lock:
-            self.bundle = bundle
-            if width is not None:
-                self._rows = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+            before, self.bundle = self.bundle, bundle
+            if width is None or bundle == before:
+                return
+            known = None if self._by is None or self._by[0] != bundle else self._by[1]
+            self._by = before, self._rows
+            if known is None or known.width != width:
+                known = RowsByCustomer(Remembered.none(width), np.empty(0, np.int64))
+            self._rows = known
+
+    def bring_back(self, bundle: str) -> bool:
+        """Whether hand-overs are a bundle's; where they are put by they are not any more, as after a start in the other
+        one's block."""
+        with self._lock:
+            if self._by is not None and self._by[0] == bundle:
+                before = self.bundle, self._rows
+                (self.bundle, self._rows), self._by = self._by, before
+            return self.bundle == bundle
 
     def erase(self, customer_id: str) -> bool:
         """Forget a customer; False where nothing was known. `save` afterwards, and the file never knew them.
@@ -245,6 +263,8 @@ class Customers:
             code = self._store.erase_key(key)
             if code >= 0:
                 self._rows.forget(code)
+                if self._by is not None:
+                    self._by[1].forget(code)
                 self._latest.forget(code)
             return code >= 0
 
@@ -252,9 +272,11 @@ class Customers:
         """Write the store, whole or not at all; the same facts give the same bytes."""
         with self._saving:
             with self._lock:
-                store, latest, rows = self._store.copy(), self._latest.copy(), self._rows.copy()
-                bundle = self.bundle
-            write_state(path, KIND, _arrays(store, latest, rows, bundle, self.until))
+                store, latest, rows = self._store.copy(), self._latest.copy(), (self.bundle, self._rows.copy())
+                by = None if self._by is None else (self._by[0], self._by[1].copy())
+            # Later than what is left: that somebody was erased must not show in the time.
+            store.history.moment = _moment(store, latest, self.until)
+            write_state(path, KIND, arrays_of(store, latest, self.until, rows, by))
 
     @classmethod
     def load(cls, path: Path | str, secret: bytes) -> Customers:
@@ -266,12 +288,13 @@ class Customers:
             store = CustomerStore.restored(arrays, secret)
             if store.history.settings != SETTINGS:
                 raise DataError("kept under other settings than this program's: build it again")
-            rows = Remembered(*(arrays[f"row_{name}"] for name in ROWS))
             language = Languages.restored(arrays, store.history.customers)
             latest = Latest(arrays["latest"], arrays["latest_style"], arrays["since"], language)
-            _check(store, latest, rows, arrays["row_count"])
-            by_customer = RowsByCustomer(rows, arrays["row_count"])
-            return cls(store, latest, by_customer, arrays["bundle"].tobytes().decode(), int(arrays["until"]))
+            bundle, rows = restored(arrays, "", "row", store, latest)
+            found = cls(store, latest, rows, bundle, int(arrays["until"]))
+            if f"{BY}_bundle" in arrays:
+                found._by = restored(arrays, f"{BY}_", BY, store, latest)
+            return found
 
     def counts(self) -> dict[str, Any]:
         """What the store holds, in numbers, naming no customer."""
@@ -294,6 +317,7 @@ class Customers:
         now = np.array([self.moment])
         past, since = self.past(codes, now, now), int(self.since(codes)[0])
         csa_ids, rows = self._store.csa_ids, self._rows.of(int(codes[0]))
+        ends = _ends_of(rows, *([] if self._by is None else [self._by[1].of(int(codes[0]))]))
         return {
             "since": since,
             "language": self.languages(codes)[0],
@@ -303,9 +327,14 @@ class Customers:
             "met": _pairings_of(past.reading, csa_ids),
             "handovers": [
                 {"csa_id": csa_ids[csa], "known_at": at, "resolved": None if end < 0 else bool(end)}
-                for csa, at, end in zip(rows.csa.tolist(), rows.known_at.tolist(), rows.resolved.tolist(), strict=True)
+                for at, csa, end in ends
             ],
         }
+
+    def _rows_of(self, bundle: str | None) -> RowsByCustomer | None:
+        if bundle == self.bundle:
+            return self._rows
+        return self._by[1] if self._by is not None and self._by[0] == bundle else None
 
     def _placed(self, customer_id: str) -> int:
         code = int(self._store.codes([customer_id], add=True)[0])
@@ -324,30 +353,18 @@ def _lasts(store: CustomerStore, latest: Latest) -> tuple[int, int]:
     return came, int(store.history.pair_last.max(initial=NULL_TIME))
 
 
-def _arrays(
-    store: CustomerStore, latest: Latest, rows: RowsByCustomer, bundle: str, until: int
-) -> dict[str, npt.NDArray[Any]]:
-    """All of a file, from parts that nobody else changes meanwhile."""
-    # Later than what is left: that somebody was erased must not show in the time.
-    store.history.moment = _moment(store, latest, until)
-    order = store.order()
-    kept, counts = rows.gathered(order)
-    state, place = store.state(order, kept.csa)
-    kept, latest = replace(kept, csa=place[kept.csa]), latest.take(order)
-    return {
-        **state,
-        "bundle": np.frombuffer(bundle.encode(), np.uint8),
-        "until": np.array(until),
-        "latest": latest.at, "latest_style": latest.style, "since": latest.since,
-        **latest.language.state(),
-        "row_count": counts,
-        **{f"row_{name}": getattr(kept, name) for name in ROWS},
-    }  # fmt: skip
-
-
 def _check_time(name: str, at: int) -> None:
     if not NULL_TIME < at < NEVER:
         raise DataError(f"{name}: {at} lies outside time; microseconds since 1970 are expected")
+
+
+def _ends_of(*parts: Remembered) -> list[tuple[int, int, int]]:
+    """Hand-overs once, whichever bundles encoded them."""
+    found = {
+        one for rows in parts
+        for one in zip(rows.known_at.tolist(), rows.csa.tolist(), rows.resolved.tolist(), strict=True)
+    }  # fmt: skip
+    return sorted(found)
 
 
 def _pairings_of(reading: CustomerReading, csa_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -360,19 +377,3 @@ def _pairings_of(reading: CustomerReading, csa_ids: Sequence[str]) -> list[dict[
             resolved = None if end < 0 else bool(end)
             met.append({"csa_id": csa_ids[csa], "last": last, "resolved": resolved, "good": sums[1], "bad": sums[2]})
     return met
-
-
-def _check(store: CustomerStore, latest: Latest, rows: Remembered, counts: Longs) -> None:
-    """Raises DataError where parts do not fit each other."""
-    customers, handovers = store.history.customers, len(rows.csa)
-    wanted: list[tuple[npt.NDArray[Any], str, tuple[int, ...]]] = [
-        (latest.at, "i8", (customers,)), (latest.since, "i8", (customers,)), (counts, "i8", (customers,)),
-        (latest.style, "f4", (customers, len(SETTINGS.signals))), (rows.csa, "i4", (handovers,)),
-        (rows.known_at, "i8", (handovers,)), (rows.resolved, "i1", (handovers,)), (rows.residual, "f4", (handovers,)),
-        (rows.code, "i1", (handovers, *rows.code.shape[1:2])), (rows.scale, "f4", (handovers,)),
-    ]  # fmt: skip
-    for array, dtype, shape in wanted:
-        if array.dtype != np.dtype(dtype) or array.shape != shape:
-            raise DataError(f"{array.dtype}{array.shape} where {dtype}{shape} is expected")
-    if handovers and not 0 <= rows.csa.min() <= rows.csa.max() < len(store.csa_ids):
-        raise DataError("hand-overs of CSAs who are not named")

@@ -42,7 +42,7 @@ class ContactReader:
         self._until = int(bundle.manifest.window["until"])
         self._asked: deque[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque(maxlen=QUERIES)
         self._reads_past = bundle.schema.has("frequency", "style", "relationship")
-        if customers is not None and customers.bundle != self._id:
+        if customers is not None and not customers.bring_back(self._id):
             _log.warning(OTHER_BUNDLE, customers.bundle[:12], self._id[:12])
 
     @property

@@ -91,12 +91,14 @@ def train_on_ray(
     wanted = cluster_options(configs, folder, until, work, options)
     ray = ray_of(address)
     refuse_too_much(wanted, ray.cluster_resources())
-    board = ray.remote(num_cpus=0)(Board).remote()
+    board = _board(ray)
     asked = Asked(folder.absolute(), output.absolute(), until, tuple(p.absolute() for p in configs), tuple(options))
     try:
         for left in range(wanted.retries, -1, -1):
             failed = _fit(ray, board, asked, wanted, progress)
             told = ray.get(board.read.remote())
+            if told["facts"] is not None:  # the output is there, whatever came while workers were taken down
+                return Finished(output, told["facts"], told["resumed"])
             if told["error"] is not None:
                 raise told["error"]
             if told["interrupted"] is not None:
@@ -104,12 +106,20 @@ def train_on_ray(
             if told["stop"]:
                 raise ended_by(told["stop"], work)
             if failed is None:
-                return Finished(output, told["facts"], told["resumed"])
+                raise AssertionError("workers ended well and told nothing")
             if not left:
                 raise died(failed) if isinstance(failed, Exception) else failed
     finally:
         ray.kill(board)
     raise AssertionError  # the last try returns or raises
+
+
+def _board(ray: Any) -> Any:
+    """On this process's own node: another may go, and the run with it, whatever `cluster.retries` says."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 def refuse_too_much(wanted: ClusterOptions, there: dict[str, float]) -> None:
@@ -202,7 +212,9 @@ def run_here(board: Any, asked: Asked) -> None:
         )
         if done is not None:
             ray.get(board.tell.remote(facts=done.facts, resumed=done.resumed))
-    except TwoTowerError as error:
+    except (ConnectionError, TimeoutError):  # as where another worker is gone: all begin again
+        raise
+    except (TwoTowerError, OSError) as error:  # the latter: a disk that is full, above all
         ray.get(board.tell.remote(error=error))
         raise
     except Interrupted as stopped:

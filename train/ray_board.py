@@ -19,7 +19,7 @@ class Board:
 
     def __init__(self) -> None:
         self.stop, self.done, self.total = 0, 0, 0
-        self.error: TwoTowerError | None = None
+        self.error: TwoTowerError | OSError | None = None
         self.interrupted: tuple[int, str] | None = None
         self.facts: dict[str, Any] | None = None
         self.resumed = False

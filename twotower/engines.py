@@ -15,6 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -76,13 +77,13 @@ class Engine:
         if self.name == "ray" or self.places == 1:
             yield self.map
             return
-        with ProcessPoolExecutor(self.places, get_context("spawn")) as pool:
+        with _died_here(), ProcessPoolExecutor(self.places, get_context("spawn")) as pool:
             yield pool.map
 
     def _in_processes(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         # Spawned, not forked: a process with threads of numerical libraries must not be copied in the middle of theirs.
         # The work goes to each process once: what it holds may be large.
-        with ProcessPoolExecutor(self.places, get_context("spawn"), _keep, (work,)) as pool:
+        with _died_here(), ProcessPoolExecutor(self.places, get_context("spawn"), _keep, (work,)) as pool:
             yield from _in_order(
                 lambda item: pool.submit(_kept, item), items, AHEAD * self.places, lambda future: future.result()
             )
@@ -193,6 +194,17 @@ def died(error: BaseException) -> ClusterError:
         f"a worker of Ray died ({type(error).__name__}: {_first(error)}), too often to try again; where memory ran "
         "out, fewer --processes, or more memory for each worker, help"
     )
+
+
+@contextmanager
+def _died_here() -> Iterator[None]:
+    """One line where a process of this machine is gone. Raises ClusterError."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise ClusterError(
+            "a process of this machine died in the middle of its work; where memory ran out, fewer --processes help"
+        ) from None
 
 
 def _in_order(submit: Callable[[T], Any], items: Iterable[T], most: int, result: Callable[[Any], R]) -> Iterator[R]:

@@ -145,14 +145,18 @@ class Registry:
                 self.client.delete_registered_model_alias(self.model, CHALLENGER)
             return self.version(version.number)
 
-    def rollback(self, why: str = "by hand") -> tuple[Version, Version]:
-        """Make the champion before this one the champion again; returns it and who was. Raises ConfigError where there
-        is none, Busy."""
+    def rollback(self, why: str = "by hand", of: int | None = None, to: int | None = None) -> tuple[Version, Version]:
+        """Make the champion before this one the champion again; returns it and who was. of: the champion, as the caller
+        believes; to: who was it before, where the caller knows better than the tag. Raises ConfigError where there is
+        none or another is champion by now, Busy."""
         with self.lock():
             now = self.alias(CHAMPION)
-            if now is None or now.replaced is None:
+            if of is not None and (now is None or now.number != of):
+                raise ConfigError(f"{CHAMPION}: is not version {of} any more; nothing is rolled back")
+            before = now.replaced if to is None and now is not None else to
+            if now is None or before is None:
                 raise ConfigError(f"{self.model}: no champion replaced another; nothing to roll back to")
-            back = self.version(now.replaced)
+            back = self.version(before)
             self.tag(now.number, ROLLED_BACK, why[:500])
             self.client.set_registered_model_alias(self.model, CHAMPION, str(back.number))
             return self.version(back.number), self.version(now.number)

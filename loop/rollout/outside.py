@@ -6,6 +6,7 @@ that is another by now, nothing moves. MLflow's client raises whatever its trans
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class Aliases:
             champion = self.registry.alias(CHAMPION)
             if champion is None or champion.number != state.challenger.version:  # else it was cut off after it was done
                 self.registry.promote(state.challenger.version, CHAMPION, state.champion.version)
+            self.registry.drop(CHALLENGER, state.challenger.version)  # where it was cut off in the middle
 
     def take_back(self, state: State, what: str, why: str) -> None:
         """Nothing is left of the challenger but what is said of it: the champion before it is champion again, where it
@@ -116,7 +118,7 @@ class Aliases:
         with self._asked():
             champion = self.registry.alias(CHAMPION)
             if state.promoted and champion is not None and champion.number == number:
-                self.registry.rollback(why)
+                self.registry.rollback(why, number, state.champion.version)  # by the state: a tag may be older
             self.registry.drop(CHALLENGER, number)
             self.registry.tag(number, TAG, f"{what}: {why}"[:SAID])
 
@@ -166,6 +168,15 @@ def answers(who: Who) -> None:
     from serve.matcher import Matcher
 
     self_check(Matcher.load(who.path, who.digest))
+
+
+def told_of(error: Exception) -> str:
+    """One line of what went wrong. Of a defect its kind and place alone: its message may hold what a customer said."""
+    if isinstance(error, (TwoTowerError, OSError)):
+        return str(error)
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return f"a defect ({type(error).__name__}{where})"
 
 
 def refuse_kept_out(version: Version) -> None:

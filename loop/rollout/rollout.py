@@ -9,19 +9,22 @@ alias and tag follow, and are tried again by the next step where the registry ca
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loop.registry.follow import served
 from loop.registry.registry import Busy, locked
+from loop.rollout.asked import answered, ask, asked
 from loop.rollout.judge import Judged, Turns, judge, plan_of, said
-from loop.rollout.outside import Outside, point, refuse_kept_out
+from loop.rollout.outside import Outside, point, refuse_kept_out, told_of
 from loop.rollout.spec import RolloutSpec
 from loop.rollout.state import UNDER_WAY, Counted, Stage, State, Who, read_state, write_state
-from loop.rollout.technical import counted, harm
+from loop.rollout.technical import counted, harm, silence, silent
+from loop.rollout.told import SCRATCH
+from loop.rollout.unheard import speaks_against
 from twotower.clock import DAY, HOUR, SECOND, format_time
 from twotower.errors import BundleError, ConfigError, TwoTowerError
 from twotower.files import atomic_directory
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from evaluation.experiment.plan import Plan
 
 LOCK, PLAN = "rollout.lock", "plan"
-LEAST_ASKED = 50
-"""Contacts before a share of errors, agreement or time takes a challenger back."""
 Watch = Callable[[str], None]
 """Told what has just been done: `written STAGE`, `link`."""
 
@@ -68,6 +69,7 @@ class Rollout:
                     raise ConfigError(f"{one}: is no link; name a new one, or move what is there away")
             champion, challenger = self._both(which)
             self._outside.loads(challenger)
+            answered(self.work)
             self._planned = None
             unheard = None if shadow_link is None else str(shadow_link.absolute())
             begun = State(champion, challenger, str(link.absolute()), unheard, spec, "shadow", now, now)
@@ -82,10 +84,13 @@ class Rollout:
     def step(self, now: int) -> State:
         """Do what is to be done at a moment (µs UTC). Raises ConfigError where none was begun, Busy."""
         with self._alone():
-            state = self._begun()
+            before = self._begun()
+            state = self._unless_asked(before, now)
+            if state is not before:
+                self._save(state)
             state = self._pointed(state, now)
             for _ in UNDER_WAY:  # each stage is left at most once
-                after = self._next(state, now)
+                after = self._unless_asked(self._next(state, now), now)
                 if after is not state:
                     self._save(after)
                 moved = after.stage != state.stage
@@ -96,24 +101,45 @@ class Rollout:
             return state
 
     def stop(self, now: int, why: str) -> State:
-        """Back to the champion at once. Raises ConfigError where none is under way, Busy."""
-        with self._alone():
-            state = self._begun()
-            if state.ended:
-                raise ConfigError(f"{self.work}: no rollout is under way; the last one is {state.stage}")
-            state = self._away("stopping", state, now, why)
-            self._save(state)
-            self._point(state, now)
-            state = self._left(state, now)
-            self._save(state)
-            return state
+        """Back to the champion at once, whoever steps meanwhile. Raises ConfigError where none is under way, Busy where
+        a step is: the link is the champion's then, and that step ends the rollout."""
+        begun = self._begun()
+        _refuse_ended(begun, self.work)
+        ask(self.work, why)
+        point(begun.link, begun.champion, False)  # a step may be reading contacts for minutes
+        try:
+            with self._alone():
+                state = self._begun()
+                if not state.ended and state.started == begun.started:
+                    if state.stage != "stopping":
+                        self._save(state := self._away("stopping", state, now, why))
+                    self._point(state, now)
+                    self._save(state := self._left(state, now))
+                answered(self.work)
+                state = self._pointed(state, now)
+        except Busy:
+            raise Busy(
+                f"{self.work}: the link is the champion's, and the step that works here ends the rollout when it has "
+                "looked; `twotower rollout status` says when it has"
+            ) from None
+        if state.stage not in ("stopping", "stopped"):
+            _refuse_ended(state, self.work)
+        return state
 
     def boundary(self, state: State, now: int) -> int | None:
         """When the link is to change next by the schedule, µs UTC; None: nobody knows of a moment."""
         return self._turns(state)[2].next(now) if state.stage == "canary" else None
 
-    def _alone(self) -> AbstractContextManager[None]:
-        return locked(self.work / LOCK, self._wait_s, f"{self.work}: another step works here")
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with locked(self.work / LOCK, self._wait_s, f"{self.work}: another step works here"):
+            shutil.rmtree(self.work / SCRATCH, ignore_errors=True)  # contacts that a step left which was killed
+            yield
+
+    def _unless_asked(self, state: State, now: int) -> State:
+        """The same, and on its way back where a stop was asked for meanwhile."""
+        why = None if state.ended or state.stage == "stopping" else asked(self.work)
+        return state if why is None else self._away("stopping", state, now, why)
 
     def _begun(self) -> State:
         state = self.state
@@ -159,6 +185,8 @@ class Rollout:
             # The champion is not looked at again: it was served, and the way back must not fail.
             if point(state.link, who, who.version == state.challenger.version):
                 self._watch("link")
+            if who != state.champion and asked(self.work) is not None:
+                point(state.link, state.champion, False)
         if state.shadow_link is not None:
             unheard = state.challenger if state.stage in ("shadow", "canary") else state.champion
             point(state.shadow_link, unheard, False)
@@ -278,8 +306,9 @@ class Rollout:
         wanted = served(Path(state.link)) or ""
         try:
             found = self._outside.scrape()
-        except TwoTowerError:  # as when the service starts anew: nothing is known of what went between
-            return replace(state, counted=replace(state.counted, at=0)), None
+        except TwoTowerError:  # as when the service starts anew, or as when the challenger has killed it
+            unread = silent(state.counted, wanted, state.challenger.digest, now)
+            return replace(state, counted=unread), silence(unread, state.spec.technical, now)
         seen: Counted = counted(state.counted, found, wanted, state.challenger.digest, now)
         state = replace(state, counted=seen)
         return state, harm(seen, found, state.challenger.digest, state.spec.technical, now)
@@ -288,20 +317,19 @@ class Rollout:
         spec = state.spec.shadow
         if spec is None:
             return self._tried(state, now, "no shadow is asked for")
+        over, every = state.since + int(spec.hours * HOUR), state.spec.canary.judge_minutes * 60 * SECOND
+        if now - state.judged_at < every and not state.judged_at < over <= now:
+            return state  # each look reads all that it answered
+        state = replace(state, judged_at=now)
         try:
             found = self._outside.contacts.shadowed(state)
         except TwoTowerError as error:
             return self._noted(state, now, str(error))
-        state = replace(state, judged_at=now, judged={"shadow": found.as_json()})
-        if found.asked >= LEAST_ASKED:
-            if found.failed > spec.most_errors:
-                return self._away("rolling back", state, now, f"it could not answer {found.failed:.1%} of contacts")
-            if spec.most_times is not None and found.times > spec.most_times:
-                return self._away("rolling back", state, now, f"it takes {found.times:.1f} times the champion's time")
-            if found.agreement < spec.least_agreement:
-                why = f"it has the champion's first choice of {found.agreement:.1%} of contacts alone"
-                return self._away("rolling back", state, now, why)
-        if found.contacts < spec.contacts or now - state.since < spec.hours * HOUR:
+        state = replace(state, judged={"shadow": found.as_json()})
+        why = speaks_against(found, spec)
+        if why is not None:
+            return self._away("rolling back", state, now, why)
+        if found.contacts < spec.contacts or now < over:
             return state
         if spec.value is not None:
             try:
@@ -337,8 +365,8 @@ class Rollout:
             return state
         try:
             found = judge(plan, schedule, spec, self._outside.contacts.look(plan, schedule, now), now)
-        except TwoTowerError as error:  # nothing is known yet, or the store is away
-            found = Judged(now, refused=(str(error),))
+        except Exception as error:  # nothing is known yet, or the store is away; a defect must not end the way back
+            found = Judged(now, refused=(told_of(error),))
         state = replace(state, judged_at=now, judged={**state.judged, **found.as_json()})
         if found.broken:
             return self._away("rolling back", state, now, "; ".join(said(one) for one in found.broken))
@@ -347,7 +375,8 @@ class Rollout:
         missing = found.missing(spec)
         if not missing:
             shown = "; ".join(said(one) for one in found.guards)
-            return state.goes("promoting", now, f"not worse: {shown}")
+            # From now on the challenger may be the champion by it, whatever comes between alias and file.
+            return state.goes("promoting", now, f"not worse: {shown}", promoted=True)
         if now >= int(turns.ends.max()) + int(spec.mature_days * DAY):
             why = f"not shown within {spec.days} days: {'; '.join(missing)}"
             return self._away("rolling back", state, now, why)
@@ -356,3 +385,8 @@ class Rollout:
     def _noted(self, state: State, now: int, what: str) -> State:
         """The same stage, with a line in the log, once."""
         return state if state.log and state.log[-1][1] == what else replace(state, log=(*state.log, (now, what)))
+
+
+def _refuse_ended(state: State, work: Path) -> None:
+    if state.ended:
+        raise ConfigError(f"{work}: no rollout is under way; the last one is {state.stage}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -57,7 +58,7 @@ def scraper(url: str, token: str | None) -> Callable[[], Scraped]:
         try:
             with urlopen(Request(url, headers=head), timeout=TIMEOUT_S) as answer:
                 return read_metrics(answer.read().decode("utf-8", "replace"))
-        except (URLError, OSError) as error:
-            raise Unreachable(f"{url}: cannot be read ({error})") from None
+        except (URLError, OSError, HTTPException) as error:  # the last: cut off, or no HTTP at all
+            raise Unreachable(f"{url}: cannot be read ({str(error) or type(error).__name__})") from None
 
     return scrape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 BAND_LEAST = 20
@@ -35,8 +36,9 @@ class Compared:
     agreement: float = math.nan
     overlap: float = math.nan
     served_s: float = math.nan
-    """Mean time of a match, the champion's."""
+    """Median time of a match, the champion's."""
     shadow_s: float = math.nan
+    """The challenger's."""
     bands: tuple[Band, ...] = ()
 
     @property
@@ -79,7 +81,7 @@ def compared_of(rows: Sequence[Any]) -> Compared:
     timed = [one for one in both if one.served_s is not None and one.shadow_s is not None]
     return Compared(
         len(both), len(rows) - len(both), _mean([one.same_first for one in both]), _mean([one.overlap for one in both]),
-        _mean([one.served_s for one in timed]), _mean([one.shadow_s for one in timed]), tuple(bands),
+        _median([one.served_s for one in timed]), _median([one.shadow_s for one in timed]), tuple(bands),
     )  # fmt: skip
 
 
@@ -90,6 +92,10 @@ def read_compared(url: str, challenger: str, champion: str, since: int) -> Compa
 
     with existing(url) as engine:
         return compared_of(shadows_since(engine, challenger, champion, since))
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(median(values)) if values else math.nan
 
 
 def _mean(values: Sequence[float]) -> float:

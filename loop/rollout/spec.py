@@ -41,11 +41,12 @@ class ShadowSpec(Strict):
     contacts: Whole = 1000
     """That both bundles answered."""
     most_errors: Share = 0.01
-    """Share of contacts that the challenger could not answer; more take it back."""
+    """Share of contacts that the challenger could not answer; shown to be more, it is taken back."""
     most_times: Positive | None = 3.0
-    """The challenger's mean time of a match in times of the champion's; more take it back. None: not asked."""
+    """The challenger's median time of a match in times of the champion's; more take it back. None: not asked."""
     least_agreement: Share = 0.0
-    """Share of contacts of which both have the same first choice; less take it back: it is not what anybody expects."""
+    """Share of contacts of which both have the same first choice; shown to be less, it is taken back: it is not what
+    anybody expects."""
     value: Margin | None = None
     """What its choices would have earned, P(resolved), by the log's propensities; None: not asked."""
 
@@ -83,7 +84,7 @@ class CanarySpec(Strict):
     blocks: Annotated[int, Field(ge=2)] = 6
     """Of each bundle, before it goes on."""
     judge_minutes: Positive = 15.0
-    """Between looks, beside one at the end of each block."""
+    """Between looks, beside one at the end of each block, and of the shadow's hours."""
     mature_days: NotNegative = 0.0
     repeat_days: Positive = 7.0
     history_days: NotNegative = 28.0

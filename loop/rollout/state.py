@@ -46,6 +46,8 @@ class Counted:
     """Which was to be served then."""
     since: int = 0
     """Since when that one is to be, µs."""
+    unread: int = 0
+    """Since when the challenger is to be served and the figures cannot be read, µs; 0: they can."""
     matches: float = 0.0
     fallbacks: float = 0.0
     challenger_matches: float = 0.0
@@ -68,7 +70,7 @@ class State:
     why: str | None = None
     """Of a rollout that was taken back, stopped or overtaken."""
     promoted: bool = False
-    """Whether the challenger was made the champion by it."""
+    """Whether the challenger was made the champion, or may have been: written before it is."""
     judged_at: int = 0
     judged: dict[str, Any] = field(default_factory=dict)
     """The last judgement, for people and pages."""

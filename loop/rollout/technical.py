@@ -1,4 +1,7 @@
-"""Guardrails that need no statistics: is the challenger served when it is to be, and does it answer?"""
+"""Guardrails that need no statistics: is the challenger served when it is to be, and does it answer?
+
+Notable: a challenger that kills or hangs the service leaves no figures behind, so their silence in its turn is harm.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def counted(before: Counted, found: Scraped, wanted: str, challenger: str, now: 
     """
     since = before.since if before.bundle == wanted else now
     alone = found.bundles == {wanted}
-    seen = replace(before, at=now if alone else 0, bundle=wanted, since=since, matches=found.matches,
+    seen = replace(before, at=now if alone else 0, bundle=wanted, since=since, unread=0, matches=found.matches,
                    fallbacks=found.fallbacks)  # fmt: skip
     if not (alone and before.at and before.bundle == wanted == challenger):
         return seen
@@ -30,6 +33,20 @@ def counted(before: Counted, found: Scraped, wanted: str, challenger: str, now: 
         challenger_matches=before.challenger_matches + matches,
         challenger_fallbacks=before.challenger_fallbacks + fallbacks,
     )
+
+
+def silent(before: Counted, wanted: str, challenger: str, now: int) -> Counted:
+    """The same after a look (µs UTC) at which the figures could not be read: nothing is known of what went between, and
+    the time counts in which the challenger is to be served."""
+    unread = 0 if wanted != challenger else before.unread or now
+    return replace(before, at=0, unread=unread)
+
+
+def silence(seen: Counted, spec: TechnicalSpec, now: int) -> str | None:
+    """What the silence says against the challenger, None: nothing."""
+    if seen.unread and now - seen.unread > spec.pick_up_s * SECOND:
+        return f"the service's figures cannot be read for more than {spec.pick_up_s:g} s while it is to be served"
+    return None
 
 
 def harm(seen: Counted, found: Scraped, challenger: str, spec: TechnicalSpec, now: int) -> str | None:

@@ -57,7 +57,8 @@ class Returning:
 
     def adopt(self, before: Bundle, after: Bundle) -> None:
         """Go on with another bundle, which is to take the place of one. Vectors of hand-overs stay where both have the
-        same contact tower, as after a rebuild of the index; else they are forgotten, as nothing could be read of them.
+        same contact tower, as after a rebuild of the index; else they are put by, as nothing could be read of them
+        now, and are there again when the bundle comes back, as in a canary.
         """
         customers, new = self.customers, after.manifest.id
         if customers is None or customers.bundle == new:
@@ -65,7 +66,7 @@ class Returning:
         if customers.bundle == before.manifest.id and after.manifest.reads_like(before.manifest):
             customers.adopt(new, None)
         else:
-            _log.warning("customers: hand-overs that bundle %s encoded are forgotten", customers.bundle[:12])
+            _log.warning("customers: hand-overs that bundle %s encoded are put by", customers.bundle[:12])
             customers.adopt(new, after.history.width)
 
     def forget(self, unwanted: Callable[[str], bool]) -> None:

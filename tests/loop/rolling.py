@@ -148,6 +148,10 @@ class Rolled:
         outside = Outside(Aliases(self.registry, self.folder / "cache"), self.contacts, self.scrape)
         self.rollout = Rollout(self.folder / "rollout", outside, 0.0, self.watch)
 
+    def scrapes(self, scrape: Any) -> None:
+        """The service's figures are other ones from now on."""
+        self.rollout._outside = replace(self.rollout._outside, scrape=scrape)
+
     def start(self, spec: RolloutSpec = SPEC, **more: Any) -> State:
         return self.rollout.start(spec, self.link, self.now, **more)
 

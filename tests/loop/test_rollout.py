@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loop.gate.rules import Check, Margin
-from loop.registry.registry import CHALLENGER, Registry
+from loop.registry.registry import CHALLENGER, Busy, Registry
+from loop.rollout import rollout
+from loop.rollout.asked import ask, asked
 from loop.rollout.page import html_report, text_report
 from loop.rollout.shadowed import Compared
 from loop.rollout.spec import RolloutSpec
+from loop.rollout.state import Who
+from loop.rollout.told import SCRATCH
 from tests import forked
 from tests.loop import rolling
 from tests.loop.rolling import BAD, SAME, SPEC, Faked, Remembered, Rolled, World
@@ -173,6 +179,15 @@ def test_the_shadow_takes_it_back_before_anybody_has_its_answer(roll: Roll, unhe
     assert (rolled.served, rolled.alias) == (1, (1, None))
 
 
+def test_the_shadow_is_looked_at_now_and_then_and_when_its_hours_are_over(roll: Roll) -> None:
+    """Each look reads all that it answered since it began."""
+    rolled = roll(Faked(unheard=Compared(99, 0, 0.7, 0.9, 0.001, 0.001)))
+    assert SPEC.shadow is not None
+    rolled.start(SPEC.model_copy(update={"shadow": SPEC.shadow.model_copy(update={"hours": 6.0})}))
+    looks = [rolled.step(0.5).judged_at == rolled.now for _ in range(20)]
+    assert [i for i, looked in enumerate(looks) if looked] == [0, 8, 11, 19]  # every four hours, and after six
+
+
 def test_the_shadow_asks_the_log_where_it_is_told_to(roll: Roll) -> None:
     assert SPEC.shadow is not None
     spec = SPEC.model_copy(update={"shadow": SPEC.shadow.model_copy(update={"value": Margin(margin=0.02)})})
@@ -193,25 +208,85 @@ def test_too_little_is_seen_of_it(roll: Roll) -> None:
     assert rolled.step(24.0).stage == "shadow"
 
 
-def test_stop_is_back_at_once_in_every_stage(roll: Roll) -> None:
+def away(*_: object) -> None:
+    raise ConnectionError("nobody there")
+
+
+def test_stop_is_back_at_once_in_every_stage(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
     rolled = roll()
     with pytest.raises(ConfigError, match="no rollout was begun here"):
         rolled.rollout.stop(rolled.now, "x")
-    for stage in ("shadow", "canary", "full"):
+    for stage in ("shadow", "canary", "promoting", "full"):
         rolled.registry.promote(2, CHALLENGER)
         rolled.start(SPEC if stage == "shadow" else SPEC.model_copy(update={"shadow": None}))
         if stage == "canary":
             while rolled.served != 2:
                 assert rolled.step(4.0).stage == "canary"
+        elif stage == "promoting":
+            with monkeypatch.context() as patched:  # the registry goes away when the first alias has moved
+                patched.setattr(Remembered, "delete_registered_model_alias", away)
+                assert "cannot be asked" in rolled.until("promoting").log[-1][1]
+            assert rolled.alias == (2, 2)
         elif stage == "full":
             rolled.until("full")
             assert rolled.alias == (2, None)
         state = rolled.rollout.stop(rolled.now, f"enough of {stage}")
         assert (state.stage, rolled.served, rolled.alias) == ("stopped", 1, (1, None))
         assert rolled.registry.version(2).tags["twotower.rollout"] == f"stopped: enough of {stage}"
+        assert rolled.step(0.1) == state
+        assert rolled.served == 1
     assert rolled.registry.version(2).rolled_back == "enough of full"
     with pytest.raises(ConfigError, match="no rollout is under way; the last one is stopped"):
         rolled.rollout.stop(rolled.now, "x")
+
+
+def test_stop_waits_for_no_look(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step reads contacts for minutes, with the folder's lock, and the link on the challenger."""
+    rolled, other = roll(), roll()
+    look, stopped = rolled.contacts.look, []
+
+    def slow(*given: Any) -> Any:
+        if rolled.served == 2:
+            with pytest.raises(Busy, match="the link is the champion's"):
+                other.rollout.stop(rolled.now, "waits")
+            stopped.append(rolled.served)
+        return look(*given)
+
+    monkeypatch.setattr(rolled.contacts, "look", slow)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    state = rolled.until("stopped", hours=4.0)
+    assert (stopped, rolled.served, rolled.alias, state.why) == ([1], 1, (1, None), "waits")
+    rolled.registry.promote(2, CHALLENGER)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))  # and is not stopped by what was asked before
+    assert rolled.step(0.1).stage == "canary"
+
+
+def test_a_stop_between_whose_turn_it_is_and_the_link_wins(roll: Roll, monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled, moved = roll(), rollout.point
+
+    def late(link: str, who: Who, verify: bool) -> bool:
+        if who.version == 2:
+            ask(rolled.folder / "rollout", "waits")
+        return moved(link, who, verify)
+
+    monkeypatch.setattr(rollout, "point", late)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    monkeypatch.setattr(rolled.rollout, "_next", lambda state, now: state)  # killed before it looks further
+    while asked(rolled.folder / "rollout") is None:
+        rolled.step(4.0)
+    assert rolled.served == 1
+
+
+def test_no_copy_of_contacts_outlives_a_stop(roll: Roll) -> None:
+    """As a step leaves one that is killed while it looks."""
+    rolled = roll()
+    rolled.start()
+    left = rolled.folder / "rollout" / SCRATCH / "feedback"
+    for act in (lambda: rolled.rollout.stop(rolled.now, "x"), lambda: rolled.start(which=2), rolled.step):
+        left.mkdir(parents=True)
+        (left / "contacts.parquet").write_text("what a customer said")
+        act()
+        assert not left.parent.exists()
 
 
 def test_the_registry_says_who_is_champion(roll: Roll) -> None:
@@ -228,6 +303,24 @@ def test_the_registry_says_who_is_champion(roll: Roll) -> None:
     rolled.registry.rollback("waits")
     state = rolled.step(0.1)
     assert (state.stage, state.why, rolled.served) == ("overtaken", "version 1 is the champion by now", 1)
+
+
+@pytest.mark.parametrize("tag", [None, "3"], ids=["no tag", "an old tag"])
+def test_the_way_back_goes_by_the_state_and_by_no_tag(roll: Roll, tag: str | None) -> None:
+    """As after a promotion by MLflow's own page, which writes none."""
+    rolled = roll()
+    rolled.start()
+    client: Any = rolled.registry.client
+    client._versions.append(deepcopy(client._versions[0]))  # an older champion
+    client._versions[2].version = "3"
+    if tag is not None:
+        rolled.registry.tag(2, "twotower.replaced", tag)
+    client.set_registered_model_alias(rolled.registry.model, "champion", "2")
+    assert rolled.step(0.1).stage == "full"
+    state = rolled.rollout.stop(rolled.now, "waits")
+    assert (state.stage, rolled.alias, rolled.link.resolve().name) == ("stopped", (1, None), state.champion.digest)
+    assert rolled.registry.version(2).rolled_back == "waits"
+    assert rolled.registry.version(1).replaced is None
 
 
 def test_a_promotion_that_somebody_else_was_faster_with_moves_nothing(
@@ -304,9 +397,6 @@ def test_a_registry_that_is_away_holds_up_neither_the_schedule_nor_the_way_back(
 ) -> None:
     rolled = roll(Faked(BAD))
     rolled.start(SPEC.model_copy(update={"shadow": None}))
-
-    def away(*_: object) -> None:
-        raise ConnectionError("nobody there")
 
     with monkeypatch.context() as patched:
         patched.setattr(type(rolled.registry), "versions", away)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import json
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,45 @@ def test_the_daemon_steps_at_the_edges_of_blocks(roll: Any, monkeypatch: pytest.
     assert said.count("not done, tried again: the store is away") == 1
 
 
+def test_nothing_that_a_step_raises_ends_the_daemon(roll: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone takes a challenger back. Of a defect no message is said: it may hold what a customer wrote."""
+    rolled = roll(rolling.Faked(rolling.BAD))
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    step, said, failed = rolled.rollout.step, [], iter([KeyError("my card is 4111"), RuntimeError("x")] * 2)
+
+    def once(now: int) -> Any:
+        error = next(failed, None)
+        if error is not None:
+            raise error
+        return step(now)
+
+    def sleep(seconds: float) -> None:
+        rolled.now += int(seconds * SECOND)
+
+    monkeypatch.setattr(rolled.rollout, "step", once)
+    state = keep(rolled.rollout, 8 * 3600.0, said.append, clock=lambda: rolled.now, sleep=sleep)
+    assert state.stage == "rolled back"
+    assert [line.split(" at ")[0] for line in said[:2]] == [
+        f"not done, tried again: a defect ({kind}" for kind in ("KeyError", "RuntimeError")
+    ]
+    assert "4111" not in "".join(said)
+
+
+def test_a_defect_of_the_judgement_holds_up_no_technical_guardrail(roll: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled = roll(scrape=lambda: Scraped(frozenset({rolled.registry.version(1).digest}), 10.0, 0.0))
+
+    def singular(*_: Any) -> None:
+        raise ArithmeticError("singular")
+
+    monkeypatch.setattr(rolled.contacts, "look", singular)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    while rolled.served != 2:
+        state = rolled.step(4.0)
+    assert "a defect (ArithmeticError at test_rollout_verb.py" in state.judged["refused"][0]
+    rolled.step(0.01)
+    assert "is not served" in str(rolled.step(0.05).why)
+
+
 def test_the_daemon_ends_with_the_rollout(roll: Any) -> None:
     rolled = roll(rolling.Faked(rolling.BAD))
     rolled.start(SPEC.model_copy(update={"shadow": None}))
@@ -169,6 +209,13 @@ def test_figures_are_read_as_a_service_tells_them() -> None:
             read_metrics(text)
 
 
+def _answers(server: socket.socket, answer: bytes) -> None:
+    there, _ = server.accept()
+    with there:
+        there.recv(4096)
+        there.sendall(answer)
+
+
 def test_figures_come_with_a_token() -> None:
     seen: list[Any] = []
 
@@ -190,6 +237,13 @@ def test_figures_come_with_a_token() -> None:
         thread.join()
     with pytest.raises(Unreachable, match="cannot be read"):
         scraper(url, None)()
+    for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ntwoto", b"what?\r\n\r\n"):  # cut off; no HTTP
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=_answers, args=(server, answer))
+            thread.start()
+            with pytest.raises(Unreachable, match="cannot be read"):
+                scraper(f"http://127.0.0.1:{server.getsockname()[1]}/metrics", None)()
+            thread.join()
     assert seen == ["Bearer secret"]
     with pytest.raises(ConfigError, match="a URL such as"):
         scraper("metrics.txt", None)
@@ -235,6 +289,26 @@ def test_a_service_that_refuses_the_bundle_is_noticed_within_minutes(roll: Any) 
     assert state.stage == "rolled back"
     assert "is not served" in (state.why or "")
     assert (rolled.served, rolled.alias) == (1, (1, None))
+
+
+def test_a_challenger_that_kills_the_service_is_taken_back(roll: Any) -> None:
+    """Its figures cannot be read then; in the champion's turn that says nothing of the challenger."""
+
+    def scrape() -> Scraped:
+        raise Unreachable("nobody there")
+
+    rolled = roll(scrape=scrape)
+    rolled.start(SPEC.model_copy(update={"shadow": None}))
+    while rolled.served != 2:
+        assert rolled.step(4.0).stage == "canary"
+    assert rolled.step(0.01).stage == "canary"
+    rolled.scrapes(lambda: Scraped(frozenset({rolled.registry.version(2).digest}), 10.0, 0.0))
+    assert rolled.step(0.01).counted.unread == 0  # it began anew
+    rolled.scrapes(scrape)
+    assert rolled.step(0.03).stage == rolled.step(0.03).stage == "canary"
+    state = rolled.step(0.01)
+    assert (state.stage, rolled.served, rolled.alias) == ("rolled back", 1, (1, None))
+    assert state.why == "the service's figures cannot be read for more than 120 s while it is to be served"
 
 
 def test_a_new_champion_that_falls_back_is_taken_back(roll: Any) -> None:

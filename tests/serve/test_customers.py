@@ -245,6 +245,67 @@ def test_another_bundle_is_gone_on_with(tmp_path: Path) -> None:
     assert found.counts()["handovers"] == 1
 
 
+def vectors_of(found: Customers, bundle: str) -> list[int]:
+    rows = found.pairs(0, NEVER, {"ada": 0, "bob": 1, "cy": 2}, bundle).rows
+    return [] if rows is None else rows.csa.tolist()
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["in memory", "through the file"])
+def test_a_bundle_that_comes_back_has_its_vectors_again(saved: bool, tmp_path: Path) -> None:
+    """As in a canary, which goes to and fro between two; the service may start anew in any block."""
+
+    def again(one: Customers) -> Customers:
+        if not saved:
+            return one
+        one.save(tmp_path / "customers")
+        return Customers.load(tmp_path / "customers", SECRET)
+
+    found, wide = nobody_yet(), replace(contact(), memory=np.ones((1, 3), np.float32))
+    found.update_handover("anna", "bob", T, True, contact(), BUNDLE)
+    found.adopt("challenger", 3)
+    found = again(found)
+    assert vectors_of(found, "challenger") == []
+    found.update_handover("anna", "cy", T + 1, True, wide, "challenger")
+    found.update_handover("anna", "ada", T + 2, True, contact(), BUNDLE)  # began before the block did
+    found = again(found)
+    found.adopt(BUNDLE, contact().memory.shape[1])
+    found = again(found)
+    assert vectors_of(found, BUNDLE) == [1, 0]
+    found.adopt("challenger", 3)
+    assert vectors_of(found, "challenger") == [2]
+    found.adopt("third", 3)
+    found.adopt(BUNDLE, contact().memory.shape[1])  # of two, not of three
+    assert vectors_of(found, BUNDLE) == []
+
+
+def test_a_start_with_the_bundle_before_has_its_vectors() -> None:
+    found = nobody_yet()
+    found.update_handover("anna", "bob", T, True, contact(), BUNDLE)
+    found.adopt("challenger", 3)
+    assert not found.bring_back("third")
+    assert found.bundle == "challenger"
+    assert found.bring_back(BUNDLE)
+    assert vectors_of(found, BUNDLE) == [1]
+    assert found.bring_back(BUNDLE)
+    assert vectors_of(found, BUNDLE) == [1]
+
+
+def test_what_is_put_by_is_erased_too(tmp_path: Path) -> None:
+    files = []
+    for who in (["anna", "ben"], ["ben"]):
+        found = nobody_yet()
+        for customer in who:
+            found.update_handover(customer, "ada" if customer == "ben" else "bob", T, True, contact(), BUNDLE)
+        found.adopt("challenger", 3)
+        found.save(tmp_path / "customers")
+        found = Customers.load(tmp_path / "customers", SECRET)
+        found.erase("anna")
+        files.append(written(found, tmp_path / "erased"))
+    assert files[0] == files[1]
+    found.adopt(BUNDLE, contact().memory.shape[1])
+    assert found.counts()["handovers"] == 1
+
+
 def test_another_bundle_with_the_same_tower_keeps_the_vectors(tmp_path: Path) -> None:
     found = nobody_yet()
     found.update_handover("anna", "ada", T, True, contact(), BUNDLE)

@@ -25,6 +25,7 @@ from twotower.cli import main
 from twotower.errors import ClusterError, ConfigError, DataError, Interrupted, OutputError
 
 SMALL = ("--trainer.max_epochs=1", "--data.batch_size=50", "--data.memory_batch=50", "--model.solver=gradient")
+NODE = "ab" * 28
 CONFIG = Path(__file__).parents[2] / "configs" / "ray.yaml"
 
 
@@ -77,7 +78,11 @@ class Here:
         methods = ("look", "tell", "read")
         self.handle = SimpleNamespace(**{name: SimpleNamespace(remote=getattr(self.board, name)) for name in methods})
 
-    def remote(self, **_: Any) -> Any:
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: NODE)
+
+    def remote(self, **given: Any) -> Any:
+        self.given = given
         return lambda kind: SimpleNamespace(remote=lambda: self.handle)
 
     def get(self, value: Any) -> Any:
@@ -109,17 +114,71 @@ def test_what_a_worker_finds_wrong_is_raised_here(here: Here, tmp_path: Path, mo
         train_on_ray(tmp_path, tmp_path / "run")
 
 
-def test_workers_that_die_are_started_again_and_then_one_line(
+def test_a_try_that_fails_without_a_word_is_tried_again_and_then_one_line(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = [RuntimeError("worker 1 is gone"), None]
-    monkeypatch.setattr(on_ray, "_fit", lambda *_: left.pop(0))
-    here.board.tell(facts={"seed": 1}, resumed=True)
+    """What is made of a try's end; here no worker dies, and nothing is gone on with."""
+    left: list[tuple[Exception | None, dict[str, Any]]] = [
+        (RuntimeError("worker 1 is gone"), {}), (None, {"facts": {"seed": 1}, "resumed": True})
+    ]  # fmt: skip
+
+    def tried(*_: Any) -> Exception | None:
+        failed, told = left.pop(0)
+        here.board.tell(**told)
+        return failed
+
+    monkeypatch.setattr(on_ray, "_fit", tried)
     done = train_on_ray(tmp_path, tmp_path / "run")
     assert (done.facts, done.resumed, left) == ({"seed": 1}, True, [])
-    left[:] = [RuntimeError("worker 0 is gone"), RuntimeError("worker 1 is gone")]
+    here.board.tell(facts=None)
+    left[:] = [(RuntimeError("worker 0 is gone"), {}), (RuntimeError("worker 1 is gone"), {})]
     with pytest.raises(ClusterError, match=r"^a worker of Ray died \(RuntimeError: worker 1 is gone\)"):
         train_on_ray(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("failed", [None, RuntimeError("cut off while it was taken down")], ids=["well", "cut off"])
+def test_an_interrupt_after_the_run_is_finished_takes_nothing_away(
+    failed: Exception | None, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finished(*_: Any) -> Exception | None:
+        here.board.tell(facts={"seed": 1})
+        on_ray._stop(here, here.handle, signal.SIGINT)
+        return failed
+
+    monkeypatch.setattr(on_ray, "_fit", finished)
+    assert train_on_ray(tmp_path, tmp_path / "run").facts == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError(28, "No space left on device"), True), (DataError("too small"), True), (ConnectionResetError(), False)],
+    ids=["a full disk", "ours", "another worker is gone"],
+)
+def test_what_a_worker_tells_of_its_error(
+    error: Exception, told: bool, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    import ray.train
+    import ray.train.lightning
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(on_ray, "run_training", fails)
+    monkeypatch.setattr(ray, "get", here.get)
+    monkeypatch.setattr(ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=lambda: 1))
+    for name in ("RayDDPStrategy", "RayLightningEnvironment"):
+        monkeypatch.setattr(ray.train.lightning, name, SimpleNamespace)
+    with pytest.raises(type(error)):
+        on_ray.run_here(here.handle, Asked(tmp_path, tmp_path / "run", None, (), ()))
+    assert here.board.error is (error if told else None)
+
+
+def test_the_board_lies_where_the_run_was_asked_for(here: Here) -> None:
+    """A node that goes takes workers with it, which are started again; the board would be gone for good."""
+    on_ray._board(here)
+    placed = here.given["scheduling_strategy"]
+    assert (placed.node_id, placed.soft) == (NODE, False)
 
 
 @pytest.mark.parametrize("saved", [True, False], ids=["in a step", "between steps"])

@@ -163,3 +163,11 @@ def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("RAY_ADDRESS")
     ray_of()
     assert [options["address"] for options in given] == ["head:6379", "other:6379", "local"]
+
+
+def test_a_process_that_dies_is_one_line() -> None:
+    engine = Engine(processes=2)
+    with pytest.raises(ClusterError, match=r"^a process of this machine died in the middle of its work; where memory"):
+        list(engine.map(dies, range(3)))
+    with pytest.raises(ClusterError, match=r"^a process of this machine died"), engine.mapping() as mapped:
+        list(mapped(dies, range(3)))

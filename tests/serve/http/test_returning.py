@@ -82,7 +82,7 @@ def test_another_tower_begins_anew_and_keeps_all_else(
     known = found.known_of("anna")
     assert known is not None
     assert sorted(one["csa_id"] for one in known["met"]) == ["csa-01", "csa-02"]
-    assert [one.message for one in caplog.records if "forgotten" in one.message]
+    assert [one.message for one in caplog.records if "put by" in one.message]
 
 
 def test_a_bundle_that_is_refused_leaves_all(service: Service, tmp_path: Path) -> None:
