@@ -4,8 +4,9 @@
     python benchmarks/retraining.py --contacts 4000 --csas 40 --days 60 --judged 6 --every 2
 
 Notable: in the days that are judged intents and products come up that nobody asked about before, CSAs join and leave,
-skills and demand walk. Every midnight a policy may train on what is known by then; the contacts of the day after it are
-then ranked by the bundle that it has, exported and served as a router would, history rolled forward contact by contact.
+skills and demand walk. Every midnight a policy may train on what is known by then. At some midnights (--every) the bundle
+that each has, exported, ranks the contacts until the next of these as a router would, history rolled forward contact by
+contact.
 Captured is the share of the oracle's uplift over the queue, in true probabilities, whoever the queue chose being the
 queue. Processor seconds are of the training alone; export is the same for all. `daily` goes on from its own model of
 the day before, thirty times in a row; `full` starts from nothing each time. Runs and scores lie in --work, and what
@@ -72,10 +73,10 @@ class Centre:
             generate(settings, folder)
         return cls(folder, Log.load(folder), Latents.load(folder / "truth.npz"), settings.ends - judged * DAY)
 
-    def contacts(self, day: int) -> npt.NDArray[np.int64]:
-        """Positions of those who arrive on a day that somebody could take."""
+    def contacts(self, days: range) -> npt.NDArray[np.int64]:
+        """Positions of those who arrive on some days that somebody could take."""
         arrived = self.log.contacts.arrived_at
-        first, last = (int(np.searchsorted(arrived, self.begins + d * DAY)) for d in (day, day + 1))
+        first, last = (int(np.searchsorted(arrived, self.begins + d * DAY)) for d in (days.start, days.stop))
         there = np.arange(first, last)
         return there[self.latents.assigned[there] >= 0]
 
@@ -102,22 +103,22 @@ def trained(centre: Centre, day: int, start: Path | None, work: Path, name: str)
     return Trained(run, **json.loads(facts.read_text(encoding="utf-8")))
 
 
-def judged(centre: Centre, run: Path, day: int, work: Path) -> Row:
-    """True probabilities of each contact of a day, (n,) of model, queue and oracle, by the run's bundle."""
-    place = work / f"{run.name}-judged-{day:02}.npz"
+def judged(centre: Centre, run: Path, days: range, work: Path) -> Row:
+    """True probabilities of each contact of some days, (n,) of model, queue and oracle, by the run's bundle."""
+    place = work / f"{run.name}-judged-{days.start:02}-{days.stop:02}.npz"
     if not place.is_file():
         with tempfile.TemporaryDirectory(dir=work) as scratch:
             export_bundle(run, Path(scratch) / "bundle")
-            found = chosen(centre, ModelRanker.load(Path(scratch) / "bundle", centre.log, "success"), day)
+            found = chosen(centre, ModelRanker.load(Path(scratch) / "bundle", centre.log, "success"), days)
         with atomic_file(place) as target, target.open("wb") as file:
             np.savez(file, allow_pickle=False, **found)
     with np.load(place, allow_pickle=False) as kept:
         return dict(kept)
 
 
-def chosen(centre: Centre, ranker: ModelRanker, day: int) -> dict[str, Floats]:
+def chosen(centre: Centre, ranker: ModelRanker, days: range) -> dict[str, Floats]:
     """The same by a ranker."""
-    log, latents, rows = centre.log, centre.latents, centre.contacts(day)
+    log, latents, rows = centre.log, centre.latents, centre.contacts(days)
     model, oracle = np.empty(len(rows)), np.empty(len(rows))
     at = 0
     for block in blocks(rows, len(log.csas)):
@@ -152,13 +153,18 @@ def run_policies(centre: Centre, days: int, every: int, work: Path) -> dict[str,
         full = trained(centre, day, None, work, FULL)
         took[FULL].append(full.cpu_s)
         for name, run in ((FROZEN, first), (WEEKLY, weekly), (DAILY, latest), (FULL, full)):
-            scores[name][day] = judged(centre, run.run, day, work)
+            scores[name][day] = judged(centre, run.run, range(day, until(day, days, every)), work)
     return {"scores": scores, "took": took}
 
 
 def keep(day: int, every: int) -> bool:
     """Whether a day is judged."""
     return day % every == every - 1 or day == 0
+
+
+def until(day: int, days: int, every: int) -> int:
+    """The next judged day, or the end."""
+    return next((later for later in range(day + 1, days) if keep(later, every)), days)
 
 
 def share(rows: list[Row], model: str = "model") -> float:
@@ -215,7 +221,11 @@ def drawn(row: Row) -> str:
         left, right = figure.subplots(1, 2, width_ratios=[3, 1])
         for name, one in row["policies"].items():
             left.plot(row["days"], smoothed(one["by_day"]), label=f"{name}: {one['told']}", linewidth=1.6)
-        left.set(xlabel="day", ylabel="share of the oracle's uplift", title="captured (mean of three judged days)")
+        left.set(
+            xlabel="day",
+            ylabel="share of the oracle's uplift",
+            title="captured, from there to the next (mean of three)",
+        )
         left.legend(frameon=False)
         names = [WEEKLY, DAILY, FULL]
         per_day = [row["policies"][name]["training_cpu_s"] / (7 if name == WEEKLY else 1) for name in names]
