@@ -4,9 +4,9 @@
     python benchmarks/retraining.py --contacts 4000 --csas 40 --days 60 --judged 6 --every 2
 
 Notable: in the days that are judged intents and products come up that nobody asked about before, CSAs join and leave,
-skills and demand walk. Every midnight a policy may train on what is known by then. At some midnights (--every) the bundle
-that each has, exported, ranks the contacts until the next of these as a router would, history rolled forward contact by
-contact.
+skills and demand walk. Every midnight a policy may train on what is known by then. At some midnights (--every) the
+bundle that each has, exported, ranks the contacts until the next of these as a router would, history rolled forward
+contact by contact.
 Captured is the share of the oracle's uplift over the queue, in true probabilities, whoever the queue chose being the
 queue. Processor seconds are of the training alone; export is the same for all. `daily` goes on from its own model of
 the day before, thirty times in a row; `full` starts from nothing each time. Runs and scores lie in --work, and what
@@ -224,7 +224,7 @@ def drawn(row: Row) -> str:
         left.set(
             xlabel="day",
             ylabel="share of the oracle's uplift",
-            title="captured, from there to the next (mean of three)",
+            title="captured until the next judged day",
         )
         left.legend(frameon=False)
         names = [WEEKLY, DAILY, FULL]
