@@ -220,11 +220,11 @@ def test_many_overflows_in_a_row_are_an_error(tiny, tmp_path, monkeypatch, capsy
 def test_what_the_sampler_cannot_read_is_named(tiny, tmp_path, monkeypatch, capsys):
     """A text vector of one contact of the training window, spoilt when everything was fitted."""
 
-    def design_of(towers: Any, data: Any, positions: Any) -> Any:
+    def design_of(towers: Any, data: Any, positions: Any, replayed: Any) -> Any:
         contact = data.contact[positions[data.resolved[positions] >= 0]][3]
         data.read[contact, -1] = np.nan  # a topic
         spoilt.append(int(contact))
-        return whole(towers, data, positions)
+        return whole(towers, data, positions, replayed)
 
     spoilt: list[int] = []
     whole = module.design_of
