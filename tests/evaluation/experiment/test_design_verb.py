@@ -135,7 +135,7 @@ def test_options_replace_what_the_file_says(made, tmp_path, capsys):
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert (plan["primary"]["metric"], plan["primary"]["better"], plan["primary"]["alpha"]) == ("wait_s", "lower", 0.01)
     assert (plan["block_hours"], plan["wash_out_minutes"], plan["begins"]) == (6.0, 30.0, "2026-09-01T06:00:00Z")
-    assert plan["stopping"] == {"rule": "always_valid", "first_look": "2026-09-08T06:00:00Z"}
+    assert plan["stopping"] == {"rule": "always_valid", "first_look": "2026-09-08T06:00:00Z", "tuned": 0.5}
 
 
 @pytest.fixture(scope="module")
