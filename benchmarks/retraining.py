@@ -36,11 +36,13 @@ from evaluation.generate.settings import Settings
 from evaluation.page import svg
 from evaluation.ranking import blocks, checked
 from evaluation.ranking_model import ModelRanker
+from evaluation.ranking_outcomes import mean_of_ratio
 from evaluation.report_text import table as lined
 from export.bundle import export_bundle
 from train.run import run_training
 from twotower.clock import DAY, format_time
 from twotower.files import atomic_file, atomic_write
+from twotower.metrics import Bootstrap
 from twotower.progress import track
 from twotower.tables.log import Log
 
@@ -179,11 +181,8 @@ def lost(rows: list[Row], of: list[Row], seed: int = 0) -> tuple[float, float, f
         np.concatenate([one[name] for one in found])
         for found, name in ((rows, "model"), (of, "model"), (of, "queue"))
     )  # fmt: skip
-    random = np.random.default_rng(seed)
-    at = random.integers(0, len(mine), (RESAMPLES, len(mine)))
-    drawn = (other - mine)[at].mean(axis=1) / (other - queue)[at].mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float((other - mine).mean() / (other - queue).mean()), float(low), float(high)
+    found = mean_of_ratio(other - mine, other - queue, Bootstrap(len(mine), seed, RESAMPLES))
+    return found.value, found.low, found.high
 
 
 def figures(found: dict[str, Any]) -> Row:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +18,7 @@ from serve.contact_file import ContactFile
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.embed import encoded
 from twotower.bundle.sessions import Encoded
+from twotower.bundle.tables import vector_column
 from twotower.engines import Engine
 from twotower.errors import OutputError
 from twotower.files import atomic_file
@@ -59,14 +58,10 @@ def embed_file(bundle: Bundle, contacts: str | Path, output: str | Path, engine:
 
 
 def _table(ids: pa.Array, found: Encoded, labels: pa.Array) -> pa.Table:
-    columns: dict[str, Any] = {name: _lists(getattr(found, name)) for name in VECTORS}
+    columns: dict[str, Any] = {name: vector_column(getattr(found, name)) for name in VECTORS}
     return pa.table(
         {
             "contact_id": ids.cast(pa.string()), **columns, "level": pa.array(found.level),
             "intent": labels.take(pa.array(found.intent)), "intent_p": pa.array(found.intent_p),
         }
     )  # fmt: skip
-
-
-def _lists(matrix: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])

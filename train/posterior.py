@@ -63,8 +63,7 @@ class Design:
 
     `about` (n, K), `plain` (n, Q) with a constant last, `level` (n, E) with a constant last, `resolved` (n,) 0 or 1,
     `csa` (n,) int64, `declared` (J, F), `group` (F,) int64 the feature that each of its columns belongs to, `weight`
-    (n,) ≥ 1, of how many hand-overs each stands for, where they tell of what is common to all CSAs. Of its own CSA a
-    hand-over tells as much as one, or a few would be held for many.
+    (n,) ≥ 1, of how many each stands for in what is common to all CSAs; of its own CSA it tells as much as one.
     """
 
     about: Tensor
@@ -125,6 +124,7 @@ class PosteriorSampler(nn.Module):
         self.least_side = max(1.0, float((design.declared**2).sum(dim=1).mean()) / SIDE_SHARE)
         design, self.owned = design.part(*shard)
         self.design, self.rank, self.seed = design, rank, seed
+        self.replayed = bool((design.weight != 1).any())
         self.k, self.q, self.e = (part.shape[1] for part in (design.about, design.plain, design.level))
         self.csas, self.f = design.declared.shape
         self.groups = int(design.group.max()) + 1 if self.f else 0
@@ -233,8 +233,9 @@ class PosteriorSampler(nn.Module):
         common, pair = (d.about @ self.common.float(), d.level @ self.pair.float())
         logit = common + pair + self._own()
         each = polya_gamma(logit, own) if noise else mean_polya_gamma(logit)
-        omega, wanted = (weighed(each, logit, d.weight) if noise else d.weight * each), d.weight * (d.resolved - 0.5)
-        replayed = bool((d.weight != 1).any())
+        omega, wanted = each, d.resolved - 0.5
+        if self.replayed:
+            omega, wanted = weighed(each, logit, d.weight), d.weight * wanted
         gram = torch.zeros((self.rank + 1) ** 2, self.k**2, dtype=torch.float32, device=omega.device)
         prior = self._prior()
         target = d.resolved - 0.5 - each * (common + pair)
@@ -242,7 +243,7 @@ class PosteriorSampler(nn.Module):
             products = self._products(csas, each)
             self._draw_skills(csas, products, self._sums(csas, target), prior, own, noise)
             # A row of ones beside the skills: what is common to all CSAs is drawn with the maps.
-            products = self._products(csas, omega) if replayed else products
+            products = self._products(csas, omega) if self.replayed else products
             beside = self._beside(csas).float()
             pairs = (beside[:, :, None] * beside[:, None, :]).flatten(1)
             gram += pairs.T @ products[:, : self.k, : self.k].flatten(1)

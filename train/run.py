@@ -164,8 +164,6 @@ def write_run(cli: MatcherCLI, output: Path) -> dict[str, Any]:
     start = data_module.start_folder
     outcomes = measure_outcomes(pairs, data_module.tables) if start is None else measured_by(start)
     facts["outcomes"] = outcomes.facts
-    # Of another run's window, where this one went on from it; how many runs ago that was.
-    facts["outcomes_measured_ago"] = facts["in_a_row"]
     if calibration is not None:
         facts["calibration"] = calibration.facts()
     if module.sampler is not None:

@@ -148,8 +148,7 @@ class Start:
         topics = tower.topics
         if topics is None:
             raise ConfigError(f"data.start {folder}: it has no topics; train without it")
-        read = config.encoder, config.text_dim, int(config.view_dim or 0), int(config.topics or 0)
-        return cls(topics, table, log_weight, read, *chains, names, csas, **facts, families=families)
+        return cls(topics, table, log_weight, _reads(config), *chains, names, csas, **facts, families=families)
 
     def follows(self, split: int, end: int) -> None:
         """Raises ConfigError, one line, where that run knew what this one must not: split, end µs of this one's log."""
@@ -162,7 +161,7 @@ class Start:
 
     def fits(self, config: TowerConfig, families: Sequence[str]) -> None:
         """Raises ConfigError, one line, where a run that goes on would read something else."""
-        mine = config.encoder, config.text_dim, int(config.view_dim or 0), int(config.topics or 0)
+        mine = _reads(config)
         if mine != self.read:
             raise ConfigError(
                 f"data.start: that run read texts by {', '.join(map(str, self.read))} (encoder, text_dim, view_dim, "
@@ -192,6 +191,10 @@ class Start:
         kept[chosen] = True
         weight[chosen] = len(older) / most
         return positions[kept], weight[kept]
+
+
+def _reads(config: TowerConfig) -> tuple[str, int, int, int]:
+    return config.encoder, config.text_dim, int(config.view_dim or 0), int(config.topics or 0)
 
 
 def facts_of(module: MatcherData) -> dict[str, Any]:

@@ -15,13 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation.generate.catalogue import INTENTS
 from evaluation.generate.centre import generate
 from evaluation.generate.drift import week_of
 from evaluation.generate.latents import Latents
+from evaluation.generate.launches import launches
 from evaluation.generate.noise import garbled
 from evaluation.generate.settings import Settings
 from evaluation.truth import Truth
 from twotower.cli import main
+from twotower.clock import DAY
 from twotower.errors import ConfigError
 from twotower.files import sha256_file
 
@@ -276,3 +279,25 @@ def test_the_command_refuses_what_is_no_number(tmp_path: Path, capsys: pytest.Ca
     assert main([*words, "--joiners", "0.2", "--joiner-contacts", "0,many"]) != 0
     assert "--joiner-contacts '0,many': numbers from 0" in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
+
+
+def test_launches_are_new(tmp_path: Path) -> None:
+    """Nobody asks before the day; then many do, and with a product that nobody had."""
+    plain = Settings(contacts=3000, csas=20, languages=("en",), seed=1, days=60)
+    with_some = replace(plain, launches=3, launch_days=20)
+    generate(plain, tmp_path / "plain")
+    generate(with_some, tmp_path / "some")
+    tables = [pq.read_table(tmp_path / name / "contacts.parquet") for name in ("plain", "some")]
+    intent, moment = launches(with_some)
+    assert len(set((intent // 4).tolist())) == 3
+    names = [INTENTS[code] for code in intent]
+    arrived = tables[1]["arrived_at"].cast(pa.int64()).to_numpy()
+    said = np.array(tables[1]["intent"].to_pylist(), dtype=object)
+    for name, at in zip(names, moment.tolist(), strict=True):
+        mine = said == name
+        # One label in twenty is wrong.
+        assert mine[arrived < at].mean() < 0.01
+        assert mine[(arrived >= at) & (arrived < at + 7 * DAY)].mean() > 0.04
+    before = arrived < int(moment.min())
+    assert tables[0]["arrived_at"].equals(tables[1]["arrived_at"])
+    assert (np.array(tables[0]["intent"].to_pylist(), dtype=object)[before] == said[before]).mean() > 0.8

@@ -13,10 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from evaluation.generate.catalogue import INTENTS
-from evaluation.generate.centre import generate
-from evaluation.generate.launches import launches
-from evaluation.generate.settings import Settings
 from tests.train.conftest import SMALL
 from tests.train.runs import digests, short
 from train.leavers import released
@@ -325,25 +321,3 @@ def test_who_left_long_ago_has_no_identity(tiny: Path, tmp_path: Path) -> None:
             assert code == 0
     assert len(towers.csa_tower.outcomes.own) == len(towers.csa_tower.log_std) == len(ids)
     assert released(towers, after, Log.load(tmp_path), None) is after
-
-
-def test_launches_are_new(tmp_path: Path) -> None:
-    """Nobody asks before the day; then many do, and with a product that nobody had."""
-    plain = Settings(contacts=3000, csas=20, languages=("en",), seed=1, days=60)
-    with_some = replace(plain, launches=3, launch_days=20)
-    generate(plain, tmp_path / "plain")
-    generate(with_some, tmp_path / "some")
-    tables = [pq.read_table(tmp_path / name / "contacts.parquet") for name in ("plain", "some")]
-    intent, moment = launches(with_some)
-    assert len(set((intent // 4).tolist())) == 3
-    names = [INTENTS[code] for code in intent]
-    arrived = tables[1]["arrived_at"].cast(pa.int64()).to_numpy()
-    said = np.array(tables[1]["intent"].to_pylist(), dtype=object)
-    for name, at in zip(names, moment.tolist(), strict=True):
-        mine = said == name
-        # One label in twenty is wrong.
-        assert mine[arrived < at].mean() < 0.01
-        assert mine[(arrived >= at) & (arrived < at + 7 * DAY)].mean() > 0.04
-    before = arrived < int(moment.min())
-    assert tables[0]["arrived_at"].equals(tables[1]["arrived_at"])
-    assert (np.array(tables[0]["intent"].to_pylist(), dtype=object)[before] == said[before]).mean() > 0.8

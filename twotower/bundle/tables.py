@@ -52,11 +52,11 @@ def write_roster(roster: Roster, path: Path) -> None:
             "csa_id": pa.array(roster.ids, pa.string()),
             "active": pa.array(roster.active),
             "identity": pa.array(roster.identity),
-            "vector": _lists(roster.vectors),
-            "spread": _lists(roster.spread.parts.reshape(len(roster), -1)),
+            "vector": vector_column(roster.vectors),
+            "spread": vector_column(roster.spread.parts.reshape(len(roster), -1)),
             "spread_scale": pa.array(roster.spread.scale),
-            "outcomes": _lists(roster.own),
-            "features": _lists(roster.features),
+            "outcomes": vector_column(roster.own),
+            "features": vector_column(roster.features),
         }
     )
     pq.write_table(table, path)
@@ -93,7 +93,7 @@ def write_history(rows: HistoryRows, csa_ids: tuple[str, ...], contact_ids: pa.A
             "outcome": pa.array(rows.outcome),
             "weight": pa.array(rows.weight),
             "scale": pa.array(rows.scale),
-            "code": _lists(rows.code),
+            "code": vector_column(rows.code),
         }
     )
     pq.write_table(table, path)
@@ -129,7 +129,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
         raise BundleError(f"{path}: not the table of a bundle ({str(error).splitlines()[0]}); export again") from None
 
 
-def _lists(matrix: npt.NDArray[Any]) -> pa.FixedSizeListArray:
+def vector_column(matrix: npt.NDArray[Any]) -> pa.FixedSizeListArray:
+    """Rows (n, w) as lists of w numbers."""
     flat = np.ascontiguousarray(matrix).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), matrix.shape[1])
 

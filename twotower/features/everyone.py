@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from twotower.bundle.bundle import Bundle
 from twotower.bundle.embed import csa_vectors, encoded_columns
+from twotower.bundle.tables import vector_column
 from twotower.engines import Engine
 from twotower.features.csa import CsaFeatures
 from twotower.features.engine.cluster import advanced
@@ -44,9 +45,13 @@ def everyone(log: Log, bundle: Bundle, at: int, engine: Engine) -> pa.Table:
     vectors = csa_vectors(engine, bundle, features, schema.identity_of(log.csas.ids))
     counts = np.bincount(log.handovers.csa[known], minlength=len(log.csas))
     columns = {name: pa.array(features[:, i]) for i, name in enumerate(schema.csa_numbers)}
-    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     return pa.table(
-        {"csa_id": log.csas.ids.cast(pa.string()), "handovers": pa.array(counts), **columns, "vector": vector}
+        {
+            "csa_id": log.csas.ids.cast(pa.string()),
+            "handovers": pa.array(counts),
+            **columns,
+            "vector": vector_column(vectors),
+        }
     )
 
 
