@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from loop.registry.registry import CHALLENGER, Busy, Registry
+from loop.registry.registry import CHALLENGER, Busy
 from loop.rollout import verb
 from loop.rollout.daemon import keep
 from loop.rollout.page import PAGE
@@ -24,27 +24,12 @@ from loop.rollout.state import STATE, Counted
 from loop.rollout.technical import counted, harm
 from serve.http.metrics import Metrics
 from tests.loop import rolling
-from tests.loop.rolling import SPEC, Remembered, Rolled
+from tests.loop.rolling import SPEC
 from twotower.cli import Report
 from twotower.clock import HOUR, SECOND
 from twotower.errors import ConfigError, DataError
 
 ONE, OTHER = "1" * 64, "2" * 64
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rollout-verb")
-    rolling.registry_of(folder)
-    return folder
-
-
-@pytest.fixture
-def roll(made: Path, tmp_path: Path) -> Any:
-    (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "bundles").symlink_to(made / "registry" / "bundles")
-    client = Remembered(Registry(made / "registry"))
-    return lambda *given, **more: Rolled(tmp_path, *given, client=client, **more)
 
 
 def asked(folder: Path, *words: str) -> Report:
@@ -53,9 +38,9 @@ def asked(folder: Path, *words: str) -> Report:
     return verb.run(parser.parse_args([*words, "--registry", str(folder / "registry"), "--work", str(folder / "work")]))
 
 
-def test_the_verb(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verb(registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TWOTOWER_STORE", raising=False)
-    folder = rolling.copied(made, tmp_path)
+    folder = rolling.copied(registered, tmp_path)
     assert asked(folder, "status").data == {"stage": None}
     link, unheard = folder / "served", folder / "unheard"
     config = Path(__file__).parents[2] / "configs" / "rollout.yaml"
