@@ -214,12 +214,14 @@ def table(row: Row) -> str:
 
 
 def drawn(row: Row) -> str:
-    """Captured by day, each day with those about it, and the seconds."""
+    """Captured by day, and the seconds."""
 
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2, width_ratios=[3, 1])
         for name, one in row["policies"].items():
-            left.plot(row["days"], smoothed(one["by_day"]), label=f"{name}: {one['told']}", linewidth=1.6)
+            left.plot(
+                row["days"], one["by_day"], label=f"{name}: {one['told']}", linewidth=1.6, marker="o", markersize=3
+            )
         left.set(
             xlabel="day",
             ylabel="share of the oracle's uplift",
@@ -232,11 +234,6 @@ def drawn(row: Row) -> str:
         right.set(title="training, processor seconds a day")
 
     return svg(draw, 10, 3.6)
-
-
-def smoothed(values: list[float]) -> list[float]:
-    """Means with both neighbours, where there are any."""
-    return [float(np.mean(values[max(0, i - 1) : i + 2])) for i in range(len(values))]
 
 
 def main() -> None:
